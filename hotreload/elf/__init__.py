@@ -1,0 +1,1 @@
+"""Reading and rewriting ELF files and their debug information: what build, diff and patch stand on."""

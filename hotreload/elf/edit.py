@@ -1,0 +1,94 @@
+"""Changing an ELF file without moving what is in it: bytes in place, new content at the end.
+
+    before   | header | sections ...                        | section headers |
+    after    | header | sections ... (old headers: unused)  | new content ... | section headers |
+
+Nothing that has an address moves, so a linked library stays valid; only the section headers, which no
+loader reads, are written anew behind everything else.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from hotreload.elf.file import (
+    HEADER,
+    SECTION_HEADER,
+    SHN_LORESERVE,
+    SHT_PROGBITS,
+    ElfFile,
+    Section,
+)
+from hotreload.errors import BuildError
+
+__all__ = ["Editor"]
+
+
+class Editor:
+    """A copy of ``elf`` to be changed; :meth:`to_bytes` gives the result.
+
+    Raises:
+        BuildError: from :meth:`to_bytes`, when the file has more sections than the plain format can number.
+    """
+
+    def __init__(self, elf: ElfFile) -> None:
+        self._elf = elf
+        self._data = bytearray(elf.data)
+        self._sections = list(elf.sections)
+
+    def write(self, offset: int, content: bytes) -> None:
+        """Overwrite the bytes at ``offset`` of the file."""
+        self._data[offset : offset + len(content)] = content
+
+    def set_align(self, index: int, align: int) -> None:
+        """Give section ``index`` another alignment."""
+        self._sections[index] = self._sections[index]._replace(align=align)
+
+    def add_flags(self, index: int, flags: int) -> None:
+        """Set more flags on section ``index``."""
+        self._sections[index] = self._sections[index]._replace(flags=self._sections[index].flags | flags)
+
+    def replace(self, index: int, content: bytes, *, name: str = "") -> None:
+        """Give section ``index`` other content, and another name where one is given."""
+        old = self._sections[index]
+        offset = self._append(content, max(old.align, 1))
+        self._sections[index] = old._replace(name=name or old.name, offset=offset, size=len(content))
+
+    def add(self, name: str, content: bytes) -> int:
+        """Add a section that is not loaded; its index is returned."""
+        offset = self._append(content, 8)
+        index = len(self._sections)
+        self._sections.append(Section(index, name, SHT_PROGBITS, 0, 0, offset, len(content), 0, 0, 1, 0))
+        return index
+
+    def to_bytes(self) -> bytes:
+        """The changed file."""
+        if len(self._sections) >= SHN_LORESERVE:
+            raise BuildError(
+                f"{self._elf.path}: {len(self._sections)} sections, more than this format holds",
+                hint="split the source file",
+            )
+        names = bytearray(b"\0")
+        offsets: dict[str, int] = {"": 0}
+        for section in self._sections:
+            if section.name not in offsets:
+                offsets[section.name] = len(names)
+                names += section.name.encode(errors="surrogateescape") + b"\0"
+        names_index = HEADER.unpack_from(self._elf.data)[13]
+        self.replace(names_index, bytes(names))
+        table = b"".join(
+            SECTION_HEADER.pack(
+                offsets[s.name], s.type, s.flags, s.addr, s.offset, s.size, s.link, s.info, s.align, s.entsize
+            )
+            for s in self._sections
+        )
+        shoff = self._append(table, 8)
+        struct.pack_into("<Q", self._data, 40, shoff)  # e_shoff
+        struct.pack_into("<H", self._data, 60, len(self._sections))  # e_shnum
+        return bytes(self._data)
+
+    def _append(self, content: bytes, align: int) -> int:
+        self._data += bytes(-len(self._data) % align)
+        offset = len(self._data)
+        self._data += content
+        return offset
