@@ -1,0 +1,105 @@
+"""The end of a hot link: prologues finished, record written, base kept."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from hotreload.build import compdb, store
+from hotreload.build.prologue import finish_entries
+from hotreload.build.record import RECORD_SECTION, UNIT_SECTION, Record, Unit, Unpatchable, read_units
+from hotreload.elf.edit import Editor
+from hotreload.elf.file import SHF_EXECINSTR, STT_FUNC, ElfFile
+from hotreload.errors import BuildError
+
+__all__ = ["JOURNAL", "finish_library"]
+
+JOURNAL = "HOTRELOAD_JOURNAL"  # names a file that gets a line for each library finished during a build
+
+
+def finish_library(path: str, output: str, link_argv: list[str]) -> Record | None:
+    """Finish the linked library at ``path``, which will be renamed to ``output``, in place.
+
+    Returns None, and leaves the file as it is, when no object in it was compiled hot.
+
+    Raises:
+        BuildError: the linker made something that cannot be finished; the file is as the linker left it.
+    """
+    elf = ElfFile.read(path)
+    units = read_units(elf)
+    section = elf.section(UNIT_SECTION)
+    if not units or section is None:
+        return None
+    if not elf.build_id:
+        raise BuildError(f"{output}: the linker wrote no build-id", hint="remove --build-id=none from the link")
+    if not elf.symbols:
+        raise BuildError(f"{output}: the linker wrote no symbol table", hint="link without --strip-all")
+    editor = Editor(elf)
+    entries = finish_entries(elf, editor)
+    directory = os.getcwd()
+    record = Record(
+        module=module_name(elf, output),
+        build_id=elf.build_id.hex(),
+        directory=directory,
+        link_argv=link_argv,
+        units=units,
+        patchable=len(entries.finished),
+        unpatchable=[*entries.unpatchable, *_functions_without_hook(elf, units, entries.finished)],
+    )
+    editor.replace(section.number, record.to_json(), name=RECORD_SECTION)
+    content = editor.to_bytes()
+    mode = os.stat(path).st_mode
+    with open(path, "wb") as file:
+        file.write(content)
+    os.chmod(path, mode)
+    store.save_base(record, content)
+    compdb.merge(directory, units)
+    _write_journal(record, output)
+    return record
+
+
+def module_name(elf: ElfFile, output: str) -> str:
+    """The name of the extension module: from its init function, else from the file."""
+    for symbol in elf.dynamic_symbols:
+        if symbol.name.startswith("PyInit_") and symbol.section:
+            return symbol.name[len("PyInit_") :]
+    return os.path.basename(output).split(".")[0]
+
+
+def _functions_without_hook(elf: ElfFile, units: list[Unit], finished: set[int]) -> list[Unpatchable]:
+    """Functions of hot units that have no hook, and one entry for what no hot unit brought in."""
+    own: set[str] = set()
+    for unit in units:
+        unit_elf = ElfFile(store.load_object(unit.object), unit.source)
+        own |= {s.name for s in unit_elf.symbols if s.type == STT_FUNC and s.section}
+    code = {s.number for s in elf.sections if s.flags & SHF_EXECINSTR}
+    without = [
+        s.name
+        for s in elf.symbols
+        if s.type == STT_FUNC and s.section in code and s.value not in finished and "." not in s.name
+    ]
+    unpatchable = [Unpatchable(name, "the compiler put no NOPs at its entry") for name in without if name in own]
+    foreign = sorted(name for name in without if name not in own and name not in STARTUP)
+    if foreign:
+        some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+        unpatchable.append(Unpatchable(some, "from an object that was not compiled by hotreload cc"))
+    return unpatchable
+
+
+# What crtbegin and crti bring into every shared library.
+STARTUP = {"_init", "_fini", "deregister_tm_clones", "register_tm_clones", "__do_global_dtors_aux", "frame_dummy"}
+
+
+def _write_journal(record: Record, output: str) -> None:
+    journal = os.environ.get(JOURNAL)
+    if journal:
+        line = {
+            "module": record.module,
+            "path": os.path.abspath(output),
+            "build_id": record.build_id,
+            "patchable": record.patchable,
+            "unpatchable": [entry._asdict() for entry in record.unpatchable],
+            "sources": [unit.source for unit in record.units],
+        }
+        with open(journal, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

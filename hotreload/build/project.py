@@ -1,0 +1,119 @@
+"""``hotreload build [-- COMMAND...]``: any build, with the compiler wrapper in it.
+
+The command runs with ``CC`` and ``CXX`` set to the wrapper around the compiler that it would have used, which
+setuptools, meson, CMake and make all honour. Without a command it is the project's own in-place build.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from typing import Any
+
+from hotreload.build.finish import JOURNAL
+from hotreload.errors import BuildError
+
+__all__ = ["build", "build_environment", "main"]
+
+IN_PLACE = "from setuptools import setup; setup()"
+
+
+def main(argv: list[str]) -> int:
+    """The command line; the exit code is that of the build command, or 2 when there is nothing to build."""
+    as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
+    rest = [arg for arg in argv if arg != "--json"] if "--" not in argv else argv[argv.index("--") + 1 :]
+    if rest and "--" not in argv:
+        print(f"hotreload build: {rest[0]}: put the build command behind --", file=sys.stderr)
+        return 2
+    try:
+        code, libraries = build(rest or default_command(os.getcwd()), quiet=as_json)
+    except BuildError as error:
+        print(f"hotreload build: {error}", file=sys.stderr)
+        return 2
+    if as_json:
+        print(json.dumps({"exit_code": code, "extensions": libraries}))
+    else:
+        _report(code, libraries)
+    return code
+
+
+def build(command: list[str], *, quiet: bool = False) -> tuple[int, list[dict[str, Any]]]:
+    """Run a build command hot.
+
+    Returns its exit code, and for each hot extension that it linked: ``module``, ``path``, ``build_id``,
+    ``patchable`` (a number of functions), ``unpatchable`` (names and reasons) and ``sources``.
+
+    Raises:
+        BuildError: the command cannot be run.
+    """
+    handle, journal = tempfile.mkstemp(prefix="hotreload-")
+    os.close(handle)
+    try:
+        environment = {**build_environment(), JOURNAL: journal}
+        try:
+            done = subprocess.run(command, env=environment, stdout=sys.stderr if quiet else None, check=False)
+        except OSError as error:
+            raise BuildError(f"cannot run {command[0]}: {error.strerror}") from error
+        with open(journal, encoding="utf-8") as file:
+            linked = [json.loads(line) for line in file]
+    finally:
+        os.unlink(journal)
+    newest = {entry["path"]: entry for entry in linked}
+    return done.returncode, list(newest.values())
+
+
+def build_environment() -> dict[str, str]:
+    """This process's environment with the wrapper in ``CC`` and ``CXX``."""
+    wrapper = wrapper_command()
+    environment = dict(os.environ)
+    for name, fallback in (("CC", "gcc"), ("CXX", "g++")):
+        configured = os.environ.get(name) or sysconfig.get_config_var(name) or fallback
+        compiler = shlex.split(configured)
+        if compiler[: len(wrapper)] == wrapper:
+            continue
+        if shutil.which(compiler[0]) is None:
+            compiler = [fallback]
+        environment[name] = shlex.join([*wrapper, *compiler])
+    return environment
+
+
+def wrapper_command() -> list[str]:
+    """The words that start the compiler wrapper: this interpreter's, whatever ``PATH`` says later."""
+    script = os.path.join(os.path.dirname(sys.executable), "hotreload")
+    return [script, "cc"] if os.access(script, os.X_OK) else [sys.executable, "-m", "hotreload", "cc"]
+
+
+def default_command(directory: str) -> list[str]:
+    """The in-place build of the project in ``directory``.
+
+    Raises:
+        BuildError: there is no project of a kind that is known here.
+    """
+    if os.path.exists(os.path.join(directory, "setup.py")):
+        return [sys.executable, "setup.py", "build_ext", "--inplace", "--force"]
+    if os.path.exists(os.path.join(directory, "pyproject.toml")):
+        return [sys.executable, "-c", IN_PLACE, "build_ext", "--inplace", "--force"]
+    raise BuildError(
+        f"no setup.py and no pyproject.toml in {directory}", hint="say how to build: hotreload build -- COMMAND..."
+    )
+
+
+def _report(code: int, libraries: list[dict[str, Any]]) -> None:
+    if code:
+        print(f"hotreload build: the build failed with exit code {code}", file=sys.stderr)
+    elif not libraries:
+        print(
+            "hotreload build: the build linked no shared library through CC; nothing is hot (already up to date?)",
+            file=sys.stderr,
+        )
+    for entry in libraries:
+        functions = f"{entry['patchable']} functions can be patched"
+        print(f"hotreload build: {entry['module']}: {functions} ({os.path.relpath(entry['path'])})", file=sys.stderr)
+        for left in entry["unpatchable"]:
+            print(f"    left unpatchable: {left['name']}: {left['reason']}", file=sys.stderr)

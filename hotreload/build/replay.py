@@ -1,0 +1,107 @@
+"""Compiling one unit again with its recorded command.
+
+``setup.py build_ext`` costs 833 ms where the compiler costs 145: the recorded command is run as it was, in its
+directory, with the environment that changes its meaning, and writes into a directory of our own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from typing import NamedTuple
+
+from hotreload.build import depfile
+from hotreload.build.record import MEANINGFUL_ENVIRONMENT, Unit
+from hotreload.elf.file import ElfFile
+from hotreload.errors import BuildError
+
+__all__ = ["Replayed", "replay"]
+
+
+class Replayed(NamedTuple):
+    """A fresh object of a unit; ``files`` and ``texts`` are the sources and project headers it was made from.
+
+    They were read before the compiler ran: a file that was saved meanwhile differs from what is on disk, and
+    whoever cares compares.
+    """
+
+    elf: ElfFile
+    files: dict[str, str]
+    texts: dict[str, str]
+    warnings: str
+
+
+def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
+    """Compile ``unit`` as it was recorded; temporary files go to ``directory`` and are removed.
+
+    Raises:
+        BuildError: the compiler said no (``diagnostics`` is what it printed), cannot be run, or is not the one
+            that made the base. Nothing is left behind.
+    """
+    before = {path: _read(path) for path in unit.files}
+    output = os.path.join(directory, f"{os.path.basename(unit.source)}.{os.getpid()}.o")
+    rule = f"{output}.d"
+    argv = [*_redirected(unit.argv, output), "-MD", "-MF", rule]
+    argv += [f"-fdiagnostics-color={'always' if colours else 'never'}"]
+    try:
+        diagnostics = _run(unit, argv)
+        elf = ElfFile.read(output)
+        with open(rule, encoding="utf-8", errors="surrogateescape") as file:
+            names = depfile.project_files(depfile.parse(file.read()), unit.directory)
+    finally:
+        for path in (output, rule):
+            if os.path.exists(path):
+                os.unlink(path)
+    if elf.compiler != unit.compiler:
+        raise BuildError(
+            f"{unit.source}: the base was compiled by {unit.compiler}, and now by {elf.compiler}",
+            hint="build again with `hotreload build` and restart the server",
+        )
+    contents = {path: before[path] if path in before else _read(path) for path in names}
+    return Replayed(
+        elf=elf,
+        files={path: hashlib.sha256(content).hexdigest() for path, content in contents.items()},
+        texts={path: content.decode("utf-8", errors="surrogateescape") for path, content in contents.items()},
+        warnings=diagnostics,
+    )
+
+
+def _run(unit: Unit, argv: list[str]) -> str:
+    environment = {name: value for name, value in os.environ.items() if name not in MEANINGFUL_ENVIRONMENT}
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=unit.directory,
+            env={**environment, **unit.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    except OSError as error:
+        raise BuildError(f"cannot run {argv[0]} in {unit.directory}: {error.strerror}", command=argv) from error
+    diagnostics = done.stdout.decode(errors="replace")
+    if done.returncode:
+        raise BuildError(f"{unit.source} does not compile", diagnostics=diagnostics, command=argv)
+    return diagnostics
+
+
+def _redirected(argv: list[str], output: str) -> list[str]:
+    """``argv`` with another output, and without the dependency file of the build."""
+    kept: list[str] = []
+    args = iter(argv)
+    for arg in args:
+        if arg in ("-o", "-MF", "-MT", "-MQ"):
+            next(args, None)
+        elif arg not in ("-MD", "-MMD", "-MP") and not (arg.startswith("-o") and len(arg) > 2):
+            kept.append(arg)
+    return [*kept, "-o", output]
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise BuildError(f"cannot read {path}: {error.strerror}", hint="put the file back, or rebuild") from error
