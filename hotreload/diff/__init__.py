@@ -1,0 +1,1 @@
+"""What changed: two objects of one source compared function by function, by what they mean."""

@@ -1,0 +1,127 @@
+"""One unit compared with its base: which functions differ, who changed them, and what cannot go live."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from hotreload.diff.graph import ObjectGraph, Piece
+from hotreload.diff.source import SourceChange
+from hotreload.elf.file import SHF_TLS
+from hotreload.errors import Finding
+
+__all__ = ["UnitDiff", "compare"]
+
+
+class UnitDiff(NamedTuple):
+    """What an edit did to one object.
+
+    ``edited`` are the functions whose text the person changed; ``changed`` those whose code differs because of
+    that, inlining callers among them; ``compiler_changed`` those whose code differs although neither they nor
+    anything inlined into them was touched. ``changed`` and ``compiler_changed`` together are what is swapped.
+    """
+
+    edited: tuple[str, ...]
+    changed: tuple[str, ...]
+    compiler_changed: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    initial_values: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str) -> UnitDiff:
+    """Compare the fresh object of the source at ``path`` with the base's object of it."""
+    changed: list[str] = []
+    compiler_changed: list[str] = []
+    for name in sorted(base.functions.keys() & new.functions.keys()):
+        if base.fingerprint(name) == new.fingerprint(name):
+            continue
+        bodies = {name} | base.debug.inlined_into(name) | new.debug.inlined_into(name)
+        if not source.edited.isdisjoint(bodies):
+            changed.append(name)
+        elif _differ_in_lines_only(base.pieces(name), new.pieces(name), source):
+            continue
+        elif any(source.mentions_changed_declaration(body) for body in bodies):
+            changed.append(name)
+        else:
+            compiler_changed.append(name)
+    known = new.debug.lines
+    return UnitDiff(
+        edited=tuple(sorted(source.edited)),
+        changed=tuple(changed),
+        compiler_changed=tuple(compiler_changed),
+        added=tuple(sorted(new.functions.keys() - base.functions.keys())),
+        removed=tuple(sorted(name for name in base.functions.keys() - new.functions.keys() if name not in known)),
+        initial_values=tuple(_changed_initial_values(base, new)),
+        findings=tuple(_findings(base, new, path)),
+    )
+
+
+def _changed_initial_values(base: ObjectGraph, new: ObjectGraph) -> list[str]:
+    return [
+        key
+        for key, section in new.variables.items()
+        if key in base.variables and base.content_fingerprint(base.variables[key]) != new.content_fingerprint(section)
+    ]
+
+
+def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
+    findings = []
+    for key, section in new.variables.items():
+        line = new.debug.variable_lines.get(key, 0)
+        fresh = new.elf.sections[section]
+        if key not in base.variables:
+            if fresh.flags & SHF_TLS:
+                findings.append(
+                    Finding(
+                        "thread-local-added",
+                        f"thread-local variable `{key}` is new, and running threads have no storage for it",
+                        "restart to add it, or keep the state in a variable of another kind",
+                        path,
+                        line,
+                    )
+                )
+            continue
+        old = base.elf.sections[base.variables[key]]
+        if old.size != fresh.size:
+            findings.append(
+                Finding(
+                    "variable-size",
+                    f"variable `{key}` was {old.size} bytes and is now {fresh.size}; the live one keeps its size",
+                    "restart to change it, or give the new variable another name",
+                    path,
+                    line,
+                )
+            )
+    return findings
+
+
+def _differ_in_lines_only(old: list[Piece], new: list[Piece], source: SourceChange) -> bool:
+    """Whether all differences are 4-byte numbers that are line numbers of unchanged text, moved along."""
+    if len(old) != len(new):
+        return False
+    return all(
+        a.references == b.references
+        and len(a.content) == len(b.content)
+        and _numbers_are_moved_lines(a.content, b.content, source)
+        for a, b in zip(old, new)
+    )
+
+
+def _numbers_are_moved_lines(old: bytes, new: bytes, source: SourceChange) -> bool:
+    position = 0
+    while position < len(old):
+        if old[position] == new[position]:
+            position += 1
+            continue
+        for start in range(max(0, position - 3), position + 1):
+            if start + 4 > len(old):
+                continue
+            before, after = struct.unpack_from("<I", old, start)[0], struct.unpack_from("<I", new, start)[0]
+            if source.is_moved_line(before, after):
+                position = start + 4
+                break
+        else:
+            return False
+    return True

@@ -1,0 +1,329 @@
+"""An object file as a graph: sections that mean something, and what they refer to.
+
+With ``-ffunction-sections -fdata-sections`` a section is one function or one variable. Each is of one kind:
+
+    FUNCTION   known by name: a reference to it means *that function*, whatever its body
+    VARIABLE   known by name: a reference to it means *that state*, whatever its initial value
+    CONTENT    known by what is in it: strings, constants, jump tables, const tables, and pieces of functions
+               (.cold, .part, .isra, .constprop), which have no identity and no normal calling convention
+
+So a function is its own section plus all the CONTENT that can be reached from it, and two functions are the same
+when these are the same, references being compared by meaning. That one rule covers edited strings and floating
+constants (which change no byte of the function), inlined helpers, clones, cold parts and switch tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from functools import cached_property
+from typing import Iterator, NamedTuple, Union
+
+from hotreload.elf.dwarf import DebugInfo
+from hotreload.elf.file import (
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_MERGE,
+    SHF_STRINGS,
+    SHF_TLS,
+    SHF_WRITE,
+    SHN_ABS,
+    SHN_COMMON,
+    SHN_UNDEF,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    STT_SECTION,
+    STT_TLS,
+    ElfFile,
+    R,
+    Relocation,
+    Section,
+    Symbol,
+)
+
+__all__ = ["CONTENT", "FUNCTION", "VARIABLE", "ObjectGraph", "Piece", "Reference"]
+
+FUNCTION = "function"
+VARIABLE = "variable"
+CONTENT = "content"
+IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
+
+PIECE_NAME = re.compile(r"\.(cold|part|isra|constprop|lto_priv|llvm)\b")
+LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
+RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
+NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
+NOT_CODE = (".eh_frame", ".gcc_except_table", ".note", ".tm_clone_table")
+
+PC_RELATIVE = {R.PC32, R.PLT32, R.GOTPCREL, R.GOTPCRELX, R.REX_GOTPCRELX, R.GOTTPOFF, R.TLSGD, R.TLSLD}
+PC_BIAS = 4  # the processor counts from the end of the field
+LEA = 0x8D
+FUNC_TYPES = (STT_FUNC, STT_GNU_IFUNC)
+
+# What a reference leads to.
+TO_EXTERNAL, TO_ENTRY, TO_VARIABLE, TO_CONTENT, TO_INSIDE, TO_ABSOLUTE = (
+    *("external", "entry", "variable"),
+    *("content", "inside", "absolute"),
+)
+
+
+class Reference(NamedTuple):
+    """One relocation, understood.
+
+    ``kind`` is one of the TO_ constants; ``name`` the function, variable or external symbol; ``section`` where
+    the target lies (0: elsewhere) and ``delta`` the relocation's value relative to its start, PC bias included.
+    """
+
+    offset: int
+    type: int
+    kind: str
+    name: str
+    section: int
+    delta: int
+    symbol: int
+
+
+class Piece(NamedTuple):
+    """One section of a function in canonical form: its bytes, and its references by meaning."""
+
+    content: bytes
+    references: tuple[tuple[Union[int, str, bytes], ...], ...]
+
+
+class ObjectGraph:
+    """The graph of one relocatable object.
+
+    ``debug`` names the owners of static locals; without debug information they keep the names that the
+    compiler gave them (``calls.0``), whose numbers move.
+    """
+
+    def __init__(self, elf: ElfFile) -> None:
+        self.elf = elf
+        self.debug = DebugInfo(elf)
+        self._fingerprints: dict[str, bytes] = {}
+
+    @cached_property
+    def symbols_in(self) -> dict[int, list[Symbol]]:
+        """The functions, objects and thread-locals that each section holds."""
+        found: dict[int, list[Symbol]] = {}
+        for symbol in self.elf.symbols:
+            if symbol.type in (*FUNC_TYPES, STT_OBJECT, STT_TLS) or self._is_asm_label(symbol):
+                found.setdefault(symbol.section, []).append(symbol)
+        return found
+
+    def _is_asm_label(self, symbol: Symbol) -> bool:
+        return symbol.type == STT_NOTYPE and symbol.section != SHN_UNDEF and not symbol.name.startswith(".L")
+
+    @cached_property
+    def functions(self) -> dict[str, Symbol]:
+        """Every function that is known by name."""
+        return {
+            symbol.name: symbol
+            for section, symbols in self.symbols_in.items()
+            if self.kinds.get(section) == FUNCTION
+            for symbol in symbols
+            if symbol.type in FUNC_TYPES and not PIECE_NAME.search(symbol.name)
+        }
+
+    @cached_property
+    def kinds(self) -> dict[int, str]:
+        """The kind of each section."""
+        kinds = {section.number: self._kind(section) for section in self.elf.sections}
+        for index, kind in kinds.items():
+            # A writable table of label addresses (computed goto) belongs to the code whose labels it holds.
+            if kind == VARIABLE and any(self._leads_inside(index, r) for r in self.elf.relocations(index)):
+                kinds[index] = CONTENT
+        return kinds
+
+    def _kind(self, section: Section) -> str:
+        if not section.flags & SHF_ALLOC or section.name.startswith((*NOT_DATA, *NOT_CODE)):
+            return IGNORED
+        if section.flags & SHF_EXECINSTR:
+            names = [s.name for s in self.symbols_in.get(section.number, []) if s.type in FUNC_TYPES]
+            return FUNCTION if any(not PIECE_NAME.search(name) for name in names) else CONTENT
+        if section.flags & SHF_TLS:
+            return VARIABLE
+        if section.flags & SHF_WRITE and not _is_relocated_constant(section.name):
+            return VARIABLE
+        return CONTENT
+
+    def _leads_inside(self, source: int, relocation: Relocation) -> bool:
+        symbol = self.elf.symbols[relocation.symbol]
+        if symbol.section in (SHN_UNDEF, SHN_ABS, SHN_COMMON):
+            return False
+        target = self.elf.sections[symbol.section]
+        if not target.flags & SHF_EXECINSTR:
+            return False
+        return self._entry_at(source, relocation, symbol) is None
+
+    def _entry_at(self, source: int, relocation: Relocation, symbol: Symbol) -> Union[str, None]:
+        """The function whose entry the relocation means; None if it leads into a function's body."""
+        offset = symbol.value + relocation.addend
+        if relocation.type in PC_RELATIVE:
+            if not self.elf.sections[source].flags & SHF_EXECINSTR:
+                return None  # an offset in a jump table counts from the table
+            offset += PC_BIAS
+        for candidate in self.symbols_in.get(symbol.section, ()):
+            if candidate.value == offset and candidate.type in FUNC_TYPES and not PIECE_NAME.search(candidate.name):
+                return symbol.name if symbol.type in FUNC_TYPES and symbol.value == offset else candidate.name
+        return None
+
+    def references(self, index: int) -> list[Reference]:
+        """What section ``index`` refers to."""
+        return [self._reference(index, relocation) for relocation in self.elf.relocations(index)]
+
+    def _reference(self, index: int, relocation: Relocation) -> Reference:
+        symbol = self.elf.symbols[relocation.symbol]
+        delta = symbol.value + relocation.addend
+        offset, kind_of_field = relocation.offset, relocation.type
+
+        def to(kind: str, name: str, section: int = 0, by: int = relocation.addend) -> Reference:
+            return Reference(offset, kind_of_field, kind, name, section, by, symbol.number)
+
+        if symbol.section == SHN_ABS or not symbol.number:
+            return to(TO_ABSOLUTE, symbol.name, by=delta)
+        if symbol.section == SHN_COMMON:
+            return to(TO_VARIABLE, symbol.name)
+        if symbol.section == SHN_UNDEF:
+            return to(TO_EXTERNAL, symbol.name)
+        kind = self.kinds[symbol.section]
+        if kind == VARIABLE:
+            return to(TO_VARIABLE, self.variable_key(symbol.section), symbol.section, delta)
+        if self.elf.sections[symbol.section].flags & SHF_EXECINSTR:
+            entry = self._entry_at(index, relocation, symbol)
+            if entry is not None and kind == FUNCTION:
+                return to(TO_ENTRY, entry, symbol.section)
+            return to(TO_INSIDE if kind == FUNCTION else TO_CONTENT, symbol.name, symbol.section, delta)
+        return to(TO_CONTENT, symbol.name, symbol.section, delta)
+
+    def variable_key(self, section: int) -> str:
+        """The name by which the variable in ``section`` is known over all versions of this source."""
+        owner = self._static_owners.get(section)
+        if owner:
+            return owner
+        names = sorted((s.value, s.name) for s in self.symbols_in.get(section, ()))
+        return "+".join(name for _, name in names) or self.elf.sections[section].name
+
+    @cached_property
+    def _static_owners(self) -> dict[int, str]:
+        suffixed = {
+            section
+            for section, symbols in self.symbols_in.items()
+            if self.kinds.get(section) == VARIABLE and any(LOCAL_STATIC.match(s.name) for s in symbols)
+        }
+        if not suffixed:
+            return {}
+        owners = self.debug.static_locals(suffixed)
+        return {
+            section: f"{found.owner}::{found.name}" + (f"#{found.ordinal}" if found.ordinal else "")
+            for (section, offset), found in owners.items()
+            if not offset
+        }
+
+    @cached_property
+    def variables(self) -> dict[str, int]:
+        """The section of each variable, by its key; common symbols are not among them."""
+        return {
+            self.variable_key(index): index
+            for index, kind in self.kinds.items()
+            if kind == VARIABLE and self.elf.sections[index].size
+        }
+
+    def pieces(self, name: str) -> list[Piece]:
+        """Function ``name`` in canonical form: its own section first, then all content it reaches."""
+        return [piece for _, piece in self._walk(self.functions[name].section)]
+
+    def reach(self, section: int) -> list[int]:
+        """``section`` and all CONTENT that can be reached from it, in the order of first reference."""
+        return [index for index, _ in self._walk(section)]
+
+    def fingerprint(self, name: str) -> bytes:
+        """Equal for two functions if and only if they are the same, references compared by meaning."""
+        if name not in self._fingerprints:
+            entry = self.functions[name].value
+            digest = hashlib.sha256(struct.pack("<Q", entry))
+            for piece in self.pieces(name):
+                digest.update(repr((len(piece.content), piece.references)).encode())
+                digest.update(piece.content)
+            self._fingerprints[name] = digest.digest()
+        return self._fingerprints[name]
+
+    def content_fingerprint(self, section: int) -> bytes:
+        """The same for a variable's initial value or for a piece of content."""
+        digest = hashlib.sha256()
+        for index, piece in self._walk(section):
+            digest.update(repr((self.elf.sections[index].size, piece.references)).encode())
+            digest.update(piece.content)
+        return digest.digest()
+
+    def _walk(self, root: int) -> Iterator[tuple[int, Piece]]:
+        order = {root: 0}
+        queue = [root]
+        for index in queue:
+            canonical: list[tuple[Union[int, str, bytes], ...]] = []
+            for reference in self.references(index):
+                text = self._merged_text(index, reference)
+                if text is not None:
+                    canonical.append((reference.offset, reference.type, "text", *text))
+                elif reference.kind in (TO_CONTENT, TO_INSIDE) and (
+                    reference.kind == TO_CONTENT or reference.section == root
+                ):
+                    if reference.section not in order:
+                        order[reference.section] = len(order)
+                        queue.append(reference.section)
+                    canonical.append(
+                        (reference.offset, reference.type, "piece", order[reference.section], reference.delta)
+                    )
+                else:
+                    canonical.append(
+                        (reference.offset, reference.type, reference.kind, reference.name, reference.delta)
+                    )
+            yield index, Piece(self.elf.content(self.elf.sections[index]), tuple(canonical))
+
+    def _merged_text(self, index: int, reference: Reference) -> Union[tuple[bytes, int], None]:
+        """The string or constant in a merged section that is meant, and the distance from its start.
+
+        The linker merges equal ones, so they have no place of their own, only content. Where neither a label
+        nor the form of the instruction tells which one is meant, None: then the whole section is compared.
+        """
+        if reference.kind != TO_CONTENT:
+            return None
+        section = self.elf.sections[reference.section]
+        if not section.flags & SHF_MERGE or self.elf.relocation_section(section.number):
+            return None
+        symbol = self.elf.symbols[reference.symbol]
+        if symbol.type != STT_SECTION:
+            start = symbol.value
+        elif reference.type in PC_RELATIVE and self._is_lea(index, reference.offset):
+            start = reference.delta + PC_BIAS
+        elif reference.type == R.ABS64:
+            start = reference.delta
+        else:
+            return None
+        data = self.elf.content(section)
+        if section.flags & SHF_STRINGS:
+            return _text_at(data, start, section.entsize), reference.delta - start
+        return data[start : start + section.entsize], reference.delta - start
+
+    def _is_lea(self, index: int, offset: int) -> bool:
+        code = self.elf.content(self.elf.sections[index])
+        return offset >= 2 and code[offset - 2] == LEA and code[offset - 1] & 0xC7 == 0x05
+
+    def is_local(self, name: str) -> bool:
+        """Whether function ``name`` is static."""
+        return self.functions[name].bind == STB_LOCAL
+
+
+def _is_relocated_constant(name: str) -> bool:
+    return name in RELOCATED_CONSTANT or name.startswith(tuple(f"{prefix}." for prefix in RELOCATED_CONSTANT))
+
+
+def _text_at(data: bytes, start: int, width: int) -> bytes:
+    """The zero-terminated string of ``width``-byte characters at ``start``."""
+    end = start
+    while end < len(data) and any(data[end : end + width]):
+        end += width
+    return data[start:end]

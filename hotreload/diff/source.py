@@ -1,0 +1,171 @@
+"""What the person changed: two versions of the source text, function by function.
+
+The object says which functions differ; only the text says who is to blame. On a large file GCC emits other
+code for functions that nobody touched, and a line inserted above moves every ``__LINE__`` below. Functions are
+cut out by the lines that the debug information gives for them, so that ``#if`` branches that are not compiled
+cannot mislead; comments and white space do not count.
+
+What is found here decides how a change is *reported*, and whether a moved line number counts. It never makes
+a changed function stay behind.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from functools import cached_property
+from typing import Mapping
+
+__all__ = ["SourceChange"]
+
+COMMENT_OR_STRING = re.compile(r"""//(?:\\\n|[^\n])*|/\*.*?\*/|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL)
+WORD = re.compile(r"[A-Za-z_]\w*")
+NUMBER = re.compile(r"\b\d+\b")
+KEYWORDS = {
+    *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum"),
+    *("extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return"),
+    *("short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void"),
+    *("volatile", "while", "define", "undef", "include", "ifdef", "ifndef", "endif", "elif", "defined", "bool"),
+    *("size_t", "ssize_t", "NULL", "PyObject", "Py_ssize_t"),
+}
+
+
+class SourceChange:
+    """The difference between two versions of the files that one object was made from.
+
+    ``old`` and ``new`` map paths to texts; ``old_lines`` and ``new_lines`` map functions to the 1-based lines
+    where the debug information says they are declared.
+    """
+
+    def __init__(
+        self,
+        old: Mapping[str, str],
+        new: Mapping[str, str],
+        old_lines: Mapping[str, int],
+        new_lines: Mapping[str, int],
+    ) -> None:
+        self._old, self._new = old, new
+        self._changed_files = [path for path in {**old, **new} if old.get(path) != new.get(path)]
+        self._old_parts = [_cut(old.get(path, ""), old_lines) for path in self._changed_files]
+        self._new_parts = [_cut(new.get(path, ""), new_lines) for path in self._changed_files]
+
+    @cached_property
+    def edited(self) -> set[str]:
+        """Functions whose text changed, or that one version has and the other has not."""
+        edited: set[str] = set()
+        for (old, _), (new, _) in zip(self._old_parts, self._new_parts):
+            edited |= {name for name in {**old, **new} if old.get(name) != new.get(name)}
+        return edited
+
+    @cached_property
+    def _declarations(self) -> list[str]:
+        """Lines outside functions that only one version has."""
+        changed: list[str] = []
+        for (_, old), (_, new) in zip(self._old_parts, self._new_parts):
+            if old != new:
+                matcher = _Matcher(old, new)
+                for tag, i, j, k, m in matcher.get_opcodes():
+                    if tag != "equal":
+                        changed += [*old[i:j], *new[k:m]]
+        return changed
+
+    @cached_property
+    def names_in_declarations(self) -> set[str]:
+        """Identifiers that occur in changed text outside functions."""
+        return {word for line in self._declarations for word in WORD.findall(line)} - KEYWORDS
+
+    def mentions_changed_declaration(self, function: str) -> bool:
+        """Whether the text of ``function`` uses a name from a changed declaration."""
+        texts = [functions[function] for functions, _ in self._new_parts if function in functions]
+        if not texts:
+            return bool(self._declarations)
+        return any(not self.names_in_declarations.isdisjoint(WORD.findall(text)) for text in texts)
+
+    def is_moved_line(self, old: int, new: int) -> bool:
+        """Whether ``new`` is where line ``old`` of an unchanged text stands now, and nothing else.
+
+        A number that stands in a changed declaration is not believed to be a line number.
+        """
+        if {str(old), str(new)} & self._numbers_in_declarations:
+            return False
+        return any(moved.get(old) == new for moved in self._moved_lines)
+
+    @cached_property
+    def _numbers_in_declarations(self) -> set[str]:
+        return {number for line in self._declarations for number in NUMBER.findall(line)}
+
+    @cached_property
+    def _moved_lines(self) -> list[dict[int, int]]:
+        maps = []
+        for path in self._changed_files:
+            old, new = self._old.get(path, "").split("\n"), self._new.get(path, "").split("\n")
+            moved: dict[int, int] = {}
+            for i, j, size in _Matcher(old, new).get_matching_blocks():
+                moved.update((i + n + 1, j + n + 1) for n in range(size))
+            maps.append(moved)
+        return maps
+
+
+class _Matcher:
+    """difflib between the first and the last difference: an edit is small, a file is not."""
+
+    def __init__(self, old: list[str], new: list[str]) -> None:
+        self._start = _common(old, new)
+        rest = min(len(old), len(new)) - self._start
+        self._tail = min(rest, _common(old[::-1], new[::-1]))
+        self._old_len, self._new_len = len(old), len(new)
+        self._middle = SequenceMatcher(
+            None, old[self._start : len(old) - self._tail], new[self._start : len(new) - self._tail], autojunk=False
+        )
+
+    def get_matching_blocks(self) -> list[tuple[int, int, int]]:
+        middle = [(i + self._start, j + self._start, n) for i, j, n in self._middle.get_matching_blocks()]
+        return [(0, 0, self._start), *middle, (self._old_len - self._tail, self._new_len - self._tail, self._tail)]
+
+    def get_opcodes(self) -> list[tuple[str, int, int, int, int]]:
+        s = self._start
+        return [(tag, i + s, j + s, k + s, m + s) for tag, i, j, k, m in self._middle.get_opcodes()]
+
+
+def _common(old: list[str], new: list[str]) -> int:
+    count = 0
+    for a, b in zip(old, new):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _cut(text: str, lines: Mapping[str, int]) -> tuple[dict[str, str], list[str]]:
+    """The functions of ``text`` by name, white space folded, and the lines outside them."""
+    clean = _without_comments(text).split("\n")
+    starts = sorted(
+        (line, name)
+        for name, line in lines.items()
+        if line <= len(clean) and re.search(rf"\b{re.escape(name)}\b", clean[line - 1])
+    )
+    functions: dict[str, str] = {}
+    outside: list[str] = []
+    position = 0
+    for i, (line, name) in enumerate(starts):
+        limit = starts[i + 1][0] - 1 if i + 1 < len(starts) else len(clean)
+        start = line - 1
+        if start - 1 >= position and _continues(clean[start - 1]):
+            start -= 1  # the return type stands on a line of its own
+        if start < position:
+            continue
+        end = next((n + 1 for n in range(line - 1, limit) if clean[n].startswith("}")), limit)
+        outside += clean[position:start]
+        functions[name] = " ".join(" ".join(clean[start:end]).split())
+        position = end
+    outside += clean[position:]
+    return functions, [" ".join(line.split()) for line in outside if line.strip()]
+
+
+def _continues(line: str) -> bool:
+    stripped = line.strip()
+    return bool(stripped) and not stripped.startswith("#") and not stripped.endswith((";", "}", "{", ")", ","))
+
+
+def _without_comments(text: str) -> str:
+    return COMMENT_OR_STRING.sub(lambda m: m.group(1) or " " + "\n" * m.group(0).count("\n"), text)
