@@ -1,0 +1,138 @@
+"""The base: where each function and each variable of each unit ended up in the linked extension.
+
+``.symtab`` of the library names what is global once, and what is local under the FILE symbol of its object, in
+link order:
+
+    FILE a.c │ helper │ calls.0 │ FILE b.c │ helper │ table │ FILE "" │ hidden globals │ globals ...
+    └── unit 0 ────────────────┘ └── unit 1 ───────────────┘
+
+Two files may have one name and two units one static name; a unit is matched with the next group that has its
+file name and holds none but its symbols.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple, Union
+
+from hotreload.build.prologue import ENTRY_ALIGN, HOOK, MS_HOOK
+from hotreload.build.record import Record
+from hotreload.diff.graph import ObjectGraph
+from hotreload.elf.file import (
+    DF_STATIC_TLS,
+    DT_FLAGS,
+    SHF_ALLOC,
+    SHN_UNDEF,
+    STB_LOCAL,
+    STT_FILE,
+    STT_FUNC,
+    STT_GNU_IFUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    STT_TLS,
+    ElfFile,
+    Symbol,
+)
+from hotreload.errors import BuildError
+
+__all__ = ["Base", "Place"]
+
+NAMED = (STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_TLS, STT_GNU_IFUNC)
+
+
+class Place(NamedTuple):
+    """Where something of the base is: its base offset, or for a thread-local its offset in the TLS block."""
+
+    name: str
+    offset: int
+    size: int
+    type: int
+
+    @property
+    def is_thread_local(self) -> bool:
+        return self.type == STT_TLS
+
+    @property
+    def is_ifunc(self) -> bool:
+        return self.type == STT_GNU_IFUNC
+
+
+class Base:
+    """One hot extension as it was loaded from disk, with the graphs of the objects it was linked from.
+
+    Raises:
+        BuildError: from :meth:`unit_symbols`, when a unit cannot be found in the library.
+    """
+
+    def __init__(self, record: Record, elf: ElfFile, graphs: list[ObjectGraph]) -> None:
+        self.record = record
+        self.elf = elf
+        self.graphs = graphs
+
+    @cached_property
+    def globals(self) -> dict[str, Place]:
+        """What is defined once for all units: exported, hidden, or the linker's own."""
+        found = {}
+        for group, symbols in self._groups:
+            for symbol in symbols:
+                if symbol.bind != STB_LOCAL or group == "":
+                    found[symbol.name] = _place(symbol)
+        return found
+
+    @cached_property
+    def units(self) -> list[dict[str, Place]]:
+        """What is local to each unit."""
+        groups = [(name, symbols) for name, symbols in self._groups if name]
+        found = []
+        position = 0
+        for unit, graph in zip(self.record.units, self.graphs):
+            file_name = next((s.name for s in graph.elf.symbols if s.type == STT_FILE), "")
+            own = {s.name for s in graph.elf.symbols if s.type in NAMED}
+            for i in range(position, len(groups)):
+                name, symbols = groups[i]
+                local = [s for s in symbols if s.bind == STB_LOCAL]
+                if name == file_name and all(s.name in own for s in local):
+                    found.append({s.name: _place(s) for s in local})
+                    position = i + 1
+                    break
+            else:
+                if any(s.type in (STT_FUNC, STT_OBJECT) and s.bind == STB_LOCAL for s in graph.elf.symbols):
+                    raise BuildError(
+                        f"{unit.source}: its symbols are not in the linked extension {self.record.module}",
+                        hint="the link merged or stripped them; link without -r and without stripping",
+                    )
+                found.append({})
+        return found
+
+    def find(self, unit: int, name: str) -> Union[Place, None]:
+        """Where ``name``, as unit ``unit`` sees it, is in the base; None if the base has no such thing."""
+        return self.units[unit].get(name) or self.globals.get(name)
+
+    def is_patchable(self, place: Place) -> bool:
+        """Whether the function at ``place`` begins with a hook prologue that one aligned store can change."""
+        start = self.elf.file_offset(place.offset)
+        return place.offset % ENTRY_ALIGN == 0 and self.elf.data[start : start + len(HOOK)] in (HOOK, MS_HOOK)
+
+    @cached_property
+    def has_static_tls(self) -> bool:
+        """Whether the loader had to put the base's thread-locals at a fixed distance from the thread pointer."""
+        return any(tag == DT_FLAGS and value & DF_STATIC_TLS for tag, value in self.elf.dynamic)
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, list[Symbol]]]:
+        groups: list[tuple[str, list[Symbol]]] = [("", [])]
+        loaded = {s.number for s in self.elf.sections if s.flags & SHF_ALLOC}
+        in_locals = True
+        for symbol in self.elf.symbols:
+            if symbol.type == STT_FILE:
+                groups.append((symbol.name, []))
+            elif symbol.type in NAMED and symbol.section in loaded and symbol.section != SHN_UNDEF:
+                if symbol.bind != STB_LOCAL and in_locals:
+                    groups.append(("", []))
+                    in_locals = False
+                groups[-1][1].append(symbol)
+        return groups
+
+
+def _place(symbol: Symbol) -> Place:
+    return Place(symbol.name, symbol.value, symbol.size, symbol.type)

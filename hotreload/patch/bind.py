@@ -1,0 +1,228 @@
+"""Deciding, for each reference in new code, what it is bound to.
+
+    reference to                              bound to
+    ────────────────────────────────────────  ──────────────────────────────────────────────────────────────
+    state or a function that the base has     the base's address: state stays, function pointers stay the same
+    state or a function that is new           carried: the first generation that brought it
+    content (strings, const tables, pieces)   its own copy; a named const object that is unchanged, the base's
+    the inside of the same function           its own copy
+    anything undefined                        an import, which the server resolves
+
+Starting from the functions to be replaced, everything that is its own copy or carried is followed, so that the
+result is the closed set of sections that the patch consists of.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Union
+
+from hotreload.diff.graph import (
+    CONTENT,
+    PC_BIAS,
+    PC_RELATIVE,
+    TO_ABSOLUTE,
+    TO_CONTENT,
+    TO_ENTRY,
+    TO_EXTERNAL,
+    TO_INSIDE,
+    ObjectGraph,
+    Reference,
+)
+from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT
+from hotreload.errors import Finding
+from hotreload.patch.base import Base, Place
+
+__all__ = ["Binder", "CarriedSymbol", "ToBase", "ToCarried", "UnitPlan"]
+
+LINKER_OWN = {"_GLOBAL_OFFSET_TABLE_", "_DYNAMIC", "__tls_get_addr"}
+
+
+class ToBase(NamedTuple):
+    """Bound to the base: ``addend`` is what is added to the address of ``place``, PC bias included."""
+
+    place: Place
+    addend: int
+
+
+class ToCarried(NamedTuple):
+    """Bound to carried symbol number ``number``, wherever it is owned."""
+
+    number: int
+    addend: int
+
+
+class CarriedSymbol(NamedTuple):
+    """Something new: section and offset in the object of ``unit``; ``common`` for a symbol without a section."""
+
+    key: str
+    unit: int
+    section: int
+    value: int
+    size: int
+    is_function: bool
+    common_align: int = 0
+
+
+class UnitPlan(NamedTuple):
+    """What becomes of one fresh object: its sections that are part of the patch, and their bound references."""
+
+    unit: int
+    graph: ObjectGraph
+    bindings: dict[int, list[tuple[Reference, Union[ToBase, ToCarried]]]]
+
+
+class Binder:
+    """Binds the new code of any number of units to one base.
+
+    ``findings`` collects what cannot be bound; the patch must not be made when there are any.
+    """
+
+    def __init__(self, base: Base, graphs: dict[int, ObjectGraph]) -> None:
+        self._base = base
+        self._graphs = graphs
+        self.plans = {unit: UnitPlan(unit, graph, {}) for unit, graph in graphs.items()}
+        self.carried: list[CarriedSymbol] = []
+        self.findings: list[Finding] = []
+        self._carried_index: dict[tuple[int, int, int], int] = {}
+        self._queue: list[tuple[int, int]] = []
+
+    def add(self, unit: int, function: str) -> None:
+        """Make ``function`` of ``unit``, and all that it brings along, part of the patch."""
+        self._take(unit, self._graphs[unit].functions[function].section)
+        while self._queue:
+            self._bind_section(*self._queue.pop())
+
+    def _take(self, unit: int, section: int) -> None:
+        if section not in self.plans[unit].bindings:
+            self.plans[unit].bindings[section] = []
+            self._queue.append((unit, section))
+
+    def _bind_section(self, unit: int, section: int) -> None:
+        for reference in self._graphs[unit].references(section):
+            target = self._bind(unit, section, reference)
+            if target is not None:
+                self.plans[unit].bindings[section].append((reference, target))
+
+    def _bind(self, unit: int, section: int, reference: Reference) -> Union[ToBase, ToCarried, None]:
+        """What a reference is bound to; None leaves it to the linker."""
+        bias = -PC_BIAS if reference.type in PC_RELATIVE else 0
+        if reference.kind == TO_ABSOLUTE or reference.name in LINKER_OWN:
+            return None
+        if reference.kind == TO_EXTERNAL:
+            return self._bind_external(unit, reference)
+        if reference.kind == TO_ENTRY:
+            place = self._base.find(unit, reference.name)
+            if place is not None and place.type != STT_OBJECT:
+                return ToBase(place, bias)
+            symbol = self._graphs[unit].functions[reference.name]
+            return ToCarried(self._carry(unit, symbol.section, symbol.value, reference.name), bias)
+        if reference.kind == TO_INSIDE:
+            if reference.section not in self.plans[unit].bindings:
+                self._refuse(unit, "code-address", f"code in {self._name(unit, section)} leads into the middle of "
+                             f"`{reference.name or self._name(unit, reference.section)}`")  # fmt: skip
+            return None
+        if reference.kind == TO_CONTENT:
+            place = self._unchanged_constant(unit, reference)
+            if place is not None:
+                return ToBase(place, reference.delta)
+            self._take(unit, reference.section)
+            return None
+        return self._bind_variable(unit, reference)
+
+    def _bind_external(self, unit: int, reference: Reference) -> Union[ToBase, ToCarried, None]:
+        place = self._base.find(unit, reference.name)
+        if place is not None:
+            return ToBase(place, reference.delta)
+        for other, graph in self._graphs.items():
+            for symbol in graph.elf.symbols:
+                if symbol.name == reference.name and symbol.section and symbol.bind != STB_LOCAL:
+                    offset = symbol.value if symbol.type == STT_FUNC else 0
+                    index = self._carry(other, symbol.section, offset, symbol.name)
+                    return ToCarried(index, reference.delta + symbol.value - offset)
+        return None
+
+    def _bind_variable(self, unit: int, reference: Reference) -> Union[ToBase, ToCarried, None]:
+        graph, base_graph = self._graphs[unit], self._base.graphs[unit]
+        if not reference.section:  # a common symbol: it has a name and a size, and no section
+            place = self._base.find(unit, reference.name)
+            if place is not None:
+                return ToBase(place, reference.delta)
+            symbol = graph.elf.symbols[reference.symbol]
+            return ToCarried(self._carry_common(unit, reference.name, symbol.size, symbol.value), reference.delta)
+        old = base_graph.variables.get(reference.name)
+        if old is not None:
+            start = self._section_start(unit, old)
+            if start is not None:
+                if _layout(base_graph, old) != _layout(graph, reference.section):
+                    self._refuse(unit, "variable-layout", f"the variables in section {reference.name} moved")
+                return ToBase(start, reference.delta)
+        return ToCarried(self._carry(unit, reference.section, 0, reference.name), reference.delta)
+
+    def _section_start(self, unit: int, section: int) -> Union[Place, None]:
+        """Where a section of the base's object begins in the base; None where the linker dropped it."""
+        for symbol in self._base.graphs[unit].symbols_in.get(section, ()):
+            place = self._base.find(unit, symbol.name)
+            if place is not None:
+                return place._replace(offset=place.offset - symbol.value)
+        return None
+
+    def _unchanged_constant(self, unit: int, reference: Reference) -> Union[Place, None]:
+        """The base's copy of a named const object whose content is what it was: pointers to it stay equal."""
+        graph, base_graph = self._graphs[unit], self._base.graphs[unit]
+        section = graph.elf.sections[reference.section]
+        if section.flags & (SHF_EXECINSTR | SHF_MERGE):
+            return None
+        names = [s.name for s in graph.symbols_in.get(section.number, ()) if s.type == STT_OBJECT]
+        for name in names:
+            if "." in name:
+                continue
+            for old, symbols in base_graph.symbols_in.items():
+                if base_graph.kinds.get(old) == CONTENT and any(s.name == name for s in symbols):
+                    same = base_graph.content_fingerprint(old) == graph.content_fingerprint(section.number)
+                    return self._section_start(unit, old) if same else None
+        return None
+
+    def _carry(self, unit: int, section: int, value: int, name: str) -> int:
+        place = (unit, section, value)
+        if place not in self._carried_index:
+            graph = self._graphs[unit]
+            header = graph.elf.sections[section]
+            symbols = graph.symbols_in.get(section, [])
+            is_global = any(s.bind != STB_LOCAL for s in symbols)
+            self._carried_index[place] = len(self.carried)
+            self.carried.append(
+                CarriedSymbol(
+                    key=name if is_global else f"{self._unit_name(unit)}:{name}",
+                    unit=unit,
+                    section=section,
+                    value=value,
+                    size=0 if header.flags & SHF_EXECINSTR else header.size,
+                    is_function=bool(header.flags & SHF_EXECINSTR),
+                )
+            )
+            self._take(unit, section)
+        return self._carried_index[place]
+
+    def _carry_common(self, unit: int, name: str, size: int, align: int) -> int:
+        for index, carried in enumerate(self.carried):
+            if carried.key == name and carried.common_align:
+                return index
+        self.carried.append(CarriedSymbol(name, unit, 0, 0, size, False, align))
+        return len(self.carried) - 1
+
+    def _name(self, unit: int, section: int) -> str:
+        return self._graphs[unit].elf.sections[section].name
+
+    def _unit_name(self, unit: int) -> str:
+        record = self._base.record
+        return os.path.relpath(record.units[unit].source, record.directory)
+
+    def _refuse(self, unit: int, slug: str, reason: str) -> None:
+        finding = Finding(slug, reason, "restart the server to take this edit", self._base.record.units[unit].source)
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+
+def _layout(graph: ObjectGraph, section: int) -> list[tuple[int, int]]:
+    return sorted((s.value, s.size) for s in graph.symbols_in.get(section, ()))

@@ -1,0 +1,200 @@
+"""The flat link table that a patch carries: written here, read by ``csrc/image.c`` inside the server.
+
+``csrc/linktable.h`` draws the format and says what every field means; this file is its writer. A test
+compiles that header and compares sizes, offsets and the list of fixups with what stands here.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+__all__ = [
+    "SECTION",
+    "Carried",
+    "Fixup",
+    "FixupKind",
+    "Function",
+    "Import",
+    "LinkTable",
+    "Protection",
+    "Segment",
+]
+
+SECTION = ".hotreload.link"
+MAGIC = b"HRLINK01"
+
+HEADER = struct.Struct("<8sQQQQ32s8I")
+SEGMENT = struct.Struct("<QQQQII")
+FIXUP = struct.Struct("<QqII")
+IMPORT = struct.Struct("<IIII")
+LIBRARY = struct.Struct("<II")
+CARRIED = struct.Struct("<IIQQ")
+FUNCTION = struct.Struct("<IIQQ")
+
+IMPORT_WEAK = 1
+CARRIED_FUNCTION = 1
+FUNCTION_BASE = 0
+FUNCTION_CARRIED = 1
+
+
+class Protection(IntFlag):
+    """What a segment may do once it is mapped."""
+
+    R = 1
+    W = 2
+    X = 4
+
+
+class FixupKind(IntEnum):
+    """How one field of the image is filled; the formulas stand in ``linktable.h``."""
+
+    IMAGE64 = 1
+    BASE64 = 2
+    BASE_PC32 = 3
+    BASE_PC64 = 4
+    IMPORT64 = 5
+    CARRIED64 = 6
+    CARRIED_PC32 = 7
+    CARRIED_PC64 = 8
+    BASE_DTPMOD = 9
+    BASE_TPOFF = 10
+    IMPORT_DTPMOD = 11
+    IMPORT_DTPOFF = 12
+    IMPORT_TPOFF = 13
+    IRELATIVE = 14
+    BASE_IFUNC64 = 15
+    BASE_IFUNC_PC32 = 16
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One run of pages with one final protection."""
+
+    image_off: int
+    mem_len: int
+    file_off: int
+    file_len: int
+    prot: Protection
+
+
+@dataclass(frozen=True)
+class Fixup:
+    """One field of the image, and how it is filled."""
+
+    where: int
+    kind: FixupKind
+    addend: int = 0
+    target: int = 0
+
+
+@dataclass(frozen=True)
+class Import:
+    """A symbol that the process provides."""
+
+    name: str
+    version: str = ""
+    weak: bool = False
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Something new since the base, owned by the first generation that brings it."""
+
+    key: str
+    image_off: int
+    size: int
+    is_function: bool
+
+
+@dataclass(frozen=True)
+class Function:
+    """A replacement: the entry at ``entry`` is to be redirected to ``image_off``.
+
+    ``entry`` is a base offset, or, when ``is_carried``, an index into the carried symbols.
+    """
+
+    name: str
+    entry: int
+    image_off: int
+    is_carried: bool = False
+
+
+@dataclass(frozen=True)
+class LinkTable:
+    """All that the server needs to map a patch and bind it to the base."""
+
+    build_id: bytes
+    image_len: int
+    segments: tuple[Segment, ...]
+    fixups: tuple[Fixup, ...]
+    imports: tuple[Import, ...] = ()
+    libraries: tuple[str, ...] = ()
+    carried: tuple[Carried, ...] = ()
+    functions: tuple[Function, ...] = ()
+    eh_frame: int = 0
+    eh_frame_len: int = 0
+
+    def to_bytes(self) -> bytes:
+        """The table as ``linktable.h`` draws it."""
+        strings = _Strings()
+        body = b"".join(
+            [
+                *(SEGMENT.pack(s.image_off, s.mem_len, s.file_off, s.file_len, s.prot, 0) for s in self.segments),
+                *(FIXUP.pack(f.where, f.addend, f.kind, f.target) for f in self.fixups),
+                *(
+                    IMPORT.pack(strings.add(i.name), strings.add(i.version), IMPORT_WEAK if i.weak else 0, 0)
+                    for i in self.imports
+                ),
+                *(LIBRARY.pack(strings.add(name), 0) for name in self.libraries),
+                *(
+                    CARRIED.pack(strings.add(c.key), CARRIED_FUNCTION if c.is_function else 0, c.image_off, c.size)
+                    for c in self.carried
+                ),
+                *(
+                    FUNCTION.pack(
+                        strings.add(f.name),
+                        FUNCTION_CARRIED if f.is_carried else FUNCTION_BASE,
+                        f.entry,
+                        f.image_off,
+                    )
+                    for f in self.functions
+                ),
+            ]
+        )
+        text = strings.to_bytes()
+        header = HEADER.pack(
+            MAGIC,
+            HEADER.size + len(body) + len(text),
+            self.image_len,
+            self.eh_frame,
+            self.eh_frame_len,
+            self.build_id,
+            len(self.build_id),
+            len(self.segments),
+            len(self.fixups),
+            len(self.imports),
+            len(self.libraries),
+            len(self.carried),
+            len(self.functions),
+            len(text),
+        )
+        return header + body + text
+
+
+class _Strings:
+    """NUL-terminated names, each once; offset 0 is the empty string."""
+
+    def __init__(self) -> None:
+        self._blob = bytearray(b"\0")
+        self._offsets = {"": 0}
+
+    def add(self, name: str) -> int:
+        if name not in self._offsets:
+            self._offsets[name] = len(self._blob)
+            self._blob += name.encode() + b"\0"
+        return self._offsets[name]
+
+    def to_bytes(self) -> bytes:
+        return bytes(self._blob) + bytes(-len(self._blob) % 8)

@@ -1,0 +1,286 @@
+"""The workshop: everything known about one base, and the way from its current sources to a patch.
+
+    files changed? ─▶ compile those units ─▶ compare with the base ─▶ bind ─▶ reduce ─▶ ld ─▶ patch
+         │ no: the object at hand                 │ same: nothing, or back to the base
+         └────────────────────────────────────────┘
+
+A patch is cumulative: base to current source, never on top of an earlier patch. So a fresh process needs only
+the newest one, and saving the original text again is a rollback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Iterable, Mapping, NamedTuple, Union
+
+from hotreload.build import store
+from hotreload.build.record import Record
+from hotreload.build.replay import replay
+from hotreload.diff.compare import UnitDiff, compare
+from hotreload.diff.graph import ObjectGraph
+from hotreload.diff.source import SourceChange
+from hotreload.elf.file import STT_FUNC, STT_GNU_IFUNC, ElfFile
+from hotreload.errors import Finding, IncompatibleError
+from hotreload.patch.base import Base
+from hotreload.patch.bind import Binder
+from hotreload.patch.link import PatchInput, Replacement, link_patch, to_patch
+from hotreload.patch.reduce import NameTable, reduce_object
+
+__all__ = ["PatchResult", "Workshop"]
+
+MANIFEST_FORMAT = 1
+
+
+class PatchResult(NamedTuple):
+    """What :meth:`Workshop.make` found and made.
+
+    ``kind`` is "patch", or "base" when the sources mean what the base means; then ``path`` is None. ``digest``
+    is equal for equal code. ``inputs`` maps each file that was read to the SHA-256 of what was read.
+    ``edited`` are the functions whose text changed; ``changed`` and ``compiler_changed`` are those that are
+    swapped, the latter because the compiler made other code of the same text. ``seconds`` has build, diff and
+    link.
+    """
+
+    kind: str
+    digest: str
+    path: Union[Path, None]
+    edited: tuple[str, ...]
+    changed: tuple[str, ...]
+    compiler_changed: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    notes: tuple[str, ...]
+    warnings: str
+    inputs: Mapping[Path, str]
+    seconds: Mapping[str, float]
+
+
+class _Fresh:
+    """A replayed unit with its graph, which is kept until the unit's files change."""
+
+    def __init__(self, elf: ElfFile, files: dict[str, str], texts: dict[str, str], warnings: str) -> None:
+        self.graph = ObjectGraph(elf)
+        self.files, self.texts, self.warnings = files, texts, warnings
+
+
+class Workshop:
+    """Makes patches for one base. Not for use from several threads at once.
+
+    Raises:
+        BuildError: from :meth:`open`: the base is not in the store. From :meth:`make`: the compiler or the
+            linker said no; ``diagnostics`` is what it printed. Nothing else changed; the next call starts anew.
+        IncompatibleError: from :meth:`make`: the edit compiles and cannot go live; ``findings`` says why.
+    """
+
+    def __init__(self, record: Record, library: bytes) -> None:
+        self.colours = False  # whether the compiler is asked for coloured diagnostics
+        self._record = record
+        self._library = library
+        self._current: dict[int, _Fresh] = {}
+        self._directory = tempfile.mkdtemp(prefix="hotreload-")
+        self._made = 0
+
+    @classmethod
+    def open(cls, build_id: str) -> Workshop:
+        """The workshop of the base with that build-id (hexadecimal)."""
+        return cls(*store.load_base(build_id))
+
+    @property
+    def module(self) -> str:
+        return self._record.module
+
+    @property
+    def build_id(self) -> str:
+        return self._record.build_id
+
+    def close(self) -> None:
+        """Remove the patches that were made and are still in the workshop."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def watched_files(self) -> frozenset[Path]:
+        """The sources and project headers that the units read, when they were last compiled."""
+        names = {path for unit in self._record.units for path in unit.files}
+        names |= {path for replayed in self._current.values() for path in replayed.files}
+        return frozenset(Path(name) for name in names)
+
+    @cached_property
+    def base(self) -> Base:
+        """The base with the graphs of its objects."""
+        graphs = [ObjectGraph(ElfFile(store.load_object(unit.object), unit.source)) for unit in self._record.units]
+        return Base(self._record, ElfFile(self._library, self._record.module), graphs)
+
+    def make(self) -> PatchResult:
+        """Bring the patch up to what the sources say now."""
+        start = time.monotonic()
+        fresh = self._compile_changed()
+        built = time.monotonic()
+        diffs = {unit: self._compare(unit, replayed) for unit, replayed in fresh.items()}
+        findings = [finding for diff in diffs.values() for finding in diff.findings]
+        if findings:
+            raise _incompatible(findings)
+        swapped = {unit: (*diff.changed, *diff.compiler_changed) for unit, diff in diffs.items()}
+        graphs = {unit: replayed.graph for unit, replayed in fresh.items()}
+        digest = self._digest(graphs, swapped)
+        compared = time.monotonic()
+        path = self._link(graphs, swapped, diffs) if any(swapped.values()) else None
+        linked = time.monotonic()
+        files = {path: text for unit in self._record.units for path, text in unit.files.items()}
+        for replayed in fresh.values():
+            files.update(replayed.files)
+        return PatchResult(
+            kind="patch" if path else "base",
+            digest=digest,
+            path=path,
+            edited=_gather(diff.edited for diff in diffs.values()),
+            changed=_gather(diff.changed for diff in diffs.values()),
+            compiler_changed=_gather(diff.compiler_changed for diff in diffs.values()),
+            added=_gather(diff.added for diff in diffs.values()),
+            removed=_gather(diff.removed for diff in diffs.values()),
+            notes=tuple(_notes(diffs.values())),
+            warnings="".join(replayed.warnings for replayed in fresh.values()),
+            inputs={Path(path): text for path, text in files.items()},
+            seconds={"build": built - start, "diff": compared - built, "link": linked - compared},
+        )
+
+    def _compile_changed(self) -> dict[int, _Fresh]:
+        """The units whose files differ from the base's, compiled where what is at hand is not up to date."""
+        fresh = {}
+        for index, unit in enumerate(self._record.units):
+            if _is_current(unit.files):
+                self._current.pop(index, None)
+                continue
+            at_hand = self._current.get(index)
+            if at_hand is None or not _is_current(at_hand.files):
+                at_hand = _Fresh(*replay(unit, self._directory, colours=self.colours))
+                self._current[index] = at_hand
+            fresh[index] = at_hand
+        return fresh
+
+    def _compare(self, index: int, replayed: _Fresh) -> UnitDiff:
+        unit, graph = self._record.units[index], self.base.graphs[index]
+        old = {path: _decode(store.load_text(name)) for path, name in unit.files.items()}
+        change = SourceChange(old, replayed.texts, graph.debug.lines, replayed.graph.debug.lines)
+        return compare(graph, replayed.graph, change, unit.source)
+
+    def _digest(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> str:
+        digest = hashlib.sha256(self.build_id.encode())
+        for unit, names in sorted(swapped.items()):
+            for name in names:
+                digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
+            for name in sorted(graphs[unit].functions.keys() - self.base.graphs[unit].functions.keys()):
+                digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
+        return digest.hexdigest()
+
+    def _link(
+        self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]], diffs: dict[int, UnitDiff]
+    ) -> Path:
+        binder = Binder(self.base, graphs)
+        replacements, roots = self._replacements(graphs, swapped)
+        for unit, names in swapped.items():
+            for name in names:
+                binder.add(unit, name)
+        if binder.findings:
+            raise _incompatible(binder.findings)
+        self._made += 1
+        stem = os.path.join(self._directory, str(self._made))
+        stand_ins = NameTable()
+        inputs, fields, findings = [], [], []
+        for unit, plan in binder.plans.items():
+            source = self._record.units[unit].source
+            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, source)
+            findings += reduced.findings
+            fields += reduced.fields
+            inputs.append(f"{stem}.{unit}.o")
+            Path(inputs[-1]).write_bytes(reduced.content)
+        if findings:
+            raise _incompatible(findings)
+        try:
+            compiler = tuple(self._record.units[0].argv[:1])
+            link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")
+            given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins)
+            patch = to_patch(Path(f"{stem}.so").read_bytes(), given, self._manifest(diffs))
+            path = Path(f"{stem}.hotpatch")
+            path.write_bytes(patch)
+        finally:
+            for name in (*inputs, f"{stem}.so", f"{stem}.map"):
+                if os.path.exists(name):
+                    os.unlink(name)
+        return path
+
+    def _replacements(
+        self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]
+    ) -> tuple[list[Replacement], dict[int, dict[str, str]]]:
+        """The functions to be redirected; refused are those whose entry in the base has no hook."""
+        replacements: list[Replacement] = []
+        roots: dict[int, dict[str, str]] = {unit: {} for unit in swapped}
+        findings = []
+        reasons = {entry.name: entry.reason for entry in self._record.unpatchable}
+        entries: set[int] = set()
+        for unit, names in swapped.items():
+            source = self._record.units[unit].source
+            for name in names:
+                place = self.base.find(unit, name)
+                line = graphs[unit].debug.lines.get(name, 0)
+                if place is None or place.type not in (STT_FUNC, STT_GNU_IFUNC):
+                    continue  # the linker dropped it from the base: nobody can call it
+                if place.is_ifunc or not self.base.is_patchable(place):
+                    why = reasons.get(name, "its entry is no hook prologue")
+                    reason = f"`{name}` cannot be patched: {why}"
+                    findings.append(Finding("no-hook", reason, "restart the server to take this edit", source, line))
+                    continue
+                symbol = f"hr.f.{len(replacements)}"
+                roots[unit][name] = symbol
+                if place.offset not in entries:
+                    entries.add(place.offset)
+                    replacements.append(Replacement(symbol, name, place))
+        if findings:
+            raise _incompatible(findings)
+        return replacements, roots
+
+    def _manifest(self, diffs: dict[int, UnitDiff]) -> bytes:
+        manifest = {
+            "format": MANIFEST_FORMAT,
+            "module": self.module,
+            "build_id": self.build_id,
+            "changed": _gather(diff.changed for diff in diffs.values()),
+            "compiler_changed": _gather(diff.compiler_changed for diff in diffs.values()),
+            "added": _gather(diff.added for diff in diffs.values()),
+            "removed": _gather(diff.removed for diff in diffs.values()),
+            "notes": list(_notes(diffs.values())),
+        }
+        return json.dumps(manifest, sort_keys=True).encode()
+
+
+def _is_current(files: Mapping[str, str]) -> bool:
+    """Whether every file still has the text that ``files`` says."""
+    try:
+        return all(hashlib.sha256(Path(path).read_bytes()).hexdigest() == text for path, text in files.items())
+    except OSError:
+        return False
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", errors="surrogateescape")
+
+
+def _gather(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def _notes(diffs: Iterable[UnitDiff]) -> list[str]:
+    notes: list[str] = []
+    for diff in diffs:
+        notes += [f"initial value of `{name}` changed: the live value is kept" for name in diff.initial_values]
+        notes += [f"`{name}` was removed: the old one stays callable" for name in diff.removed]
+    return notes
+
+
+def _incompatible(findings: list[Finding]) -> IncompatibleError:
+    return IncompatibleError(str(findings[0]), findings=tuple(findings))
