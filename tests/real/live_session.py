@@ -62,15 +62,11 @@ def main() -> None:
     report = []
     try:
         for edit in project.edits:
-            text = original
-            for old, new in edit.replacements:
-                assert text.count(old) == 1, f"{edit.name}: {text.count(old)} places for {old[:60]!r}"
-                text = text.replace(old, new)
-            source.write_text(text)
+            source.write_text(edit.apply(original))
             result = workshop.make()
             assert result.kind == "patch", f"{edit.name}: {result}"
             swapped = {*result.changed, *result.compiler_changed}
-            assert edit.swapped <= swapped, f"{edit.name}: swapped {swapped}"
+            assert project.swapped[edit.name] <= swapped, f"{edit.name}: swapped {swapped}"
             generation = live.commit(live.stage(module, result.path))
             before = list(rounds)
             while any(a == b for a, b in zip(before, rounds)) and not stop.is_set():

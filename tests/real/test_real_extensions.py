@@ -11,7 +11,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
 from projects import PROJECTS, Project
 
 HERE = Path(__file__).parent
@@ -68,10 +67,8 @@ def test_real_extension_takes_edits_live_and_gives_the_answers_of_a_fresh_build(
     for number, edit in enumerate(project.edits):
         edited = tmp_path / f"edited-{number}"
         shutil.copytree(original, edited)
-        text = (edited / project.source).read_text()
-        for old, new in edit.replacements:
-            text = text.replace(old, new)
-        (edited / project.source).write_text(text)
+        source = edited / project.source
+        source.write_text(edit.apply(source.read_text()))
         fresh[edit.name] = plain_answers(project, edited, tmp_path / f"fresh-{number}")
         assert fresh[edit.name] != fresh["base"], f"{edit.name}: no probe can see this edit"
 

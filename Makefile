@@ -1,0 +1,43 @@
+# Everything a person types here. `make` alone lists it.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test soak lint format bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make the virtual environment and build the core (done by the others when needed)
+
+$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py) scripts/setup
+	@PYTHON=$(PYTHON) VENV=$(VENV) scripts/setup
+
+demo: $(READY) ## edits to C going live in a loaded server, with a table at the end
+	@$(BIN)/python examples/server/demo.py $(ARGS)
+
+serve: $(READY) ## the example server with hot reload on: edit examples/server/render.c and watch the page
+	@cd examples/server && ../../$(BIN)/hotreload build && \
+	  exec ../../$(BIN)/hotreload run -- ../../$(BIN)/gunicorn -c gunicorn.conf.py app:app
+
+test: $(READY) ## the tests (ARGS="-k hammer" for some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY) ## the long ones: 1,000 edits in a serving process, the hammer ten times as long
+	@HOTRELOAD_SOAK=1 $(BIN)/python -m pytest -m soak $(ARGS)
+
+lint: $(READY) ## formatting, ruff, mypy, spelling, and the core under both compilers with every warning an error
+	@VENV=$(VENV) scripts/lint
+
+format: $(READY) ## put Python and C into the project's format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only . && $(BIN)/clang-format -i csrc/*.c csrc/*.h
+
+bench: $(READY) ## the benchmarks, one after the other
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove what was built
+	@rm -rf $(VENV) build dist *.egg-info hotreload/live/_core*.so hotreload/live/_core.c examples/server/build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
