@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from typing import NoReturn
 
 from hotreload.build import command as commands
@@ -23,7 +24,7 @@ from hotreload.build import depfile, store
 from hotreload.build.command import Command
 from hotreload.build.finish import finish_library
 from hotreload.build.flags import hot_compile_args, hot_link_args, reason_to_leave
-from hotreload.build.prologue import raise_alignment
+from hotreload.build.prologue import prepare_object
 from hotreload.build.record import MEANINGFUL_ENVIRONMENT, UNIT_SECTION, Unit, unit_line
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import ElfFile
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
     if command.step == commands.OTHER:
         run_plain(command)
     if reason:
-        _say(f"{' '.join(command.sources or [command.output])}: left unpatchable: {reason}")
+        _say(f"{_subject(command)}: left unpatchable: {reason}")
         run_plain(command)
     try:
         if command.step == commands.COMPILE:
@@ -59,7 +60,10 @@ def main(argv: list[str]) -> int:
     except HotStepError as failure:
         _say_if_plain_succeeds(command, str(failure))
     except (BuildError, OSError) as error:
-        _say(f"{command.output or command.sources}: left unpatchable: {error}")
+        _say(f"{_subject(command)}: left unpatchable: {error}")
+        run_plain(command)
+    except Exception:  # noqa: BLE001 - a defect of ours must not break somebody's build; it is shown whole
+        _say(f"{_subject(command)}: left unpatchable by a defect in hotreload:\n{traceback.format_exc()}")
         run_plain(command)
     return 0
 
@@ -78,7 +82,7 @@ def _say_if_plain_succeeds(command: Command, diagnostics: str) -> None:
     code = subprocess.run(command.argv, check=False).returncode
     if code == 0:
         first = diagnostics.strip().split("\n", 1)[0]
-        _say(f"{' '.join(command.sources or [command.output])}: left unpatchable: with the hot flags: {first}")
+        _say(f"{_subject(command)}: left unpatchable: with the hot flags: {first}")
     raise SystemExit(code if code >= 0 else 128 - code)
 
 
@@ -102,7 +106,7 @@ def _compile(command: Command, source: str, output: str) -> None:
     directory = os.getcwd()
     elf = ElfFile.read(output)
     editor = Editor(elf)
-    raise_alignment(elf, editor)
+    prepare_object(elf, editor)
     prepared = editor.to_bytes()
     unit = Unit(
         source=os.path.normpath(os.path.join(directory, source)),
@@ -186,6 +190,10 @@ def _read(path: str) -> bytes:
 def _note_dropped(name: str, dropped: list[str]) -> None:
     if dropped:
         _say(f"{name}: {' '.join(dropped)} dropped: it would make code unpatchable")
+
+
+def _subject(command: Command) -> str:
+    return " ".join(command.sources) or command.output or "a.out"
 
 
 def _say(text: str) -> None:

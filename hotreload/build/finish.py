@@ -35,7 +35,8 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
     if not elf.symbols:
         raise BuildError(f"{output}: the linker wrote no symbol table", hint="link without --strip-all")
     editor = Editor(elf)
-    entries = finish_entries(elf, editor)
+    own = {name for unit in units for name in _functions_of(unit)}
+    entries = finish_entries(elf, editor, own)
     directory = os.getcwd()
     record = Record(
         module=module_name(elf, output),
@@ -44,7 +45,7 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
         link_argv=link_argv,
         units=units,
         patchable=len(entries.finished),
-        unpatchable=[*entries.unpatchable, *_functions_without_hook(elf, units, entries.finished)],
+        unpatchable=[*entries.unpatchable, *_foreign_functions(elf, own)],
     )
     editor.replace(section.number, record.to_json(), name=RECORD_SECTION)
     content = editor.to_bytes()
@@ -66,24 +67,20 @@ def module_name(elf: ElfFile, output: str) -> str:
     return os.path.basename(output).split(".")[0]
 
 
-def _functions_without_hook(elf: ElfFile, units: list[Unit], finished: set[int]) -> list[Unpatchable]:
-    """Functions of hot units that have no hook, and one entry for what no hot unit brought in."""
-    own: set[str] = set()
-    for unit in units:
-        unit_elf = ElfFile(store.load_object(unit.object), unit.source)
-        own |= {s.name for s in unit_elf.symbols if s.type == STT_FUNC and s.section}
+def _functions_of(unit: Unit) -> list[str]:
+    elf = ElfFile(store.load_object(unit.object), unit.source)
+    return [symbol.name for symbol in elf.symbols if symbol.type == STT_FUNC and symbol.section]
+
+
+def _foreign_functions(elf: ElfFile, own: set[str]) -> list[Unpatchable]:
+    """One entry for the functions that no hot unit brought in."""
     code = {s.number for s in elf.sections if s.flags & SHF_EXECINSTR}
-    without = [
-        s.name
-        for s in elf.symbols
-        if s.type == STT_FUNC and s.section in code and s.value not in finished and "." not in s.name
-    ]
-    unpatchable = [Unpatchable(name, "the compiler put no NOPs at its entry") for name in without if name in own]
-    foreign = sorted(name for name in without if name not in own and name not in STARTUP)
-    if foreign:
-        some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
-        unpatchable.append(Unpatchable(some, "from an object that was not compiled by hotreload cc"))
-    return unpatchable
+    functions = {s.name for s in elf.symbols if s.type == STT_FUNC and s.section in code}
+    foreign = sorted(functions - own - STARTUP)
+    if not foreign:
+        return []
+    some = ", ".join(foreign[:5]) + (", ..." if len(foreign) > 5 else "")
+    return [Unpatchable(some, "from an object that was not compiled by hotreload cc")]
 
 
 # What crtbegin and crti bring into every shared library.

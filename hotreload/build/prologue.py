@@ -1,7 +1,6 @@
 """Finishing hook prologues: from 24 one-byte NOPs to padding and one 8-byte instruction.
 
-``-fpatchable-function-entry=24,16`` leaves this, and lists the address of the first NOP in the section
-``__patchable_function_entries``:
+``-fpatchable-function-entry=24,16`` leaves this at each function:
 
     -16                              0 = entry                +8
      90 90 90 90 90 90 ... 90 90 90   90 90 90 90 90 90 90 90   body
@@ -15,28 +14,32 @@ bytes than these, or an entry that is not 8-aligned, are left as they are, and n
 
 from __future__ import annotations
 
-import struct
+import re
 from typing import NamedTuple
 
 from hotreload.build.flags import PADDING, PROLOGUE
 from hotreload.build.record import Unpatchable
 from hotreload.elf.edit import Editor
-from hotreload.elf.file import (
-    SHF_EXECINSTR,
-    SHT_NOBITS,
-    STT_FUNC,
-    ElfFile,
-    R,
-    Section,
-)
+from hotreload.elf.file import SHF_EXCLUDE, SHF_EXECINSTR, SHN_UNDEF, STT_FUNC, ElfFile
 
-__all__ = ["ENTRY_ALIGN", "HOOK", "MS_HOOK", "Entries", "finish_entries", "raise_alignment"]
+__all__ = [
+    "ENTRY_ALIGN",
+    "HOOK",
+    "MS_HOOK",
+    "PIECE_NAME",
+    "Entries",
+    "finish_bytes",
+    "finish_entries",
+    "prepare_object",
+]
 
 NOPS = b"\x90" * (PADDING + PROLOGUE)
 INT3 = b"\xcc" * PADDING
 HOOK = bytes.fromhex("0f1f840000000000")  # nopl 0x0(%rax,%rax,1)
 MS_HOOK = bytes.fromhex("488da42400000000")  # lea 0x0(%rsp),%rsp: GCC's ms_hook_prologue
 CLANG_NOPS = bytes.fromhex("662e0f1f840000000000") + bytes.fromhex("660f1f440000") + HOOK  # 10 + 6 + 8 bytes
+# What GCC and clang split off functions, or specialise: no identity, and no normal calling convention.
+PIECE_NAME = re.compile(r"\.(cold|part|isra|constprop|lto_priv|llvm)\b")
 ENTRIES_SECTION = "__patchable_function_entries"
 SECTION_ALIGN = 16
 ENTRY_ALIGN = 8
@@ -49,25 +52,31 @@ class Entries(NamedTuple):
     unpatchable: list[Unpatchable]
 
 
-def raise_alignment(elf: ElfFile, editor: Editor) -> None:
-    """Align each section of code to 16 bytes: GCC ignores -falign-functions for cold code and at -Os."""
+def prepare_object(elf: ElfFile, editor: Editor) -> None:
+    """Make a fresh object fit to be linked: code aligned, and the list of entries left out.
+
+    GCC ignores -falign-functions for cold code and at -Os. Its list of entries is not in the COMDAT group of the
+    functions that it lists, so that C++ objects that share an inline function would not link.
+    """
     for section in elf.sections:
         if section.flags & SHF_EXECINSTR and section.size and section.align < SECTION_ALIGN:
             editor.set_align(section.number, SECTION_ALIGN)
+        if section.name == ENTRIES_SECTION:
+            editor.add_flags(section.number, SHF_EXCLUDE)
 
 
-def finish_entries(elf: ElfFile, editor: Editor) -> Entries:
-    """Finish every listed entry of a linked library in ``editor``, and name those that cannot be."""
-    names = {s.value: s.name for s in elf.symbols if s.type == STT_FUNC}
+def finish_entries(elf: ElfFile, editor: Editor, own: set[str]) -> Entries:
+    """Finish the entries of the functions in ``own`` in a linked library, and name those that cannot be."""
     finished: set[int] = set()
     unpatchable: list[Unpatchable] = []
-    for start in _listed(elf):
-        entry = start + PADDING
-        reason = _finish(elf, editor, start)
-        if reason:
-            unpatchable.append(Unpatchable(names.get(entry, f"{entry:#x}"), reason))
-        else:
-            finished.add(entry)
+    for symbol in elf.symbols:
+        if symbol.type != STT_FUNC or symbol.section == SHN_UNDEF or symbol.name not in own:
+            continue
+        reason = "" if symbol.value in finished else _finish(elf, editor, symbol.value)
+        if not reason:
+            finished.add(symbol.value)
+        elif not PIECE_NAME.search(symbol.name):
+            unpatchable.append(Unpatchable(symbol.name, reason))
     return Entries(finished, unpatchable)
 
 
@@ -80,30 +89,13 @@ def finish_bytes(code: bytearray, start: int) -> bool:
     return True
 
 
-def _finish(elf: ElfFile, editor: Editor, start: int) -> str:
-    offset = elf.file_offset(start)
-    code = bytearray(elf.data[offset : offset + len(NOPS)])
-    if (start + PADDING) % ENTRY_ALIGN:
-        return f"its entry {start + PADDING:#x} is not {ENTRY_ALIGN}-byte aligned"
-    if not finish_bytes(code, 0):
-        return f"its entry begins with {bytes(code).hex(' ')}, not with the NOPs of the hot flags"
-    editor.write(offset, bytes(code))
+def _finish(elf: ElfFile, editor: Editor, entry: int) -> str:
+    start = elf.file_offset(entry) - PADDING
+    code = bytearray(elf.data[start : start + len(NOPS)]) if start >= 0 else bytearray()
+    if bytes(code) not in (NOPS, CLANG_NOPS):
+        return f"the compiler put no hook at its entry ({bytes(code[PADDING:]).hex(' ')})"
+    if entry % ENTRY_ALIGN:
+        return f"its entry {entry:#x} is not {ENTRY_ALIGN}-byte aligned"
+    finish_bytes(code, 0)
+    editor.write(start, bytes(code))
     return ""
-
-
-def _listed(elf: ElfFile) -> list[int]:
-    """The addresses in ``__patchable_function_entries``, relocated as the loader would for bias 0."""
-    section = elf.section(ENTRIES_SECTION)
-    if section is None or section.type == SHT_NOBITS:
-        return []
-    values = dict(_stored(elf, section))
-    for table in (s for s in elf.sections if s.name == ".rela.dyn"):
-        for relocation in elf.relocations_in(table):
-            if relocation.type == R.RELATIVE and relocation.offset in values:
-                values[relocation.offset] = relocation.addend
-    return [value for value in values.values() if value]
-
-
-def _stored(elf: ElfFile, section: Section) -> list[tuple[int, int]]:
-    words = struct.iter_unpack("<Q", elf.content(section))
-    return [(section.addr + 8 * i, word) for i, (word,) in enumerate(words)]

@@ -20,6 +20,7 @@ import struct
 from functools import cached_property
 from typing import Iterator, NamedTuple, Union
 
+from hotreload.build.prologue import PIECE_NAME
 from hotreload.elf.dwarf import DebugInfo
 from hotreload.elf.file import (
     SHF_ALLOC,
@@ -52,7 +53,6 @@ VARIABLE = "variable"
 CONTENT = "content"
 IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
 
-PIECE_NAME = re.compile(r"\.(cold|part|isra|constprop|lto_priv|llvm)\b")
 LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")

@@ -27,7 +27,7 @@ __all__ = ["DebugInfo", "StaticLocal", "Subprogram"]
 
 TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE, TAG_NAMESPACE = 0x1D, 0x2E, 0x34, 0x39
 
-AT_SIBLING, AT_LOCATION, AT_NAME, AT_LOW_PC, AT_DECL_LINE = 0x01, 0x02, 0x03, 0x11, 0x3B
+AT_SIBLING, AT_LOCATION, AT_NAME, AT_LOW_PC, AT_DECL_LINE, AT_DECLARATION = 0x01, 0x02, 0x03, 0x11, 0x3B, 0x3C
 AT_ABSTRACT_ORIGIN, AT_SPECIFICATION, AT_RANGES, AT_LINKAGE_NAME = 0x31, 0x47, 0x55, 0x6E
 
 FORM_STRING, FORM_STRP, FORM_REF4, FORM_EXPRLOC = 0x08, 0x0E, 0x13, 0x18
@@ -73,7 +73,7 @@ OP_ADDR = 0x03
 class Subprogram(NamedTuple):
     """A function as the compiler saw it; ``start`` and ``end`` bound its subtree in ``.debug_info``.
 
-    ``has_code`` is False for declarations and for functions that exist only inlined.
+    ``has_code`` is False for functions that exist only inlined, and for declarations, which have no line here.
     """
 
     name: str
@@ -173,7 +173,7 @@ class DebugInfo:
             if die.tag == TAG_SUBPROGRAM:
                 named = self._named(die)
                 has_code = AT_LOW_PC in die.values or AT_RANGES in die.values
-                line = self._number(named, AT_DECL_LINE)
+                line = 0 if AT_DECLARATION in die.values else self._number(named, AT_DECL_LINE)
                 subprograms.append(Subprogram(self._name(named), line, die.offset, end, has_code))
             elif die.tag == TAG_VARIABLE and AT_NAME in die.values:
                 variables.setdefault(self._name(die), self._number(die, AT_DECL_LINE))

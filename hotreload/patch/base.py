@@ -1,13 +1,13 @@
 """The base: where each function and each variable of each unit ended up in the linked extension.
 
 ``.symtab`` of the library names what is global once, and what is local under the FILE symbol of its object, in
-link order:
+an order that is the linker's own:
 
-    FILE a.c │ helper │ calls.0 │ FILE b.c │ helper │ table │ FILE "" │ hidden globals │ globals ...
-    └── unit 0 ────────────────┘ └── unit 1 ───────────────┘
+    FILE b.c │ helper │ table │ FILE a.c │ helper │ calls.0 │ FILE "" │ hidden globals │ globals ...
+    └── unit 1 ──────────────┘ └── unit 0 ────────────────┘
 
-Two files may have one name and two units one static name; a unit is matched with the next group that has its
-file name and holds none but its symbols.
+Two files may have one name and two units one static name: a unit is matched with the group that has its file
+name and none but its symbols, and where two do, with the one that has its code.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import NamedTuple, Union
 
+from hotreload.build.flags import PROLOGUE
 from hotreload.build.prologue import ENTRY_ALIGN, HOOK, MS_HOOK
 from hotreload.build.record import Record
 from hotreload.diff.graph import ObjectGraph
@@ -31,6 +32,7 @@ from hotreload.elf.file import (
     STT_OBJECT,
     STT_TLS,
     ElfFile,
+    R,
     Symbol,
 )
 from hotreload.errors import BuildError
@@ -82,27 +84,41 @@ class Base:
     @cached_property
     def units(self) -> list[dict[str, Place]]:
         """What is local to each unit."""
-        groups = [(name, symbols) for name, symbols in self._groups if name]
+        free = [(name, [s for s in symbols if s.bind == STB_LOCAL]) for name, symbols in self._groups if name]
         found = []
-        position = 0
         for unit, graph in zip(self.record.units, self.graphs):
-            file_name = next((s.name for s in graph.elf.symbols if s.type == STT_FILE), "")
-            own = {s.name for s in graph.elf.symbols if s.type in NAMED}
-            for i in range(position, len(groups)):
-                name, symbols = groups[i]
-                local = [s for s in symbols if s.bind == STB_LOCAL]
-                if name == file_name and all(s.name in own for s in local):
-                    found.append({s.name: _place(s) for s in local})
-                    position = i + 1
-                    break
-            else:
-                if any(s.type in (STT_FUNC, STT_OBJECT) and s.bind == STB_LOCAL for s in graph.elf.symbols):
-                    raise BuildError(
-                        f"{unit.source}: its symbols are not in the linked extension {self.record.module}",
-                        hint="the link merged or stripped them; link without -r and without stripping",
-                    )
-                found.append({})
+            fitting = [group for group in free if self._fits(graph, *group)]
+            if len(fitting) > 1:
+                fitting = [group for group in fitting if self._has_code_of(graph, group[1])]
+            if len(fitting) > 1 or not (fitting or _has_no_locals(graph)):
+                raise BuildError(
+                    f"{unit.source}: its static symbols cannot be told apart in {self.record.module}"
+                    if fitting
+                    else f"{unit.source}: its static symbols are not in the linked extension {self.record.module}",
+                    hint="link without -r and without stripping, and give files with equal code different names",
+                )
+            found.append({s.name: _place(s) for _, symbols in fitting for s in symbols})
+            free = [group for group in free if group not in fitting]
         return found
+
+    @staticmethod
+    def _fits(graph: ObjectGraph, file_name: str, symbols: list[Symbol]) -> bool:
+        """Whether a group of the library can be what is left of the object's local symbols."""
+        if file_name != next((s.name for s in graph.elf.symbols if s.type == STT_FILE), ""):
+            return False
+        own = {(s.name, s.size) for s in graph.elf.symbols if s.type in NAMED}
+        return all((s.name, s.size) in own for s in symbols)
+
+    def _has_code_of(self, graph: ObjectGraph, symbols: list[Symbol]) -> bool:
+        """Whether the static functions of a group have the object's code, relocated fields and hooks aside."""
+        own = {s.name: s for s in graph.elf.symbols if s.type == STT_FUNC and s.section and s.bind == STB_LOCAL}
+        for symbol in symbols:
+            if symbol.type == STT_FUNC:
+                start = self.elf.file_offset(symbol.value)
+                linked = self.elf.data[start : start + symbol.size]
+                if not _is_relocated_copy(graph, own[symbol.name], linked):
+                    return False
+        return True
 
     def find(self, unit: int, name: str) -> Union[Place, None]:
         """Where ``name``, as unit ``unit`` sees it, is in the base; None if the base has no such thing."""
@@ -132,6 +148,19 @@ class Base:
                     in_locals = False
                 groups[-1][1].append(symbol)
         return groups
+
+
+def _has_no_locals(graph: ObjectGraph) -> bool:
+    return not any(s.type in (STT_FUNC, STT_OBJECT) and s.bind == STB_LOCAL for s in graph.elf.symbols)
+
+
+def _is_relocated_copy(graph: ObjectGraph, symbol: Symbol, linked: bytes) -> bool:
+    code = graph.elf.content(graph.elf.sections[symbol.section])[symbol.value : symbol.value + symbol.size]
+    touched = set(range(PROLOGUE))
+    for relocation in graph.elf.relocations(symbol.section):
+        start = relocation.offset - symbol.value
+        touched.update(range(start, start + (8 if relocation.type in (R.ABS64, R.PC64) else 4)))
+    return all(a == b or i in touched for i, (a, b) in enumerate(zip(code, linked)))
 
 
 def _place(symbol: Symbol) -> Place:

@@ -190,10 +190,15 @@ class Binder:
             header = graph.elf.sections[section]
             symbols = graph.symbols_in.get(section, [])
             is_global = any(s.bind != STB_LOCAL for s in symbols)
+            key = name if is_global else f"{self._unit_name(unit)}:{name}"
+            for index, carried in enumerate(self.carried):
+                if carried.key == key:  # another unit's copy of one inline function or variable
+                    self._carried_index[place] = index
+                    return index
             self._carried_index[place] = len(self.carried)
             self.carried.append(
                 CarriedSymbol(
-                    key=name if is_global else f"{self._unit_name(unit)}:{name}",
+                    key=key,
                     unit=unit,
                     section=section,
                     value=value,

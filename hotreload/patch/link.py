@@ -97,7 +97,8 @@ def link_patch(inputs: list[str], output: str, record: Record, compiler: tuple[s
         *(tools.ld, "-shared", "--no-relax", "--gc-sections", "--build-id=sha1", "--hash-style=gnu", "-S"),
         *("-z", "noseparate-code", "-z", f"max-page-size={PAGE}", "-z", "relro", "-z", "now", "-z", "noexecstack"),
         *("--version-script", script, "-o", output, *inputs),
-        *("--as-needed", *_libraries(record), "--no-as-needed", tools.libgcc, tools.crtend),
+        *("--as-needed", *_libraries(record), "-L", os.path.dirname(tools.libgcc), "--no-as-needed"),
+        *(tools.libgcc, tools.crtend),
     ]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=record.directory, check=False)
     if done.returncode:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Union
 
-from hotreload.build.prologue import raise_alignment
+from hotreload.build.prologue import prepare_object
 from hotreload.diff.graph import PC_BIAS
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
@@ -29,6 +29,7 @@ from hotreload.elf.file import (
     SHF_EXCLUDE,
     SHN_COMMON,
     SHN_UNDEF,
+    SHT_GROUP,
     STB_GLOBAL,
     STT_FUNC,
     STT_NOTYPE,
@@ -50,7 +51,7 @@ DIRECT = {R.PC32, R.PLT32, R.ABS64, R.PC64}
 DIRECT_TLS = {R.DTPOFF32}
 VIA_GOT = {R.GOTPCREL, R.GOTPCRELX, R.REX_GOTPCRELX}
 TLS_VIA_GOT = {R.TLSGD, R.TLSLD, R.GOTTPOFF}
-LOADER_TABLES = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors", "__patchable_function_entries")
+LOADER_TABLES = (".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
 
 
 class DirectField(NamedTuple):
@@ -99,10 +100,12 @@ def reduce_object(
     """
     elf = plan.graph.elf
     editor = Editor(elf)
-    raise_alignment(elf, editor)
+    prepare_object(elf, editor)
     for section in elf.sections:
         if section.name.startswith(LOADER_TABLES):
             editor.add_flags(section.number, SHF_EXCLUDE)
+        if section.type == SHT_GROUP:  # no longer COMDAT: a unit keeps its own copy, and our symbols in it
+            editor.write(section.offset, bytes(4))
     symbols = _SymbolAppender(elf)
     for function, name in roots.items():
         found = plan.graph.functions[function]

@@ -235,11 +235,12 @@ class Workshop:
                     reason = f"`{name}` cannot be patched: {why}"
                     findings.append(Finding("no-hook", reason, "restart the server to take this edit", source, line))
                     continue
+                if place.offset in entries:
+                    continue  # another name of one function, or another unit's copy of an inline function
+                entries.add(place.offset)
                 symbol = f"hr.f.{len(replacements)}"
                 roots[unit][name] = symbol
-                if place.offset not in entries:
-                    entries.add(place.offset)
-                    replacements.append(Replacement(symbol, name, place))
+                replacements.append(Replacement(symbol, name, place))
         if findings:
             raise _incompatible(findings)
         return replacements, roots
@@ -279,6 +280,8 @@ def _notes(diffs: Iterable[UnitDiff]) -> list[str]:
     for diff in diffs:
         notes += [f"initial value of `{name}` changed: the live value is kept" for name in diff.initial_values]
         notes += [f"`{name}` was removed: the old one stays callable" for name in diff.removed]
+        inits = [name for name in diff.changed if name.startswith("PyInit_")]
+        notes += [f"`{name}` changed: module init is not run again" for name in inits]
     return notes
 
 
