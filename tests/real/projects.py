@@ -45,7 +45,8 @@ texts = ["", "plain", "<a href=\\"x\\">", "it's & <b>", "\\u0101<\\u0102>&", "\\
 results = [escape(text) for text in texts]
 """,
     suite="""
-import pytest
+import os, pytest
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 passed = pytest.main(["-q", "-p", "no:cacheprovider", "tests"]) == 0
 """,
     swapped={

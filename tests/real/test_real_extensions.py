@@ -56,6 +56,18 @@ def plain_answers(project: Project, source: Path, directory: Path) -> list[str]:
     return json.loads(run([sys.executable, "-c", program], directory, PYTHONPATH=python_path))
 
 
+def build_hot(project: Project, original: Path, directory: Path) -> tuple[Path, dict[str, str]]:
+    """A hot copy of the project, and the environment in which its base is known."""
+    hot = directory / "hot"
+    shutil.copytree(original, hot)
+    store = {"HOTRELOAD_STORE": str(directory / "store")}
+    output = run([sys.executable, "-m", "hotreload", "build", "--json"], hot, **store)
+    built = json.loads(output.strip().splitlines()[-1])
+    assert [entry["module"] for entry in built["extensions"]] == ["_speedups"]
+    assert built["extensions"][0]["unpatchable"] == [], "every function of a real extension must be patchable"
+    return hot, store
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(PROJECTS))
 def test_real_extension_takes_edits_live_and_gives_the_answers_of_a_fresh_build(
@@ -72,14 +84,7 @@ def test_real_extension_takes_edits_live_and_gives_the_answers_of_a_fresh_build(
         fresh[edit.name] = plain_answers(project, edited, tmp_path / f"fresh-{number}")
         assert fresh[edit.name] != fresh["base"], f"{edit.name}: no probe can see this edit"
 
-    hot = tmp_path / "hot"
-    shutil.copytree(original, hot)
-    store = {"HOTRELOAD_STORE": str(tmp_path / "store")}
-    built = json.loads(
-        run([sys.executable, "-m", "hotreload", "build", "--json"], hot, **store).strip().splitlines()[-1]
-    )
-    assert [entry["module"] for entry in built["extensions"]] == ["_speedups"]
-    assert built["extensions"][0]["unpatchable"] == [], "every function of a real extension must be patchable"
+    hot, store = build_hot(project, original, tmp_path)
     suite = f"{project.suite}\nassert passed"
     run([sys.executable, "-c", suite], hot, PYTHONPATH=str(hot / project.python_path), **store)
 
@@ -91,3 +96,15 @@ def test_real_extension_takes_edits_live_and_gives_the_answers_of_a_fresh_build(
     assert all(rounds > 0 for rounds in report["rounds"])
     for line in report["edits"]:
         print(line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(PROJECTS))
+def test_every_function_of_a_real_extension_can_be_replaced_and_its_own_suite_still_passes(
+    name: str, sdists: Path, tmp_path: Path
+) -> None:
+    project = PROJECTS[name]
+    hot, store = build_hot(project, unpack(project, sdists, tmp_path / "original"), tmp_path)
+    output = run([sys.executable, str(HERE / "every_function.py"), name, str(hot)], hot, **store)
+    report = json.loads(output.strip().splitlines()[-1])
+    assert report["swapped"] == report["functions"] > 0
