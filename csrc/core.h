@@ -1,0 +1,172 @@
+/* core.h: the C core of hotreload, which maps new code near a loaded library and redirects functions to it.
+ *
+ * Who calls whom (an arrow goes from the caller to the callee):
+ *
+ *                     hotreload/live/core.py  (cffi; the GIL is released during every call)
+ *                                |
+ *        +-----------+-----------+------------+--------------+
+ *        v           v           v            v              v
+ *     base.c      patch.c     image.c      site.c         commit.c
+ *     find the    read and    stage and    recognise      prepare, then the
+ *     library     validate    unstage      an entry       point of no return
+ *        |                       |            |              |
+ *        |        +---------+----+----+       |         +----+------+
+ *        v        v         v         v       v         v           v
+ *     near.c   imports.c  fixup.c  frames.c  maps.c   poke.c     barrier.c
+ *     address  symbols,   numbers  unwind    the      pages and  membarrier
+ *     space    libraries           tables    map      stores     core sync
+ *
+ * and status.c (texts) and lock.c (the one lock) under all of them. Above this header nobody computes addresses;
+ * below it nobody knows Python.
+ *
+ * Conventions. Every function that can fail returns enum hr_status and fills struct hr_error; results come through
+ * parameters and are written only on success. Nothing here aborts, asserts, prints or throws. Verbs come in pairs:
+ * open/close, stage/unstage. Addresses are uintptr_t until the moment of the store.
+ *
+ * What stands between "cdef: begin" and "cdef: end" is read by build_core.py too and becomes the Python binding, so
+ * there is one declaration of everything.
+ */
+#ifndef HR_CORE_H
+#define HR_CORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "status.h"
+
+/* cdef: begin */
+
+/* Filled by whoever refuses; what does not apply is zero. */
+struct hr_error {
+    int status;        /* enum hr_status */
+    int errnum;        /* errno of the call */
+    const char *call;  /* system call or library function that failed, or NULL */
+    uintptr_t address; /* where */
+    uint64_t value;    /* what was found */
+    uint64_t limit;    /* what is allowed or was expected */
+    uint64_t length;   /* how many bytes were asked for */
+    char name[128];    /* symbol, library or field of the table */
+    char detail[192];  /* what the callee said, for instance dlerror() */
+};
+
+const char *hr_status_name(int status);   /* "NO_ROOM" */
+const char *hr_status_family(int status); /* "FINE", "STAGE", "TRANSITION" or "POISONED" */
+const char *hr_status_text(int status);
+const char *hr_status_hint(int status);
+int hr_status_count(void);
+
+/* The libraries of this process, as dl_iterate_phdr shows them. */
+struct hr_object {
+    char *path;
+    uintptr_t bias, start, end;
+    size_t tls_module;   /* 0: none */
+    uintptr_t tls_block; /* the calling thread's, 0: not allocated yet */
+    uint64_t tls_len;
+    int is_static_tls;     /* its block lies at one offset from the thread pointer in every thread */
+    uint32_t build_id_len; /* 0: none */
+    uint8_t build_id[32];
+};
+
+struct hr_objects {
+    struct hr_object *items;
+    size_t count;
+};
+
+enum hr_status hr_objects_open(struct hr_objects *objects, struct hr_error *error);
+void hr_objects_close(struct hr_objects *objects);
+
+/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. */
+struct hr_base;
+
+enum hr_status hr_base_open(const char *path, struct hr_base **base, struct hr_error *error);
+void hr_base_close(struct hr_base *base); /* only when none of its images is staged */
+const struct hr_object *hr_base_object(const struct hr_base *base);
+
+/* Keeps up to len bytes of address space near the base for its generations; reserved gets what was found. */
+enum hr_status hr_base_reserve(struct hr_base *base, size_t len, size_t *reserved, struct hr_error *error);
+
+/* A patch file, read once into private memory and validated; it does not change the process. */
+struct hr_patch;
+
+struct hr_patch_info {
+    const uint8_t *build_id;
+    uint32_t build_id_len;
+    uint64_t image_len;
+    uint32_t function_count, carried_count;
+};
+
+struct hr_patch_function {
+    const char *name;
+    int is_carried;
+    uint64_t entry; /* base offset, or index into carried */
+    uint64_t image_off;
+};
+
+struct hr_patch_carried {
+    const char *key;
+    int is_function;
+    uint64_t image_off;
+    uint64_t size;
+};
+
+enum hr_status hr_patch_open(int fd, struct hr_patch **patch, struct hr_error *error);
+enum hr_status hr_patch_parse(const void *bytes, size_t len, struct hr_patch **patch, struct hr_error *error);
+void hr_patch_close(struct hr_patch *patch);
+void hr_patch_describe(const struct hr_patch *patch, struct hr_patch_info *info);
+void hr_patch_function_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_function *function);
+void hr_patch_carried_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_carried *carried);
+
+/* A generation: a patch mapped near its base and bound to it. Staging redirects nothing. */
+struct hr_image;
+
+struct hr_image_info {
+    uintptr_t address;
+    uint64_t len;        /* address space */
+    uint64_t mapped_len; /* bytes of its segments */
+    uint64_t distance;   /* bytes between it and the base */
+    int is_from_reserve;
+};
+
+/* carried: for every carried symbol the address at its owner, or 0 when this image becomes the owner.
+ * name: what /proc/self/maps and perf will call it. */
+enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base, const uintptr_t *carried,
+                              const char *name, struct hr_image **image, struct hr_error *error);
+void hr_image_unstage(struct hr_image *image); /* only when nothing was ever redirected to it */
+void hr_image_describe(const struct hr_image *image, struct hr_image_info *info);
+
+/* One redirectable entry. original and present are its 8 bytes, as found first and as the last commit left them. */
+struct hr_site {
+    uintptr_t entry;
+    uint64_t original;
+    uint64_t present;
+};
+
+enum hr_status hr_sites_open(const uintptr_t *entries, size_t count, struct hr_site *sites, struct hr_error *error);
+
+/* One step of a commit: target 0 puts the original bytes back. */
+struct hr_move {
+    struct hr_site *site;
+    uintptr_t target;
+};
+
+struct hr_commit_report {
+    int is_synchronised;
+    uint32_t pages;
+    uint64_t nanoseconds; /* from the first page opened to the last page closed */
+};
+
+/* allow_unsynchronised: go on where the kernel has no core sync, and report it. */
+enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_unsynchronised,
+                         struct hr_commit_report *report, struct hr_error *error);
+
+enum hr_status hr_text_probe(struct hr_error *error);    /* may text be opened for writing here, and closed again? */
+enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */
+uint64_t hr_barrier_count(void);                         /* successful core syncs of this process so far */
+
+/* The displacement of an instruction that ends at next and refers to target; 0 when it does not fit. */
+int hr_rel32(uintptr_t next, uintptr_t target, int32_t *displacement);
+uint64_t hr_encode_jump(int32_t displacement);
+
+/* cdef: end */
+
+#endif

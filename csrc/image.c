@@ -1,0 +1,228 @@
+/* image.c: stage and unstage, the way of a patch into the address space.
+ *
+ *   patch file        private image (heap)         memfd            address space near the base
+ *   +--------+  copy  +-----------------+  write  +-------+  map    +------+--------+-------+------+
+ *   |segments| -----> | + fixups        | ------> |       | ------> | R    | R X    | R     | RW   |   MAP_PRIVATE
+ *   +--------+        +-----------------+         +-------+  final  +------+--------+-------+------+
+ *                                                            protection; the rest of the span is PROT_NONE
+ *
+ * The image is complete before any of it is executable, so no page is ever writable and executable. What fails on
+ * the way undoes what was done before it, in reverse; the running program has not been touched.
+ *
+ * Constructors are not run: the state of the base is the state. Exceptions are IRELATIVE fields, whose resolvers are
+ * code of the image itself: they run last, and the page of the field is opened R -> RW -> R, never executable.
+ *
+ * Context: stage.
+ */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+struct hr_image {
+    struct hr_base *base;
+    struct hr_place place;
+    struct hr_imports imports;
+    uintptr_t frames; /* 0: none registered */
+    uint64_t mapped_len;
+};
+
+_Static_assert(HR_LINK_R == PROT_READ && HR_LINK_W == PROT_WRITE && HR_LINK_X == PROT_EXEC, "used as PROT_*");
+
+static enum hr_status check_build_id(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
+    if (patch->header.build_id_len == base->object.build_id_len &&
+        !memcmp(patch->header.build_id, base->object.build_id, base->object.build_id_len))
+        return HR_OK;
+    hr_refuse(error, HR_BUILD_ID);
+    hr_error_name(error, base->object.path);
+    return HR_BUILD_ID;
+}
+
+static enum hr_status check_entries(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.function_count; i++) {
+        const struct hr_link_function *function = &patch->functions[i];
+        if (function->target == HR_FUNCTION_BASE && !hr_base_is_text(base, base->object.bias + function->entry)) {
+            hr_refuse(error, HR_BAD_TABLE);
+            hr_error_name(error, "function.entry");
+            error->value = function->entry;
+            return HR_BAD_TABLE;
+        }
+    }
+    return HR_OK;
+}
+
+static enum hr_status copy_segments(const struct hr_patch *patch, uint8_t **copied, struct hr_error *error) {
+    uint8_t *image = calloc(1, patch->header.image_len);
+    if (!image) {
+        hr_refuse_call(error, HR_NO_MEMORY, "calloc", errno);
+        error->length = patch->header.image_len;
+        return HR_NO_MEMORY;
+    }
+    for (uint32_t i = 0; i < patch->header.segment_count; i++) {
+        const struct hr_link_segment *segment = &patch->segments[i];
+        memcpy(image + segment->image_off, patch->file + segment->file_off, segment->file_len);
+    }
+    *copied = image;
+    return HR_OK;
+}
+
+/* Where vm.memfd_noexec asks for it the file must be sealed against exec; that forbids running it as a program, not
+ * mapping it. Kernels before 6.3 do not know the flag. */
+static int create_memfd(const char *name) {
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(name, MFD_CLOEXEC);
+    return fd;
+}
+
+static int is_zero(const uint8_t *page) {
+    return !page[0] && !memcmp(page, page + 1, HR_PAGE - 1);
+}
+
+/* Pages of zeros stay holes, so a big .bss costs nothing. */
+static enum hr_status write_image(int fd, const uint8_t *image, uint64_t len, struct hr_error *error) {
+    if (ftruncate(fd, (off_t)len))
+        return hr_refuse_call(error, HR_MAP, "ftruncate", errno);
+    for (uint64_t at = 0; at < len; at += HR_PAGE) {
+        if (is_zero(image + at))
+            continue;
+        ssize_t done = pwrite(fd, image + at, HR_PAGE, (off_t)at);
+        if (done != HR_PAGE) /* a memfd takes whole pages or is out of memory */
+            return hr_refuse_call(error, HR_MAP, "pwrite", done < 0 ? errno : ENOSPC);
+    }
+    return HR_OK;
+}
+
+static enum hr_status map_segments(const struct hr_patch *patch, int fd, uintptr_t address, uint64_t *mapped_len,
+                                   struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.segment_count; i++) {
+        const struct hr_link_segment *segment = &patch->segments[i];
+        /* MAP_FIXED: over the PROT_NONE span that belongs to this image. */
+        void *got = mmap((void *)(address + segment->image_off), segment->mem_len, (int)segment->prot,
+                         MAP_PRIVATE | MAP_FIXED, fd, (off_t)segment->image_off);
+        if (got == MAP_FAILED) {
+            hr_refuse_call(error, HR_MAP, "mmap", errno);
+            error->address = address + segment->image_off;
+            error->length = segment->mem_len;
+            return HR_MAP;
+        }
+        *mapped_len += hr_page_up(segment->mem_len);
+    }
+    return HR_OK;
+}
+
+static enum hr_status write_and_map(const struct hr_patch *patch, const uint8_t *content, const char *name,
+                                    struct hr_image *image, struct hr_error *error) {
+    int fd = create_memfd(name);
+    if (fd < 0)
+        return hr_refuse_call(error, HR_MAP, "memfd_create", errno);
+    enum hr_status status = write_image(fd, content, patch->header.image_len, error);
+    if (!status)
+        status = map_segments(patch, fd, image->place.address, &image->mapped_len, error);
+    close(fd);
+    return status;
+}
+
+static int accept_place(void *context, uintptr_t address) {
+    return hr_fixups_check(context, address) == HR_OK;
+}
+
+/* When no gap is accepted although some are in reach, the reason is the reference that does not reach, not the room. */
+static enum hr_status open_place(const struct hr_binding *binding, struct hr_image *image) {
+    const uint64_t len = binding->patch->header.image_len;
+    struct hr_error refusal;
+    struct hr_binding probe = *binding;
+    probe.error = &refusal;
+    hr_refuse(&refusal, HR_OK);
+    enum hr_status status = hr_place_open(image->base, len, accept_place, &probe, &image->place, binding->error);
+    if (status == HR_NO_ROOM && refusal.status != HR_OK) {
+        *binding->error = refusal;
+        status = (enum hr_status)refusal.status;
+    }
+    return status;
+}
+
+static enum hr_status fill(const struct hr_binding *binding, const char *name, struct hr_image *image) {
+    uint8_t *content;
+    enum hr_status status = copy_segments(binding->patch, &content, binding->error);
+    if (status)
+        return status;
+    status = hr_fixups_apply(binding, image->place.address, content);
+    if (!status)
+        status = write_and_map(binding->patch, content, name, image, binding->error);
+    free(content);
+    if (!status)
+        status = hr_fixups_finish(binding, image->place.address);
+    return status;
+}
+
+static enum hr_status stage(struct hr_binding *binding, const char *name, struct hr_image *image) {
+    const struct hr_link_header *header = &binding->patch->header;
+    struct hr_objects objects;
+    enum hr_status status = hr_imports_open(binding->patch, image->base, &image->imports, binding->error);
+    if (status)
+        return status;
+    status = hr_objects_open(&objects, binding->error); /* after the imports: they may have loaded libraries */
+    if (status)
+        return status;
+    binding->imports = &image->imports;
+    binding->objects = &objects;
+    status = open_place(binding, image);
+    if (!status)
+        status = fill(binding, name, image);
+    hr_objects_close(&objects);
+    if (!status && header->eh_frame) {
+        image->frames = image->place.address + header->eh_frame;
+        hr_frames_open(image->frames);
+    }
+    return status;
+}
+
+enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base, const uintptr_t *carried,
+                              const char *name, struct hr_image **image, struct hr_error *error) {
+    enum hr_status status = check_build_id(patch, base, error);
+    if (!status)
+        status = check_entries(patch, base, error);
+    if (status)
+        return status;
+    struct hr_image *opened = calloc(1, sizeof *opened);
+    if (!opened)
+        return hr_refuse_call(error, HR_NO_MEMORY, "calloc", errno);
+    opened->base = base;
+    struct hr_binding binding = {.patch = patch, .base = base, .carried = carried, .error = error};
+    status = stage(&binding, name, opened);
+    if (status)
+        hr_image_unstage(opened);
+    else
+        *image = opened;
+    return status;
+}
+
+void hr_image_unstage(struct hr_image *image) {
+    if (image->frames)
+        hr_frames_close(image->frames);
+    if (image->place.len)
+        hr_place_close(image->base, &image->place);
+    hr_imports_close(&image->imports);
+    free(image);
+}
+
+void hr_image_describe(const struct hr_image *image, struct hr_image_info *info) {
+    const struct hr_object *base = &image->base->object;
+    uintptr_t start = image->place.address, end = start + image->place.len;
+    *info = (struct hr_image_info){
+        .address = start,
+        .len = image->place.len,
+        .mapped_len = image->mapped_len,
+        .distance = end <= base->start ? base->start - end : start - base->end,
+        .is_from_reserve = image->place.is_from_reserve,
+    };
+}

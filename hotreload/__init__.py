@@ -1,0 +1,67 @@
+"""Makes edits to C extensions live inside the Python process that runs them.
+
+Most programs need no import at all: ``hotreload build`` once, then ``hotreload run app.py``. From code::
+
+    import hotreload
+
+    hotreload.enable()  # watch and patch, from now on
+    hotreload.subscribe(print)  # every reload, as a dict
+    hotreload.status()  # generations, functions, memory
+
+Importing this package imports nothing else; each name is looked up when it is first used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hotreload import errors as errors
+    from hotreload.live import redirect as redirect
+    from hotreload.live import status as status
+    from hotreload.run.switch import disable as disable
+    from hotreload.run.switch import enable as enable
+    from hotreload.run.switch import subscribe as subscribe
+
+__all__ = [
+    "__version__",
+    "disable",
+    "enable",
+    "errors",
+    "get_include",
+    "redirect",
+    "status",
+    "subscribe",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "disable": "hotreload.run.switch",
+    "enable": "hotreload.run.switch",
+    "redirect": "hotreload.live",
+    "status": "hotreload.live",
+    "subscribe": "hotreload.run.switch",
+}
+
+
+def get_include() -> str:
+    """The directory of ``hotreload.h``, for a compiler's ``-I``."""
+    import os
+
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        import hotreload.errors
+
+        return hotreload.errors
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

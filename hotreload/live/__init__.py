@@ -1,0 +1,40 @@
+"""Inside the server: maps finished patches near the extension and redirects functions to them.
+
+::
+
+    core.py       the seam to C: the only module that knows cffi
+    refusal.py    what the core refused, as an exception with fields
+    records.py    what the manager hands out
+    ledger.py     what is known about one extension: generations, owners, redirects
+    manager.py    attach, stage, commit, roll back
+    report.py     events for the subscribers
+    process.py    one manager per process, also after a fork
+    redirect.py   the bare mechanism, on addresses
+
+The C core is loaded when this package is imported, and the package is imported when the process is to be patched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hotreload.live.manager import Manager
+from hotreload.live.process import manager
+from hotreload.live.records import Generation, LoadedModule, StagedPatch
+from hotreload.live.redirect import Redirection, redirect
+
+__all__ = [
+    "Generation",
+    "LoadedModule",
+    "Manager",
+    "Redirection",
+    "StagedPatch",
+    "manager",
+    "redirect",
+    "status",
+]
+
+
+def status() -> dict[str, Any]:
+    """What is live in this process: extensions, generations, functions, memory; plain data for JSON."""
+    return manager().status()

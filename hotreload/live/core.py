@@ -1,0 +1,293 @@
+"""The seam to C: the one module that knows cffi.
+
+Above it nobody computes addresses or sees a C object; below it nobody knows Python. :class:`Core` says what the
+core can do, :class:`NativeCore` does it through ``csrc/``, and tests may put something else in its place. The GIL is
+released during every call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Union
+
+from hotreload.live._core import ffi, lib
+from hotreload.live.refusal import Refusal, make_error, printable
+
+__all__ = [
+    "Base",
+    "CommitReport",
+    "Core",
+    "Image",
+    "LoadedObject",
+    "NativeCore",
+    "Patch",
+    "PatchCarried",
+    "PatchFunction",
+    "PatchSource",
+    "Site",
+]
+
+PatchSource = Union[int, bytes, "os.PathLike[str]"]
+
+
+@dataclass(frozen=True)
+class LoadedObject:
+    """A library of this process, as the dynamic loader shows it; ``build_id`` is empty when it has none."""
+
+    path: str
+    build_id: bytes
+    bias: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded library that patches are made for; it cannot be unloaded while it is open."""
+
+    object: LoadedObject
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class PatchFunction:
+    """A replacement; ``entry`` is an offset in the base or, when ``is_carried``, an index into the carried symbols."""
+
+    name: str
+    entry: int
+    image_off: int
+    is_carried: bool
+
+
+@dataclass(frozen=True)
+class PatchCarried:
+    """Something that the base does not have."""
+
+    key: str
+    image_off: int
+    size: int
+    is_function: bool
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A patch file, read and validated."""
+
+    build_id: bytes
+    functions: tuple[PatchFunction, ...]
+    carried: tuple[PatchCarried, ...]
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base."""
+
+    address: int
+    length: int
+    mapped: int
+    distance: int
+    is_from_reserve: bool
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One redirectable entry."""
+
+    entry: int
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class CommitReport:
+    """What one commit did; ``seconds`` runs from the first page opened to the last page closed."""
+
+    is_synchronised: bool
+    pages: int
+    seconds: float
+
+
+class Core(Protocol):
+    """What the manager needs from below. Every method raises :class:`StageError` when it refuses."""
+
+    def objects(self) -> tuple[LoadedObject, ...]: ...
+    def open_base(self, path: str) -> Base: ...
+    def close_base(self, base: Base) -> None: ...
+    def reserve(self, base: Base, length: int) -> int: ...
+    def open_patch(self, source: PatchSource) -> Patch: ...
+    def close_patch(self, patch: Patch) -> None: ...
+    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image: ...
+    def unstage(self, image: Image) -> None: ...
+    def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
+    def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def probe_text(self) -> None: ...
+    def probe_barrier(self) -> None: ...
+    def barrier_count(self) -> int: ...
+
+
+class NativeCore:
+    """The core in ``csrc/``."""
+
+    def objects(self) -> tuple[LoadedObject, ...]:
+        objects, error = ffi.new("struct hr_objects *"), _new_error()
+        _check(lib.hr_objects_open(objects, error), error)
+        try:
+            return tuple(_loaded_object(objects.items[i]) for i in range(objects.count))
+        finally:
+            lib.hr_objects_close(objects)
+
+    def open_base(self, path: str) -> Base:
+        result, error = ffi.new("struct hr_base **"), _new_error()
+        _check(lib.hr_base_open(os.fsencode(path), result, error), error)
+        return Base(_loaded_object(lib.hr_base_object(result[0])[0]), result[0])
+
+    def close_base(self, base: Base) -> None:
+        lib.hr_base_close(base.handle)
+
+    def reserve(self, base: Base, length: int) -> int:
+        """Keeps address space near the base; returns how much there is, which may be less."""
+        reserved, error = ffi.new("size_t *"), _new_error()
+        _check(lib.hr_base_reserve(base.handle, length, reserved, error), error)
+        return int(reserved[0])
+
+    def open_patch(self, source: PatchSource) -> Patch:
+        """Reads and validates a patch from a descriptor, from bytes, or from a path.
+
+        Raises:
+            StageError: it is no patch, or not a whole one; nothing was changed.
+            OSError: the path cannot be opened.
+        """
+        result, error = ffi.new("struct hr_patch **"), _new_error()
+        if isinstance(source, int):
+            _check(lib.hr_patch_open(source, result, error), error)
+        elif isinstance(source, bytes):
+            _check(lib.hr_patch_parse(source, len(source), result, error), error)
+        else:
+            with open(source, "rb") as file:
+                _check(lib.hr_patch_open(file.fileno(), result, error), error)
+        return _patch(result[0])
+
+    def close_patch(self, patch: Patch) -> None:
+        lib.hr_patch_close(patch.handle)
+
+    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image:
+        """Maps a patch near its base. ``carried`` has each carried symbol's address, 0 for what is new here."""
+        result, error = ffi.new("struct hr_image **"), _new_error()
+        owners = ffi.new("uintptr_t[]", list(carried) or [0])
+        _check(lib.hr_image_stage(patch.handle, base.handle, owners, name.encode(), result, error), error)
+        info = ffi.new("struct hr_image_info *")
+        lib.hr_image_describe(result[0], info)
+        return Image(
+            address=info.address,
+            length=info.len,
+            mapped=info.mapped_len,
+            distance=info.distance,
+            is_from_reserve=bool(info.is_from_reserve),
+            handle=result[0],
+        )
+
+    def unstage(self, image: Image) -> None:
+        lib.hr_image_unstage(image.handle)
+
+    def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]:
+        sites, error = ffi.new("struct hr_site[]", max(1, len(entries))), _new_error()
+        _check(lib.hr_sites_open(ffi.new("uintptr_t[]", list(entries) or [0]), len(entries), sites, error), error)
+        return tuple(Site(entry, _OneOf(sites, i)) for i, entry in enumerate(entries))
+
+    def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport:
+        """Redirects every site to its target in one batch; target 0 puts the original bytes back.
+
+        Raises:
+            StageError: nothing was stored.
+            TransitionError: every store was undone.
+            PoisonedError: an undo failed.
+        """
+        report, error = ffi.new("struct hr_commit_report *"), _new_error()
+        batch = ffi.new("struct hr_move[]", max(1, len(moves)))
+        for move, (site, target) in zip(batch, moves):
+            move.site = site.handle.pointer
+            move.target = target
+        _check(lib.hr_commit(batch, len(moves), allow_unsynchronised, report, error), error)
+        return CommitReport(bool(report.is_synchronised), report.pages, report.nanoseconds / 1e9)
+
+    def probe_text(self) -> None:
+        """Raises StageError when this host does not allow text to be opened for writing."""
+        error = _new_error()
+        _check(lib.hr_text_probe(error), error)
+
+    def probe_barrier(self) -> None:
+        """Raises StageError when the kernel has no core sync."""
+        error = _new_error()
+        _check(lib.hr_barrier_probe(error), error)
+
+    def barrier_count(self) -> int:
+        """How many core syncs this process has made."""
+        return int(lib.hr_barrier_count())
+
+
+class _OneOf:
+    """A pointer into a C array, which keeps the array alive."""
+
+    def __init__(self, array: Any, index: int) -> None:
+        self._array = array
+        self.pointer = array + index
+
+
+def _new_error() -> Any:
+    return ffi.new("struct hr_error *")
+
+
+def _check(status: int, error: Any) -> None:
+    if not status:
+        return
+    raise make_error(
+        Refusal(
+            status=_text(lib.hr_status_name(status)),
+            family=_text(lib.hr_status_family(status)),
+            text=_text(lib.hr_status_text(status)),
+            hint=_text(lib.hr_status_hint(status)),
+            call=_text(error.call),
+            errno=error.errnum,
+            address=error.address,
+            value=error.value,
+            limit=error.limit,
+            length=error.length,
+            name=_text(error.name),
+            detail=_text(error.detail),
+        )
+    )
+
+
+def _text(pointer: Any) -> str:
+    return printable(ffi.string(pointer)) if pointer else ""
+
+
+def _loaded_object(raw: Any) -> LoadedObject:
+    return LoadedObject(
+        path=os.fsdecode(ffi.string(raw.path)),
+        build_id=bytes(ffi.buffer(raw.build_id)[0 : raw.build_id_len]),
+        bias=raw.bias,
+        start=raw.start,
+        end=raw.end,
+    )
+
+
+def _patch(handle: Any) -> Patch:
+    info = ffi.new("struct hr_patch_info *")
+    function = ffi.new("struct hr_patch_function *")
+    carried = ffi.new("struct hr_patch_carried *")
+    lib.hr_patch_describe(handle, info)
+    functions, symbols = [], []
+    for i in range(info.function_count):
+        lib.hr_patch_function_at(handle, i, function)
+        functions.append(
+            PatchFunction(_text(function.name), function.entry, function.image_off, bool(function.is_carried))
+        )
+    for i in range(info.carried_count):
+        lib.hr_patch_carried_at(handle, i, carried)
+        symbols.append(PatchCarried(_text(carried.key), carried.image_off, carried.size, bool(carried.is_function)))
+    build_id = bytes(ffi.buffer(info.build_id, info.build_id_len))
+    return Patch(build_id, tuple(functions), tuple(symbols), handle)

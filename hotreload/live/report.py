@@ -1,0 +1,76 @@
+"""How one step of the manager went, told to the subscribers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from hotreload.errors import HotReloadError
+from hotreload.events import PATCH_REFUSED
+from hotreload.live.records import Generation, LoadedModule
+
+__all__ = ["Report", "Subscribers", "swap_fields"]
+
+Callback = Callable[[dict[str, Any]], None]
+
+
+class Subscribers:
+    """Callbacks that get an event each; what one of them raises goes to the log and to nobody else."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[object, Callback] = {}
+
+    def add(self, callback: Callback) -> Callable[[], None]:
+        """Returns what ends the subscription; calling it twice does nothing."""
+        key = object()
+        self._callbacks[key] = callback
+
+        def remove() -> None:
+            self._callbacks.pop(key, None)
+
+        return remove
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """Hands every callback a copy of its own."""
+        for callback in tuple(self._callbacks.values()):
+            try:
+                callback(dict(event))
+            except Exception:
+                logging.getLogger("hotreload").exception("a subscriber failed on %s", event["event"])
+
+
+class Report:
+    """One step, reported once: :meth:`succeed` says what came of it, and a refusal that passes is told as such.
+
+    It wraps the lock and not the other way round, so callbacks may ask the manager anything.
+    """
+
+    def __init__(self, subscribers: Subscribers, module: LoadedModule, step: str) -> None:
+        self._subscribers = subscribers
+        self._about = {"module": module.name, "path": module.path, "build_id": module.build_id}
+        self._step = step
+
+    def __enter__(self) -> Report:  # noqa: PYI034 - Self is not in typing before 3.11
+        return self
+
+    def succeed(self, name: str, **fields: Any) -> None:
+        """Tells that the step was done."""
+        self._subscribers.publish({"event": name, **self._about, **fields})
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, HotReloadError):
+            told = {"event": PATCH_REFUSED, **self._about, "during": self._step, "error": error.as_dict()}
+            self._subscribers.publish(told)
+
+
+def swap_fields(generation: Generation) -> dict[str, Any]:
+    """What is told of a generation that went live."""
+    return {
+        "generation": generation.number,
+        "functions": list(generation.functions),
+        "distance": generation.distance,
+        "duration": generation.duration,
+        "synchronised": generation.synchronised,
+        "info": dict(generation.info),
+    }

@@ -1,0 +1,6 @@
+        jmp .+0x1000
+        int3
+        int3
+        int3
+        mov $1, %eax
+        ret
