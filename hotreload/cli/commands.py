@@ -1,0 +1,80 @@
+"""The commands that are typed by people."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import hotreload
+from hotreload.config import LOG_FORMATS, load_config
+from hotreload.errors import HotReloadError
+
+__all__ = ["run_command"]
+
+_RUN_USAGE = "hotreload run [OPTIONS] (SCRIPT | -m MODULE | -- COMMAND) [ARGS...]"
+_BUILD_USAGE = "hotreload build [-- COMMAND...]"
+_FLAGS_WITH_VALUE = frozenset({"--log-format"})
+_USAGE_ERROR = 2
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs ``run``, ``build``, or says what there is."""
+    try:
+        if arguments[:1] == ["run"]:
+            return _run(arguments[1:])
+        if arguments[:1] == ["build"]:
+            return _build(arguments[1:])
+    except HotReloadError as error:
+        os.write(2, f"hotreload: {error}\n".encode())
+        return _USAGE_ERROR
+    _top_parser().parse_args(arguments)
+    _top_parser().print_help()
+    return 0
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hotreload", description="Makes edits to C extensions live while they run.")
+    parser.add_argument("--version", action="version", version=f"hotreload {hotreload.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands.add_parser("run", help="run a program with hot reload on", usage=_RUN_USAGE)
+    commands.add_parser("build", help="build a project's extensions so that they can be patched", usage=_BUILD_USAGE)
+    commands.add_parser("cc", help='compiler wrapper: CC="hotreload cc gcc"', usage="hotreload cc COMPILER [ARGS...]")
+    return parser
+
+
+def _run(arguments: Sequence[str]) -> int:
+    own, rest = _split_run(arguments)
+    parser = argparse.ArgumentParser(
+        prog="hotreload run",
+        usage=_RUN_USAGE,
+        description="Runs a program with hot reload on: a save of a C source of any extension that was built with "
+        "`hotreload build` goes live in it.",
+    )
+    parser.add_argument("--log-format", choices=LOG_FORMATS, help="colours for a person, or JSON (default: auto)")
+    parser.add_argument("--polling", action="store_true", default=None, help="look at files, for network file systems")
+    parser.add_argument("--verbose", action="store_true", default=None, help="debug lines too")
+    options = parser.parse_args(own)
+    if not rest:
+        parser.error("nothing to run")
+    flags = {"log_format": options.log_format, "polling": options.polling, "verbose": options.verbose}
+    config = load_config(flags=flags)
+    from hotreload.run.launcher import launch
+
+    launch(rest, config)
+
+
+def _split_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options, and from the script, ``-m`` or ``--`` on, what belongs to the program."""
+    index = 0
+    while index < len(arguments) and arguments[index].startswith("-") and arguments[index] not in ("-m", "--"):
+        index += 2 if arguments[index] in _FLAGS_WITH_VALUE else 1
+    return list(arguments[:index]), list(arguments[index:])
+
+
+def _build(arguments: Sequence[str]) -> int:
+    from hotreload.build.project import main as build_project
+
+    sys.stdout.flush()
+    return build_project(list(arguments))

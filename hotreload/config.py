@@ -1,0 +1,158 @@
+"""The few things that can be set, and where: a flag beats the environment, which beats ``pyproject.toml``.
+
+::
+
+    [tool.hotreload]
+    log-format = "json"        # HOTRELOAD_LOG_FORMAT, --log-format      auto, console or json
+    polling = true             # HOTRELOAD_POLLING, --polling            for network file systems
+    polling-interval = 0.5     # HOTRELOAD_POLLING_INTERVAL              seconds between two looks
+    quiet-ms = 10              # HOTRELOAD_QUIET_MS                      how long a burst of saves must rest
+    hint-after = 3.0           # HOTRELOAD_HINT_AFTER                    seconds until a missing extension is named
+    verbose = false            # HOTRELOAD_VERBOSE, --verbose            debug lines too
+
+A key or a value that means nothing is an error that names the nearest one that does: a misspelt setting that is
+silently ignored costs an afternoon.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hotreload.errors import HotReloadError
+
+__all__ = ["LOG_FORMATS", "Config", "find_pyproject", "load_config"]
+
+LOG_FORMATS = ("auto", "console", "json")
+
+# Tables of [tool.hotreload] that another part of the package reads.
+_TABLES = frozenset({"build"})
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+@dataclass(frozen=True)
+class Config:
+    """How the helper process watches and speaks; every field has a default that suits development."""
+
+    log_format: str = "auto"
+    polling: bool = False
+    polling_interval: float = 0.5
+    quiet_ms: float = 10.0
+    hint_after: float = 3.0
+    verbose: bool = False
+
+    def to_json(self) -> str:
+        """The form in which the launcher hands it to the helper process."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """What :meth:`to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+def load_config(
+    directory: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """The configuration that holds in ``directory``.
+
+    Args:
+        directory: where to look for ``pyproject.toml``, upwards; the current one by default.
+        environ: the environment; that of this process by default.
+        flags: fields given on the command line; ``None`` values are "not given".
+
+    Raises:
+        HotReloadError: a key is unknown, or a value is not of its kind. Nothing was started.
+    """
+    values: dict[str, Any] = {}
+    pyproject = find_pyproject(directory if directory is not None else Path.cwd())
+    if pyproject is not None:
+        values.update(_from_table(_read_table(pyproject), pyproject))
+    values.update(_from_environment(os.environ if environ is None else environ))
+    values.update({name: value for name, value in (flags or {}).items() if value is not None})
+    return Config(**{name: _checked(name, value, f"--{_key(name)}") for name, value in values.items()})
+
+
+def find_pyproject(directory: Path) -> Path | None:
+    """The nearest ``pyproject.toml`` in ``directory`` or above it."""
+    start = directory.absolute()
+    for candidate in (start, *start.parents):
+        if (candidate / "pyproject.toml").is_file():
+            return candidate / "pyproject.toml"
+    return None
+
+
+def _read_table(pyproject: Path) -> Mapping[str, Any]:
+    """The table [tool.hotreload] of one file; empty when it has none."""
+    tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        document = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HotReloadError(f"cannot read {pyproject}: {error}", hint="correct the file") from None
+    table = document.get("tool", {}).get("hotreload", {})
+    if not isinstance(table, dict):
+        raise HotReloadError(f"{pyproject}: tool.hotreload must be a table", hint="write [tool.hotreload]")
+    return table
+
+
+def _from_table(table: Mapping[str, Any], pyproject: Path) -> dict[str, Any]:
+    known = {_key(field.name): field.name for field in fields(Config)}
+    values = {}
+    for key, value in table.items():
+        if key in _TABLES and isinstance(value, dict):
+            continue
+        if key not in known:
+            raise HotReloadError(f"{pyproject}: [tool.hotreload] has no key {key!r}", hint=_nearest(key, known))
+        values[known[key]] = _checked(known[key], value, f"{pyproject}: {key}")
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values = {}
+    for field in fields(Config):
+        variable = f"HOTRELOAD_{field.name.upper()}"
+        if environ.get(variable, ""):
+            values[field.name] = _checked(field.name, environ[variable], variable)
+    return values
+
+
+def _checked(name: str, value: Any, where: str) -> Any:
+    """``value`` as the type of the field ``name``; text (from the environment) is read as that type."""
+    default = getattr(Config(), name)
+    if isinstance(default, bool):
+        if isinstance(value, str) and value.lower() in _TRUE | _FALSE:
+            return value.lower() in _TRUE
+        if isinstance(value, bool):
+            return value
+        raise HotReloadError(f"{where}: {value!r} is neither true nor false", hint="use true or false")
+    if isinstance(default, float):
+        try:
+            number = float("nan") if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if 0.0 <= number < float("inf"):
+            return number
+        raise HotReloadError(f"{where}: {value!r} is not a number of zero or more", hint=f"the default is {default:g}")
+    if value not in LOG_FORMATS:
+        raise HotReloadError(f"{where}: no log format {value!r}", hint=_nearest(str(value), LOG_FORMATS))
+    return value
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "-")

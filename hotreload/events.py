@@ -1,0 +1,54 @@
+"""The names of everything that is told about a reload: what varies is a field, the name never does.
+
+Each is a noun and a past participle. The same names are used in the log of the helper process, in what
+``hotreload.subscribe`` hands to a callback, and over the socket between the two.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BUILD_DISCARDED",
+    "EXTENSION_FOUND",
+    "EXTENSION_MISSED",
+    "EXTENSION_REFUSED",
+    "GENERATION_STAGED",
+    "HELPER_STARTED",
+    "HELPER_STOPPED",
+    "PATCH_DELIVERED",
+    "PATCH_REFUSED",
+    "PROCESS_CONNECTED",
+    "PROCESS_DISCONNECTED",
+    "PROCESS_REFUSED",
+    "PROGRAM_MISSED",
+    "RELOAD_FINISHED",
+    "SWAP_COMMITTED",
+    "SWAP_ROLLED_BACK",
+    "WATCH_DEGRADED",
+]
+
+# One line per save and module, with everything that is known about it.
+RELOAD_FINISHED = "reload.finished"
+# A build was thrown away because a file was saved while the compiler read it; another one follows.
+BUILD_DISCARDED = "build.discarded"
+
+# What happens to one patch in one process.
+GENERATION_STAGED = "generation.staged"
+SWAP_COMMITTED = "swap.committed"
+SWAP_ROLLED_BACK = "swap.rolled_back"
+PATCH_REFUSED = "patch.refused"
+# A process that came later took the newest patch.
+PATCH_DELIVERED = "patch.delivered"
+
+# What the helper process sees of the program.
+EXTENSION_FOUND = "extension.found"
+EXTENSION_REFUSED = "extension.refused"
+EXTENSION_MISSED = "extension.missed"
+PROGRAM_MISSED = "program.missed"
+PROCESS_CONNECTED = "process.connected"
+PROCESS_DISCONNECTED = "process.disconnected"
+PROCESS_REFUSED = "process.refused"
+
+# The helper process itself.
+HELPER_STARTED = "helper.started"
+HELPER_STOPPED = "helper.stopped"
+WATCH_DEGRADED = "watch.degraded"

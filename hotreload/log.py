@@ -1,0 +1,118 @@
+"""The helper process's own logger: coloured lines on a terminal, one JSON object per line anywhere else.
+
+It is wrapped around its own processors and its own file, so nothing that a host has configured, in structlog or in
+logging, is read or changed. Texts that a compiler printed are shown as they are on a terminal, below their line;
+in JSON they are the field ``diagnostics``, without colours.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, Protocol, TextIO, cast
+
+import structlog
+
+__all__ = ["Log", "make_log", "without_colours", "writes_to_terminal"]
+
+_DEBUG, _INFO = 10, 20
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_TEXTS = ("diagnostics", "warnings")
+
+Fields = MutableMapping[str, Any]
+
+
+class Log(Protocol):
+    """What the rest of the package asks of a logger: a constant event name, and fields."""
+
+    def debug(self, event: str, /, **fields: Any) -> Any: ...
+    def info(self, event: str, /, **fields: Any) -> Any: ...
+    def warning(self, event: str, /, **fields: Any) -> Any: ...
+    def error(self, event: str, /, **fields: Any) -> Any: ...
+
+
+def make_log(log_format: str = "auto", *, file: TextIO | None = None, verbose: bool = False) -> Log:
+    """A logger that writes to ``file`` (stderr by default) and shares nothing with the host's logging.
+
+    Args:
+        log_format: ``console``, ``json``, or ``auto``: console when ``file`` is a terminal.
+        file: where the lines go.
+        verbose: whether debug lines are written too.
+    """
+    stream = sys.stderr if file is None else file
+    console = writes_to_terminal(log_format, stream)
+    render: list[Callable[..., Any]] = (
+        [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _shorten,
+            _console_renderer(colours=stream.isatty()),
+        ]
+        if console
+        else [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            _strip_colours,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    )
+    logger = structlog.wrap_logger(
+        structlog.PrintLogger(stream),
+        processors=[structlog.processors.add_log_level, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(_DEBUG if verbose else _INFO),
+        context_class=dict,
+        cache_logger_on_first_use=True,
+    )
+    return cast("Log", logger)
+
+
+def writes_to_terminal(log_format: str, stream: TextIO) -> bool:
+    """Whether lines in this format on this stream are meant for a person."""
+    return log_format == "console" or (log_format == "auto" and stream.isatty())
+
+
+def without_colours(text: str) -> str:
+    """``text`` without the terminal's escape sequences."""
+    return _COLOURS.sub("", text)
+
+
+def _console_renderer(*, colours: bool) -> Callable[..., str]:
+    """structlog's renderer for people, with a compiler's text below the line instead of inside it."""
+    line = structlog.dev.ConsoleRenderer(
+        colors=colours,
+        sort_keys=False,
+        pad_level=False,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+    def render(logger: Any, method: str, event: Fields) -> str:
+        texts = [str(event.pop(name)) for name in _TEXTS if event.get(name)]
+        below = "\n".join(text if colours else without_colours(text) for text in texts).rstrip("\n")
+        rendered = str(line(logger, method, event))
+        return f"{rendered}\n{below}" if below else rendered
+
+    return render
+
+
+def _shorten(_logger: Any, _method: str, event: Fields) -> Fields:
+    """Drops what is empty or usual, rounds what was measured, joins lists: a line is read by a person in passing."""
+    short: dict[str, Any] = {}
+    for name, value in event.items():
+        if name == "build_id" or value is None or value in ((), [], ""):
+            continue
+        if (name, value) in (("trigger", "save"), ("discarded", 0)):
+            continue
+        if isinstance(value, float):
+            short[name] = round(value, 1)
+        elif isinstance(value, (list, tuple)):
+            short[name] = ", ".join(str(item) for item in value)
+        else:
+            short[name] = value
+    return short
+
+
+def _strip_colours(_logger: Any, _method: str, event: Fields) -> Fields:
+    for name in _TEXTS:
+        if name in event:
+            event[name] = without_colours(str(event[name]))
+    return event

@@ -1,0 +1,10 @@
+"""Turns hot reload on in a program: from outside (``hotreload run``) or from its own code (``hotreload.enable``).
+
+::
+
+    hotreload run app.py ──▶ launcher ──┬─ spawns ─▶ helper process (hotreload.watch)
+                                        └─ becomes ▶ python app.py
+                                                       └─ bootstrap/sitecustomize ─▶ link ─▶ socket ─▶ helper
+
+Only ``switch`` and ``link`` are ever imported by a server; both are light.
+"""

@@ -1,0 +1,61 @@
+"""``hotreload run``: starts the helper process, then becomes the program.
+
+The program is started in place of this process, so its pid, its signals, its terminal and its exit code are its own;
+what it gets besides is two variables in its environment and one descriptor that keeps the helper alive.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hotreload.config import Config
+from hotreload.errors import HotReloadError
+from hotreload.run.spawn import BOOTSTRAP, start_helper
+from hotreload.run.switch import is_forbidden
+
+__all__ = ["command_of", "launch"]
+
+
+def command_of(rest: Sequence[str]) -> list[str]:
+    """The command line behind ``SCRIPT [ARGS]``, ``-m MODULE [ARGS]`` or ``-- COMMAND [ARGS]``."""
+    if rest[:1] == ["--"]:
+        if len(rest) < 2:
+            raise HotReloadError("no command after --", hint="hotreload run -- COMMAND [ARGS]")
+        return list(rest[1:])
+    if not rest or list(rest) == ["-m"]:
+        raise HotReloadError(
+            "nothing to run", hint="hotreload run SCRIPT [ARGS], -m MODULE [ARGS] or -- COMMAND [ARGS]"
+        )
+    return [sys.executable, *rest]
+
+
+def launch(rest: Sequence[str], config: Config) -> NoReturn:
+    """Becomes the program, with hot reload on.
+
+    Raises:
+        HotReloadError: it cannot be started, or hot reload is forbidden here; nothing was started.
+    """
+    if is_forbidden():
+        raise HotReloadError(
+            "hot reload is forbidden here by HOTRELOAD_DISABLE=1",
+            hint="unset it, or start the program without `hotreload run`",
+        )
+    command = command_of(rest)
+    if shutil.which(command[0]) is None:
+        raise HotReloadError(f"no such command: {command[0]}", hint="check the spelling and PATH")
+    started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest))
+    os.environ["HOTRELOAD_SOCKET"] = started.socket_path
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([BOOTSTRAP, path] if path else [BOOTSTRAP])
+    os.set_inheritable(started.life_fd, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvp(command[0], command)  # noqa: S606 - the point of it
+    except OSError as error:
+        raise HotReloadError(f"cannot run {command[0]}: {error.strerror}", hint="check that it is a program") from None

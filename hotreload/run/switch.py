@@ -1,0 +1,208 @@
+"""On and off in one process: ``enable()``, ``disable()``, and what ``hotreload run`` does by itself.
+
+While it is on, every extension module that is imported is announced to the helper process, and a fork gives the child
+a connection of its own. Off again, both are as they were.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader
+from typing import TYPE_CHECKING, Any
+
+from hotreload.run.link import Link
+from hotreload.wire import WireError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from hotreload.run.spawn import Started
+
+__all__ = ["disable", "enable", "is_forbidden", "join", "subscribe"]
+
+Event = dict[str, Any]
+
+
+class _Switch:
+    """The state of this process; there is one."""
+
+    def __init__(self) -> None:
+        self.link: Link | None = None
+        self._helper: Started | None = None
+        self._exported = False
+        self._hooked_fork = False
+        self._exec_module: Callable[..., None] | None = None
+        self._feed: dict[object, Callable[[Event], None]] = {}
+
+    def connect(self, socket_path: str) -> None:
+        """Connects to a helper process. Raises OSError or WireError; then nothing has changed."""
+        from hotreload.live import manager
+
+        link = Link(socket_path, manager(), self._publish)
+        self.link = link
+        self._watch_imports()
+        self._watch_forks()
+        link.start()
+
+    def connect_to_own(self, config_json: str) -> None:
+        """Starts a helper process for this process and its children, and connects to it."""
+        from hotreload.run.spawn import start_helper
+
+        helper = start_helper(config_json, sys.argv[0] or "the program")
+        try:
+            self.connect(helper.socket_path)
+        except BaseException:
+            helper.close()
+            raise
+        self._helper = helper
+        self._exported = True
+        os.environ["HOTRELOAD_SOCKET"] = helper.socket_path
+
+    def disconnect(self) -> None:
+        """Undoes all of it, in reverse. What is live stays live."""
+        if self._exported:
+            os.environ.pop("HOTRELOAD_SOCKET", None)
+            self._exported = False
+        if self._exec_module is not None:
+            ExtensionFileLoader.exec_module = self._exec_module  # type: ignore[method-assign]
+            self._exec_module = None
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+        if self._helper is not None:
+            self._helper.close()
+            self._helper = None
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Hands ``callback`` what happens here and what the helper forwards."""
+        from hotreload.live import manager
+
+        unsubscribe = manager().subscribe(callback)
+        key = object()
+        self._feed[key] = callback
+
+        def undo() -> None:
+            self._feed.pop(key, None)
+            unsubscribe()
+
+        return undo
+
+    def _publish(self, event: Event) -> None:
+        for callback in list(self._feed.values()):
+            try:
+                callback(dict(event))
+            except Exception:  # noqa: BLE001 - a callback of the program's is its own affair, and so is its traceback
+                sys.excepthook(*sys.exc_info())
+
+    def _watch_imports(self) -> None:
+        if self._exec_module is not None:
+            return
+        original = ExtensionFileLoader.exec_module
+        switch = self
+
+        @functools.wraps(original)
+        def exec_module(self: ExtensionFileLoader, module: ModuleType) -> None:
+            original(self, module)
+            if switch.link is not None:
+                switch.link.announce()
+
+        self._exec_module = original
+        ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
+
+    def _watch_forks(self) -> None:
+        """Registered once: the interpreter keeps such hooks for good, and they do nothing while it is off."""
+        if not self._hooked_fork:
+            self._hooked_fork = True
+            os.register_at_fork(
+                before=self._before_fork,
+                after_in_parent=self._after_fork_in_parent,
+                after_in_child=self._after_fork_in_child,
+            )
+
+    def _before_fork(self) -> None:
+        if self.link is not None:
+            self.link.stop()
+
+    def _after_fork_in_parent(self) -> None:
+        if self.link is not None:
+            self.link.start()
+
+    def _after_fork_in_child(self) -> None:
+        if self.link is not None:
+            try:
+                self.link.reopen_in_child()
+            except (OSError, WireError):
+                self.link = None
+
+
+_switch = _Switch()
+
+
+def is_forbidden() -> bool:
+    """Whether HOTRELOAD_DISABLE says that this process must not be patched."""
+    return os.environ.get("HOTRELOAD_DISABLE", "") not in ("", "0")
+
+
+def join(socket_path: str) -> None:
+    """Connects this process to the helper that ``hotreload run`` has started; does nothing when it is gone."""
+    if _switch.link is None and not is_forbidden():
+        try:
+            _switch.connect(socket_path)
+        except (ConnectionRefusedError, FileNotFoundError, PermissionError):
+            return
+
+
+def enable(*, polling: bool | None = None, log_format: str | None = None, verbose: bool | None = None) -> bool:
+    """Turns hot reload on in this process: from now on, a save of a C source goes live here.
+
+    Under ``hotreload run``, or in a child of a process that has enabled it, the helper process that is there is
+    joined; otherwise one is started beside this process. Enabling twice is enabling once.
+
+    Args:
+        polling: look at the files now and then instead of being told by the kernel.
+        log_format: ``console``, ``json`` or ``auto``.
+        verbose: write debug lines too.
+
+    Returns:
+        Whether it is on. With HOTRELOAD_DISABLE=1 in the environment it stays off and one line says so: the variable
+        is how production turns off what development left in the code.
+
+    Raises:
+        HotReloadError: the configuration is wrong or the helper process did not start; nothing has changed.
+    """
+    if is_forbidden():
+        os.write(2, b"hotreload: refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1\n")
+        return False
+    if _switch.link is not None and _switch.link.is_alive:
+        return True
+    _switch.disconnect()
+    if os.environ.get("HOTRELOAD_SOCKET"):
+        join(os.environ["HOTRELOAD_SOCKET"])
+        if _switch.link is not None:
+            return True
+    from hotreload.config import load_config
+
+    flags = {"polling": polling, "log_format": log_format, "verbose": verbose}
+    _switch.connect_to_own(load_config(flags=flags).to_json())
+    return True
+
+
+def disable() -> None:
+    """Turns hot reload off in this process. The code that is live stays live; edits are no longer taken."""
+    _switch.disconnect()
+
+
+def subscribe(callback: Callable[[Event], None]) -> Callable[[], None]:
+    """Hands ``callback`` every event of a reload as a dict; ``hotreload.events`` has their names.
+
+    What happens in this process (``swap.committed`` and the like) comes from here; ``reload.finished``, with compile
+    errors and refusals, comes from the helper process while hot reload is on. It is called on hotreload's own thread,
+    so it should be brief.
+
+    Returns:
+        A function that ends the subscription.
+    """
+    return _switch.subscribe(callback)

@@ -1,0 +1,187 @@
+"""One base that is being worked on: who has it loaded, what was saved, and what should be live.
+
+::
+
+                 saved, quiet            made                all answered
+        IDLE ───────────────▶ MAKING ───────────▶ DELIVERING ───────────▶ IDLE
+         ▲                      │ nothing, refused, failed,
+         └──────────────────────┘ or read while it was being saved (made again)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from hotreload.watch.burst import Burst
+from hotreload.watch.files import look_at
+from hotreload.watch.seams import PatchResult, Peer, Workshop
+
+__all__ = ["Attempt", "Bench", "Made", "Newest", "State", "drop_file", "make"]
+
+
+class State(Enum):
+    """What a bench is doing."""
+
+    IDLE = "idle"
+    MAKING = "making"
+    DELIVERING = "delivering"
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The patch that every process should run, held open for processes that come later; its name is gone."""
+
+    result: PatchResult
+    fd: int
+
+    @classmethod
+    def open(cls, result: PatchResult) -> Newest:
+        """Opens the patch file. Raises OSError."""
+        if result.path is None:
+            raise FileNotFoundError("the patch has no file")
+        fd = os.open(result.path, os.O_RDONLY | os.O_CLOEXEC)
+        drop_file(result)
+        return cls(result, fd)
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        with contextlib.suppress(OSError):
+            os.close(self.fd)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to make the sources live; times are of ``time.monotonic``."""
+
+    trigger: str
+    saved: float
+    discarded: int = 0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a build came to: a result or an error, and the files that changed while it ran."""
+
+    result: PatchResult | None
+    error: Exception | None
+    looked: Mapping[Path, tuple[int, ...]]
+    changed: tuple[Path, ...]
+    seconds: float
+
+    @property
+    def disturbed(self) -> tuple[Path, ...]:
+        """The files that spoilt this build: saved while it ran, or away for the moment in which an editor renames."""
+        missing = [path for path, look in self.looked.items() if not look] if self.error is not None else []
+        return (*self.changed, *missing)
+
+
+@dataclass
+class Bench:
+    """One base, keyed by its build-id.
+
+    ``holders`` maps each process that has it loaded to the path it has it from, and ``live`` to the digest of what
+    is live there (empty: the base). ``is_settled`` means that a first build has said what should be.
+    """
+
+    workshop: Workshop
+    burst: Burst
+    holders: dict[Peer, str] = field(default_factory=dict)
+    live: dict[Peer, str] = field(default_factory=dict)
+    state: State = State.IDLE
+    newest: Newest | None = None
+    discarded: int = 0
+    trigger: str = "start"
+    looked: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
+    files: frozenset[Path] = frozenset()
+    is_settled: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """The digest of what should be live in every process; empty for the base."""
+        return "" if self.newest is None else self.newest.result.digest
+
+    def begin(self) -> Attempt:
+        """The pending saves become one attempt."""
+        attempt = Attempt(self.trigger, self.burst.last, self.discarded)
+        self.burst.take()
+        self.state = State.MAKING
+        return attempt
+
+    def discard(self, made: Made, now: float) -> None:
+        """Throws a build away; its files are built again when they have come to rest."""
+        self.discarded += 1
+        if made.result is not None:
+            drop_file(made.result)
+        self.state = State.IDLE
+        self.burst.back_off()
+        for path in made.disturbed:
+            if str(path) not in self.burst.paths:
+                self.burst.add(str(path), now, whole=bool(made.looked[path]))
+
+    def accept(self, made: Made) -> bool:
+        """Keeps a build, and forgets the saves that it has read already; says whether there were any."""
+        self.discarded = 0
+        self.trigger = "save"
+        self.burst.relax()
+        self.looked = made.looked
+        return self.forget_read_saves()
+
+    def forget_read_saves(self) -> bool:
+        """Forgets pending saves whose files are as the last good build has read them: one save, told twice."""
+        pending = self.burst.paths
+        if not pending or any(look_at(path) != self.looked.get(Path(path)) for path in pending):
+            return False
+        self.burst.take()
+        return True
+
+    def replace_newest(self, newest: Newest | None) -> None:
+        """Another patch, or none (the base), is what should be live."""
+        left, self.newest = self.newest, newest
+        self.let_go_of(left)
+
+    def let_go_of(self, newest: Newest | None) -> None:
+        """Closes a patch that is no longer the newest."""
+        if newest is not None and newest is not self.newest:
+            newest.close()
+
+
+def drop_file(result: PatchResult) -> None:
+    """Removes the file of a patch: it is open by now, or will not be wanted."""
+    if result.path is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(result.path)
+
+
+def make(workshop: Workshop, files: Iterable[Path]) -> Made:
+    """Builds, and looks at the files before and after; never raises. Runs in the worker's thread.
+
+    A header that this build is the first to read was not looked at before: there the text that was read counts.
+    """
+    before = {path: look_at(path) for path in files}
+    started = time.perf_counter()
+    result: PatchResult | None = None
+    error: Exception | None = None
+    try:
+        result = workshop.make()
+    except Exception as caught:  # noqa: BLE001 - whatever a build raises is the answer to the save that caused it
+        error = caught
+    seconds = time.perf_counter() - started
+    after = {path: look_at(path) for path in {*before, *workshop.watched_files()}}
+    changed = {path for path, look in before.items() if after[path] != look}
+    if result is not None:
+        changed |= {path for path in after.keys() - before.keys() if _digest(path) != result.inputs.get(path)}
+    return Made(result, error, after, tuple(sorted(changed)), seconds)
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

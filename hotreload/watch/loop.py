@@ -1,0 +1,318 @@
+"""Decides: which save becomes a build, which build becomes a patch, which patch goes to whom.
+
+It runs on one thread and waits for nothing: builds are done by a worker that calls back, replies come as messages,
+and :meth:`ReloadLoop.tick` says when it wants to be called next. So a test can drive it with a fake of everything.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from hotreload import events
+from hotreload.config import Config
+from hotreload.errors import BuildError, HotReloadError
+from hotreload.log import Log
+from hotreload.watch import report
+from hotreload.watch.bench import Attempt, Bench, Made, Newest, State, drop_file, make
+from hotreload.watch.burst import Burst
+from hotreload.watch.courier import Courier, Delivery
+from hotreload.watch.files import look_at
+from hotreload.watch.report import Outcome
+from hotreload.watch.seams import Opener, Peer, Watcher, Worker, Workshop
+from hotreload.wire import Message
+
+__all__ = ["ReloadLoop"]
+
+Library = Sequence[str]
+
+
+class ReloadLoop:
+    """The state of one helper process.
+
+    Args:
+        opener: which build-ids are hot, and their workshops.
+        watcher: is told the whole set of files to watch whenever it changes.
+        worker: runs slow jobs elsewhere and calls back on this thread.
+        log: where the lines go.
+        config: quiet window and the like.
+        clock: monotonic seconds.
+        program: what was started, for the hint.
+    """
+
+    def __init__(
+        self,
+        *,
+        opener: Opener,
+        watcher: Watcher,
+        worker: Worker,
+        log: Log,
+        config: Config,
+        clock: Callable[[], float],
+        program: str = "the program",
+    ) -> None:
+        self._opener = opener
+        self._watcher = watcher
+        self._worker = worker
+        self._log = log
+        self._config = config
+        self._clock = clock
+        self._program = program
+        self._peers: dict[Peer, Mapping[str, str]] = {}
+        self._benches: dict[str, Bench] = {}
+        self._opening: dict[str, dict[Peer, str]] = {}
+        self._cold: set[str] = set()
+        self._courier = Courier(clock, self._delivered)
+        self._hint_due: float | None = clock() + config.hint_after
+        self._seen_processes = 0
+
+    # What happens outside ------------------------------------------------------------------------------------------
+
+    def process_joined(
+        self, peer: Peer, libraries: Iterable[Library], live: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """A process has connected and says what it has loaded, and which patches are live in it, by build-id."""
+        self._peers[peer] = live
+        self._seen_processes += 1
+        self._log.debug(events.PROCESS_CONNECTED, pid=peer.pid)
+        self.libraries_loaded(peer, libraries)
+
+    def libraries_loaded(self, peer: Peer, libraries: Iterable[Library]) -> None:
+        """A process has these libraries, as pairs of path and build-id; the hot ones among them are taken on."""
+        for path, build_id in libraries:
+            if build_id in self._benches:
+                self._add_holder(self._benches[build_id], peer, path)
+            elif build_id in self._opening:
+                self._opening[build_id][peer] = path
+            elif build_id not in self._cold:
+                self._consider(peer, path, build_id)
+
+    def process_left(self, peer: Peer) -> None:
+        """A process is gone; nobody waits for its answers any more."""
+        self._peers.pop(peer, None)
+        self._log.debug(events.PROCESS_DISCONNECTED, pid=peer.pid)
+        for waiting in self._opening.values():
+            waiting.pop(peer, None)
+        for bench in self._benches.values():
+            bench.holders.pop(peer, None)
+            bench.live.pop(peer, None)
+        self._courier.process_left(peer)
+
+    def replied(self, peer: Peer, reply: Message) -> None:
+        """A process says what became of a patch."""
+        if not self._courier.replied(peer, reply) and not reply.get("ok"):
+            self._attach_refused(peer, reply)
+
+    def file_saved(self, path: str, when: float, *, whole: bool = True) -> None:
+        """One of the watched files was saved."""
+        for bench in self._benches.values():
+            if any(str(file) == path for file in bench.files):
+                bench.trigger = "save"
+                bench.burst.add(path, when, whole=whole)
+
+    def tick(self) -> float | None:
+        """Does what is due, and says how many seconds may pass until the next call (``None``: any number)."""
+        now = self._clock()
+        times: list[float] = []
+        for bench in list(self._benches.values()):
+            due = bench.burst.due
+            if due is None or bench.state is not State.IDLE or not bench.holders:
+                continue
+            if due <= now:
+                if not bench.forget_read_saves():
+                    self._begin(bench)
+            else:
+                times.append(due)
+        times += self._courier.give_up_waiting()
+        if self._hint_due is not None:
+            if self._hint_due <= now:
+                self._hint_due = None
+                self._give_hint()
+            else:
+                times.append(self._hint_due)
+        return max(0.0, min(times) - now) if times else None
+
+    # Finding extensions --------------------------------------------------------------------------------------------
+
+    def _consider(self, peer: Peer, path: str, build_id: str) -> None:
+        """Opens the workshop of a library that turns out to be hot; remembers those that are not."""
+        if not self._opener.knows(build_id):
+            self._cold.add(build_id)
+            return
+        self._opening[build_id] = {peer: path}
+
+        def job() -> Any:
+            try:
+                return self._opener.open(build_id)
+            except Exception as error:  # noqa: BLE001 - an extension that cannot be opened is named and left alone
+                return error
+
+        self._worker.submit(job, lambda opened: self._opened(build_id, opened))
+
+    def _opened(self, build_id: str, opened: Any) -> None:
+        waiting = self._opening.pop(build_id)
+        if isinstance(opened, Exception):
+            self._cold.add(build_id)
+            path = next(iter(waiting.values()), "")
+            self._log.warning(events.EXTENSION_REFUSED, path=path, build_id=build_id, **report.explain(opened))
+            return
+        workshop: Workshop = opened
+        bench = Bench(workshop, Burst(self._config.quiet_ms / 1000))
+        self._benches[build_id] = bench
+        self._watch_files_of(bench)
+        self._log.info(events.EXTENSION_FOUND, module=workshop.module, files=len(bench.files), build_id=build_id)
+        for peer, path in waiting.items():
+            self._add_holder(bench, peer, path)
+        # What was edited before the program started goes live at once: the first build says whether there is any.
+        now = self._clock()
+        bench.burst.add("", now - self._config.quiet_ms / 1000)
+
+    def _add_holder(self, bench: Bench, peer: Peer, path: str) -> None:
+        """A process has this base: it gets ready for patches, and takes the newest one if there is one."""
+        if peer in bench.holders:
+            return
+        build_id = bench.workshop.build_id
+        bench.holders[peer] = path
+        bench.live[peer] = self._peers.get(peer, {}).get(build_id, "")
+        peer.send({"cmd": "attach", "path": path, "build_id": build_id})
+        if bench.is_settled and bench.live[peer] != bench.wanted:
+            result = None if bench.newest is None else bench.newest.result
+            made = Made(result, None, bench.looked, (), 0.0)
+            self._courier.deliver(bench, Attempt("process", self._clock()), made, [peer], is_late=True)
+
+    def _attach_refused(self, peer: Peer, reply: Message) -> None:
+        error = reply.get("error") or {}
+        self._log.warning(
+            events.EXTENSION_REFUSED,
+            pid=peer.pid,
+            path=reply.get("path", ""),
+            reason=error.get("message", ""),
+            hint=error.get("hint", ""),
+        )
+        for bench in self._benches.values():
+            if bench.holders.get(peer) == reply.get("path"):
+                bench.holders.pop(peer, None)
+
+    def _watch_files_of(self, bench: Bench) -> None:
+        """Watches the files of the newest compile; a file that changed before it was watched counts as saved."""
+        bench.files = frozenset(bench.workshop.watched_files())
+        self._watcher.watch(set().union(*(each.files for each in self._benches.values())))
+        for path in bench.files:
+            if path in bench.looked and look_at(path) != bench.looked[path]:
+                bench.burst.add(str(path), self._clock(), whole=False)
+
+    # Save → build → patch ------------------------------------------------------------------------------------------
+
+    def _begin(self, bench: Bench) -> None:
+        attempt = bench.begin()
+        files = bench.files
+
+        job = functools.partial(make, bench.workshop, files)
+        self._worker.submit(job, lambda made: self._made(bench, attempt, made))
+
+    def _made(self, bench: Bench, attempt: Attempt, made: Made) -> None:
+        now = self._clock()
+        if made.changed or (made.disturbed and not attempt.discarded):
+            bench.discard(made, now)
+            files = [str(path) for path in made.disturbed]
+            self._log.debug(events.BUILD_DISCARDED, module=bench.workshop.module, files=files)
+            return
+        if bench.accept(made):
+            attempt = replace(attempt, trigger="save")
+        self._watch_files_of(bench)
+        bench.state = State.IDLE
+        if made.error is not None:
+            failed = isinstance(made.error, BuildError) or not isinstance(made.error, HotReloadError)
+            outcome = Outcome.BUILD_FAILED if failed else Outcome.REFUSED
+            self._finish(bench, attempt, made, outcome, **report.explain(made.error))
+            return
+        self._settle(bench, attempt, made)
+
+    def _settle(self, bench: Bench, attempt: Attempt, made: Made) -> None:
+        """A good build says what should be live; every process in which something else is live is told."""
+        result = made.result
+        assert result is not None
+        digest = "" if result.kind == "base" else result.digest
+        is_news = not bench.is_settled or digest != bench.wanted
+        bench.is_settled = True
+        peers = [peer for peer in bench.holders if bench.live.get(peer) != digest]
+        previous = bench.newest
+        if is_news:
+            try:
+                bench.newest = Newest.open(result) if digest else None
+            except OSError as error:
+                self._finish(bench, attempt, made, Outcome.REFUSED, reason=f"the patch file cannot be read: {error}")
+                return
+        else:
+            drop_file(result)
+        if peers:
+            bench.state = State.DELIVERING
+            self._courier.deliver(bench, attempt, made, peers, previous=previous)
+            return
+        bench.let_go_of(previous)
+        if attempt.trigger == "save":
+            reason = report.REASON_SAME if digest else report.REASON_BASE
+            if not bench.holders:
+                reason = report.REASON_NOBODY
+            self._finish(bench, attempt, made, Outcome.NOTHING, reason=reason)
+
+    def _delivered(self, delivery: Delivery) -> None:
+        """Every process has answered, is gone, or is not waited for any more: settles what is live."""
+        bench = delivery.bench
+        if delivery.is_late:
+            self._tell_late(delivery)
+            return
+        bench.state = State.IDLE
+        if delivery.refused and not delivery.accepted:
+            bench.replace_newest(delivery.previous)
+        else:
+            bench.let_go_of(delivery.previous)
+        outcome, more = report.conclude(delivery)
+        self._finish(bench, delivery.attempt, delivery.made, outcome, accepted=delivery.accepted, **more)
+
+    def _tell_late(self, delivery: Delivery) -> None:
+        """A process that came later is no save: it gets a line of its own kind."""
+        module = delivery.bench.workshop.module
+        for reply in delivery.accepted:
+            measured = {name: reply.get(name) for name in ("generation", "stage_ms", "commit_ms")}
+            self._log.info(events.PATCH_DELIVERED, module=module, **measured)
+        if delivery.refused:
+            self._log.warning(events.PATCH_REFUSED, module=module, **report.explain_refusal(delivery.refused[0]))
+
+    def _finish(
+        self,
+        bench: Bench,
+        attempt: Attempt,
+        made: Made,
+        outcome: str,
+        *,
+        accepted: Sequence[Mapping[str, Any]] = (),
+        **more: Any,
+    ) -> None:
+        """Writes the canonical line, and tells every process, so that a server can show it."""
+        line = report.describe(bench, attempt, made, outcome, finished=self._clock(), accepted=accepted, **more)
+        getattr(self._log, report.level_of(outcome))(events.RELOAD_FINISHED, **line)
+        event = {"event": events.RELOAD_FINISHED, **line}
+        for peer in list(self._peers):
+            peer.send({"cmd": "event", "event": event})
+
+    def _give_hint(self) -> None:
+        """Says once what is missing when there is nothing to reload."""
+        if not self._seen_processes:
+            self._log.warning(
+                events.PROGRAM_MISSED,
+                program=self._program,
+                reason="no Python process has connected",
+                hint="start the Python program itself with `hotreload run`, "
+                "without -I, -E or -S and with PYTHONPATH and HOTRELOAD_SOCKET passed on",
+            )
+        elif not self._benches and not self._opening and self._peers:
+            self._log.warning(
+                events.EXTENSION_MISSED,
+                program=self._program,
+                reason="no hot extension is loaded so far",
+                hint="build it with `hotreload build`, then start the program again",
+            )

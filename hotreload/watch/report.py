@@ -1,0 +1,142 @@
+"""The canonical line: everything that is known about one save of one module, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hotreload.errors import BuildError, HotReloadError, IncompatibleError
+from hotreload.watch.bench import Attempt, Bench, Made
+from hotreload.watch.courier import Delivery
+
+__all__ = [
+    "REASON_BASE",
+    "REASON_NOBODY",
+    "REASON_SAME",
+    "REASON_SILENT",
+    "Outcome",
+    "conclude",
+    "describe",
+    "explain",
+    "explain_refusal",
+    "level_of",
+]
+
+_TEXT_LIMIT = 64 * 1024
+
+REASON_BASE = (
+    "the sources compile to the code that was loaded: only comments, spacing or line numbers differ, if anything"
+)
+REASON_SAME = "the sources compile to the code that is live already: only comments, spacing or line numbers differ"
+REASON_NOBODY = "no process has the extension loaded any more; the next one that loads it takes the patch"
+REASON_SILENT = "no process has answered in time; one that wakes up takes the patch, unless a newer one follows"
+
+
+class Outcome:
+    """How an attempt ended."""
+
+    LIVE = "live"
+    BASE = "base"
+    NOTHING = "nothing"
+    REFUSED = "refused"
+    BUILD_FAILED = "build_failed"
+
+
+def level_of(outcome: str) -> str:
+    """The log level that an outcome is worth."""
+    return {Outcome.REFUSED: "warning", Outcome.BUILD_FAILED: "error"}.get(outcome, "info")
+
+
+def describe(
+    bench: Bench,
+    attempt: Attempt,
+    made: Made,
+    outcome: str,
+    *,
+    finished: float,
+    accepted: Iterable[Mapping[str, Any]] = (),
+    **more: Any,
+) -> dict[str, Any]:
+    """The fields of ``reload.finished``.
+
+    Args:
+        bench: the module.
+        attempt: the saves that caused it.
+        made: what the build came to.
+        outcome: one of :class:`Outcome`.
+        finished: when the last process answered (or when it was known that there is nothing to send).
+        accepted: the answers of the processes that took the patch.
+        more: fields that only this outcome has.
+    """
+    taken = list(accepted)
+    result = made.result
+    seconds = dict(result.seconds) if result is not None else {}
+    line: dict[str, Any] = {
+        "outcome": outcome,
+        "module": bench.workshop.module,
+        "functions": list(result.changed) if result is not None else [],
+        "compiler_changed": list(result.compiler_changed) if result is not None else [],
+        "edited": list(result.edited) if result is not None else [],
+        "added": list(result.added) if result is not None else [],
+        "removed": list(result.removed) if result is not None else [],
+        "generation": _greatest(taken, "generation"),
+        "build_ms": _ms(seconds.get("build", made.seconds)),
+        "diff_ms": _ms(seconds.get("diff")),
+        "link_ms": _ms(seconds.get("link")),
+        "stage_ms": _greatest(taken, "stage_ms"),
+        "commit_ms": _greatest(taken, "commit_ms"),
+        "total_ms": _ms(finished - attempt.saved),
+        "distance_bytes": _greatest(taken, "distance_bytes"),
+        "processes": len(taken),
+        "build_id": bench.workshop.build_id,
+        "trigger": attempt.trigger,
+        "discarded": attempt.discarded,
+        "notes": list(result.notes) if result is not None else [],
+        "warnings": result.warnings[:_TEXT_LIMIT] if result is not None else "",
+    }
+    line.update(more)
+    return line
+
+
+def conclude(delivery: Delivery) -> tuple[str, dict[str, Any]]:
+    """How a delivery ended, and the fields that say why."""
+    more: dict[str, Any] = {}
+    if delivery.refused:
+        more = {**explain_refusal(delivery.refused[0]), "refused_by": len(delivery.refused)}
+    if delivery.silent:
+        more["unanswered"] = delivery.silent
+    if delivery.accepted:
+        return (Outcome.LIVE if delivery.digest else Outcome.BASE), more
+    if delivery.refused:
+        return Outcome.REFUSED, more
+    if delivery.silent:
+        return Outcome.REFUSED, {**more, "reason": REASON_SILENT}
+    return Outcome.NOTHING, {**more, "reason": REASON_NOBODY}
+
+
+def explain_refusal(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Why a process said no: ``reason``, ``hint``, and the fields of its error as ``details``."""
+    error = reply.get("error") or {}
+    details = {name: value for name, value in error.items() if name not in ("message", "hint")}
+    return {"reason": error.get("message", "no reason given"), "hint": error.get("hint", ""), "details": details}
+
+
+def explain(error: Exception) -> dict[str, Any]:
+    """Why a build or a process said no: ``reason``, ``hint``, and the compiler's own text where there is one."""
+    if isinstance(error, IncompatibleError):
+        findings = "\n".join(str(finding) for finding in error.findings)
+        return {"reason": error.message, "hint": error.hint, "diagnostics": findings[:_TEXT_LIMIT]}
+    if isinstance(error, BuildError):
+        return {"reason": error.message, "hint": error.hint, "diagnostics": error.diagnostics[:_TEXT_LIMIT]}
+    if isinstance(error, HotReloadError):
+        return {"reason": error.message, "hint": error.hint}
+    return {"reason": f"{type(error).__name__}: {error}", "hint": "this is a fault of hotreload, please report it"}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _greatest(replies: Iterable[Mapping[str, Any]], name: str) -> Any:
+    values = [reply[name] for reply in replies if isinstance(reply.get(name), (int, float))]
+    return max(values) if values else None

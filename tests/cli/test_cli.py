@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hotreload
+from hotreload.cli.commands import _split_run
+from hotreload.errors import HotReloadError
+from hotreload.run.launcher import command_of
+
+
+def cli(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hotreload", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=60,
+    )
+
+
+def test_version() -> None:
+    assert cli("--version").stdout == f"hotreload {hotreload.__version__}\n"
+
+
+def test_without_a_command_it_says_what_there_is() -> None:
+    done = cli()
+
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("run", "build", "cc"))
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    done = cli("rnu")
+
+    assert done.returncode == 2
+    assert "rnu" in done.stderr
+
+
+def test_run_explains_itself() -> None:
+    assert "--log-format" in cli("run", "--help").stdout
+
+
+def test_run_without_a_program_is_a_usage_error() -> None:
+    for arguments in (["run"], ["run", "--polling"], ["run", "--"], ["run", "-m"]):
+        assert cli(*arguments).returncode == 2, arguments
+
+
+def test_a_misspelt_setting_stops_it_and_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.hotreload]\nquiet-mz = 5\n")
+    done = cli("run", "app.py", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "did you mean 'quiet-ms'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "own", "rest"),
+    [
+        (["app.py", "--polling"], [], ["app.py", "--polling"]),
+        (["--polling", "app.py"], ["--polling"], ["app.py"]),
+        (["--log-format", "json", "-m", "app"], ["--log-format", "json"], ["-m", "app"]),
+        (["--log-format=json", "--", "gunicorn", "-w", "2"], ["--log-format=json"], ["--", "gunicorn", "-w", "2"]),
+        (["--verbose"], ["--verbose"], []),
+    ],
+)
+def test_our_options_end_where_the_program_begins(arguments: list[str], own: list[str], rest: list[str]) -> None:
+    assert _split_run(arguments) == (own, rest)
+
+
+def test_what_becomes_of_the_command_line() -> None:
+    assert command_of(["app.py", "a"]) == [sys.executable, "app.py", "a"]
+    assert command_of(["-m", "app", "a"]) == [sys.executable, "-m", "app", "a"]
+    assert command_of(["--", "gunicorn", "-w", "2"]) == ["gunicorn", "-w", "2"]
+    with pytest.raises(HotReloadError):
+        command_of(["--"])
+
+
+def test_cc_is_dispatched_before_anything_heavy_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "from types import ModuleType\n"
+        "fake = ModuleType('hotreload.build.cc')\n"
+        "fake.main = lambda argv: print(argv, 'argparse' in sys.modules) or 5\n"
+        "sys.modules['hotreload.build.cc'] = fake\n"
+        "from hotreload.cli import main\n"
+        "sys.exit(main(['cc', 'gcc', '-c', '--version']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout == "['gcc', '-c', '--version'] False\n"
+    assert done.returncode == 5

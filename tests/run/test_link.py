@@ -1,0 +1,259 @@
+"""The server's side of the socket against a helper that the test plays."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hotreload.errors import StageError
+from hotreload.run.link import Link
+from hotreload.wire import encode, receive
+
+BUILD_ID = "ab" * 20
+
+
+@dataclass
+class Module:
+    path: str
+    build_id: str = BUILD_ID
+    generation: int = 0
+
+
+@dataclass
+class Generation:
+    number: int
+    distance: int = 4096
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+class FakePatcher:
+    """A manager that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.libraries = [("/lib/fake.so", BUILD_ID), ("/lib/plain.so", "")]
+        self.refusal: Exception | None = None
+        self.attached: dict[str, Module] = {}
+
+    def attach(self, path: str) -> Module:
+        return self.attached.setdefault(path, Module(path))
+
+    def modules(self) -> list[Module]:
+        return list(self.attached.values())
+
+    def history(self, module: Module) -> list[Generation]:
+        return [Generation(number, info={"digest": f"d{number}"}) for number in range(module.generation + 1)]
+
+    def loaded_libraries(self) -> list[tuple[str, str]]:
+        return list(self.libraries)
+
+    def stage(self, module: Module, patch: int) -> str:
+        self.calls.append(("stage", os.read(patch, 100)))
+        return "staged"
+
+    def unstage(self, staged: str) -> None:
+        self.calls.append(("unstage", staged))
+
+    def commit(self, staged: str, *, info: Any = None) -> Generation:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("commit", info))
+        return Generation(1)
+
+    def rollback(self, module: Module, to: int = 0) -> Generation:
+        self.calls.append(("rollback", to))
+        return Generation(to)
+
+
+class Bench:
+    """A link, and the other end of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.listening = socket.socket(socket.AF_UNIX)
+        self.listening.bind(str(directory / "socket"))
+        self.listening.listen()
+        self.listening.settimeout(10)
+        self.patcher = FakePatcher()
+        self.events: list[dict[str, Any]] = []
+        self.link = Link(str(directory / "socket"), self.patcher, self.events.append)
+        self.helper = self.accept()
+        self.link.start()
+
+    def accept(self) -> socket.socket:
+        helper, _ = self.listening.accept()
+        helper.settimeout(10)
+        return helper
+
+    def next(self) -> dict[str, Any]:
+        received = receive(self.helper)
+        assert received is not None
+        return received[0]
+
+    def send(self, fd: int | None = None, **message: Any) -> None:
+        data = encode({"id": 1, "path": "/lib/fake.so", "build_id": BUILD_ID, **message})
+        if fd is None:
+            self.helper.sendall(data)
+        else:
+            socket.send_fds(self.helper, [data], [fd])
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.link.close()
+    bench.helper.close()
+    bench.listening.close()
+
+
+def test_it_says_hello_with_what_has_a_build_id(bench: Bench) -> None:
+    hello = bench.next()
+
+    assert (hello["msg"], hello["pid"]) == ("hello", os.getpid())
+    assert hello["libraries"] == [["/lib/fake.so", BUILD_ID]]
+    assert hello["live"] == {}
+
+
+def test_later_it_says_only_what_is_new(bench: Bench) -> None:
+    bench.next()
+    bench.link.announce()
+    bench.patcher.libraries.append(("/lib/new.so", "cd" * 20))
+    bench.link.announce()
+
+    assert bench.next() == {"msg": "loaded", "libraries": [["/lib/new.so", "cd" * 20]]}
+
+
+def test_a_patch_is_staged_and_committed_from_its_descriptor(bench: Bench, tmp_path: Path) -> None:
+    bench.next()
+    (tmp_path / "patch").write_bytes(b"the patch")
+    with (tmp_path / "patch").open("rb") as file:
+        bench.send(file.fileno(), cmd="stage+commit", info={"digest": "d1"})
+    reply = bench.next()
+
+    assert bench.patcher.calls == [("stage", b"the patch"), ("commit", {"digest": "d1"})]
+    assert (reply["ok"], reply["id"], reply["generation"], reply["distance_bytes"]) == (True, 1, 1, 4096)
+    assert reply["stage_ms"] >= 0
+    assert reply["commit_ms"] >= 0
+
+
+def test_a_refusal_is_the_reply_and_the_patch_is_unstaged(bench: Bench, tmp_path: Path) -> None:
+    bench.next()
+    bench.patcher.refusal = StageError("a breakpoint is set", hint="remove it", status="SITE_TAKEN")
+    (tmp_path / "patch").write_bytes(b"the patch")
+    with (tmp_path / "patch").open("rb") as file:
+        bench.send(file.fileno(), cmd="stage+commit")
+    reply = bench.next()
+
+    assert reply["ok"] is False
+    assert reply["error"] == {
+        "error": "StageError",
+        "message": "a breakpoint is set",
+        "hint": "remove it",
+        "status": "SITE_TAKEN",
+    }
+    assert bench.patcher.calls[-1] == ("unstage", "staged")
+
+
+def test_a_fault_of_ours_is_a_reply_too_and_the_link_goes_on(bench: Bench) -> None:
+    bench.next()
+    bench.patcher.attach = lambda path: 1 / 0
+    bench.send(cmd="attach")
+    assert bench.next()["error"]["error"] == "ZeroDivisionError"
+    del bench.patcher.attach
+    bench.send(cmd="rollback", to=0)
+
+    assert bench.next()["ok"] is True
+    assert bench.patcher.calls == [("rollback", 0)]
+
+
+def test_another_build_under_the_same_path_is_refused(bench: Bench) -> None:
+    bench.next()
+    bench.send(cmd="rollback", build_id="ef" * 20)
+
+    assert "another build" in bench.next()["error"]["message"]
+    assert bench.patcher.calls == []
+
+
+def test_an_unknown_command_is_refused(bench: Bench) -> None:
+    bench.next()
+    bench.send(cmd="explode")
+
+    assert "unknown command 'explode'" in bench.next()["error"]["message"]
+
+
+def test_forwarded_events_are_published(bench: Bench) -> None:
+    bench.next()
+    bench.send(cmd="event", event={"event": "reload.finished", "outcome": "live"})
+    bench.send(cmd="attach")
+    bench.next()
+
+    assert bench.events == [{"event": "reload.finished", "outcome": "live"}]
+
+
+def test_it_stops_and_starts_on_the_same_connection(bench: Bench) -> None:
+    bench.next()
+    before = threading.active_count()
+    for _ in range(5):
+        bench.link.stop()
+        bench.link.start()
+    bench.send(cmd="attach")
+
+    assert bench.next()["ok"] is True
+    assert threading.active_count() == before
+
+
+def test_a_second_connection_says_what_is_live(bench: Bench) -> None:
+    bench.next()
+    bench.patcher.attach("/lib/fake.so").generation = 2
+    bench.link.stop()
+    bench.link.reopen_in_child()
+    bench.helper.close()
+    bench.helper = bench.accept()
+
+    assert bench.next()["live"] == {BUILD_ID: "d2"}
+
+
+def test_when_the_helper_is_gone_one_line_says_so_and_cleans_up(
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench.next()
+    bench.helper.close()
+    bench.link._running.acquire(timeout=10)
+    bench.link._running.release()
+
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not bench.link.is_alive
+    assert not (tmp_path / "socket").exists()
+
+
+def test_nonsense_from_the_helper_ends_the_link_and_not_the_process(
+    bench: Bench, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench.next()
+    bench.helper.sendall(b"\xff" * 100)
+    bench.link._running.acquire(timeout=10)
+    bench.link._running.release()
+
+    assert "helper process is gone" in capfd.readouterr().err
+
+
+def test_descriptors_that_were_closed_under_it_are_not_touched(bench: Bench) -> None:
+    bench.next()
+    sock = bench.link._sock.fileno()
+    other = os.open(os.devnull, os.O_RDONLY)
+    kept = os.dup(sock)
+    os.dup2(other, sock)
+    bench.link.announce()
+    bench.link._running.acquire(timeout=10)
+    bench.link._running.release()
+
+    assert os.fstat(sock).st_ino == os.fstat(other).st_ino
+    for fd in (other, kept, sock):
+        os.close(fd)

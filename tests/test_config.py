@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hotreload.config import Config, load_config
+from hotreload.errors import HotReloadError
+
+
+def write(directory: Path, text: str) -> Path:
+    (directory / "pyproject.toml").write_text(text)
+    return directory
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path) -> None:
+    assert load_config(tmp_path, environ={}) == Config()
+
+
+def test_the_file_is_found_upwards(tmp_path: Path) -> None:
+    write(tmp_path, '[tool.hotreload]\nlog-format = "json"\npolling = true\nquiet-ms = 25\n')
+    (tmp_path / "a" / "b").mkdir(parents=True)
+
+    config = load_config(tmp_path / "a" / "b", environ={})
+    assert (config.log_format, config.polling, config.quiet_ms) == ("json", True, 25.0)
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+    write(tmp_path, '[tool.hotreload]\nlog-format = "json"\nquiet-ms = 25\n')
+    environ = {"HOTRELOAD_LOG_FORMAT": "console", "HOTRELOAD_QUIET_MS": "5", "HOTRELOAD_POLLING": "1"}
+
+    config = load_config(tmp_path, environ=environ, flags={"log_format": "auto", "polling": None})
+    assert (config.log_format, config.polling, config.quiet_ms) == ("auto", True, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('log_format = "json"', "did you mean 'log-format'"),
+        ("poling = true", "did you mean 'polling'"),
+        ("zzz = 1", "known: hint-after, log-format"),
+        ('log-format = "jsn"', "did you mean 'json'"),
+        ('polling = "maybe"', "neither true nor false"),
+        ("quiet-ms = -1", "not a number of zero or more"),
+        ("quiet-ms = true", "not a number of zero or more"),
+        ("quiet-ms = nan", "not a number of zero or more"),
+    ],
+)
+def test_what_means_nothing_is_an_error_that_names_the_nearest(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, f"[tool.hotreload]\n{text}\n")
+
+    with pytest.raises(HotReloadError, match=message):
+        load_config(tmp_path, environ={})
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "[tool.hotreload\n")
+
+    with pytest.raises(HotReloadError, match=r"pyproject\.toml"):
+        load_config(tmp_path, environ={})
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HotReloadError, match=r"HOTRELOAD_LOG_FORMAT.*did you mean 'json'"):
+        load_config(tmp_path, environ={"HOTRELOAD_LOG_FORMAT": "jsom"})
+
+
+def test_it_travels_as_json() -> None:
+    config = Config(log_format="json", polling=True, quiet_ms=3)
+
+    assert Config.from_json(config.to_json()) == config

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import structlog
+
+from hotreload.log import make_log, without_colours
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_away_from_a_terminal_each_line_is_one_json_object() -> None:
+    file = io.StringIO()
+    make_log(file=file).error("reload.finished", outcome="build_failed", diagnostics="\x1b[31ma.c:1: error\x1b[m\n")
+
+    line = json.loads(file.getvalue())
+    assert (line["event"], line["level"], line["outcome"]) == ("reload.finished", "error", "build_failed")
+    assert line["diagnostics"] == "a.c:1: error\n"
+
+
+def test_on_a_terminal_the_compiler_speaks_for_itself_below_the_line() -> None:
+    file = Terminal()
+    make_log(file=file).error("reload.finished", outcome="build_failed", diagnostics="\x1b[31ma.c:1: error\x1b[m\n")
+
+    first, second, *_ = file.getvalue().splitlines()
+    assert "\x1b[" in first
+    assert "build_failed" in without_colours(first)
+    assert second == "\x1b[31ma.c:1: error\x1b[m"
+
+
+def test_console_format_in_a_file_has_no_colours() -> None:
+    file = io.StringIO()
+    make_log("console", file=file).error(
+        "reload.finished", diagnostics="\x1b[31ma.c:1: error\x1b[m\n", notes=["a", "b"]
+    )
+
+    assert "\x1b" not in file.getvalue()
+    assert "a.c:1: error" in file.getvalue()
+    assert "a, b" in file.getvalue()
+
+
+def test_json_format_on_a_terminal_is_json() -> None:
+    file = Terminal()
+    make_log("json", file=file).info("reload.finished", generation=1)
+
+    assert json.loads(file.getvalue())["generation"] == 1
+
+
+def test_debug_lines_are_written_only_when_asked_for() -> None:
+    file = io.StringIO()
+    make_log(file=file).debug("process.connected")
+    assert not file.getvalue()
+    make_log(file=file, verbose=True).debug("process.connected")
+    assert file.getvalue()
+
+
+def test_the_hosts_structlog_and_logging_stay_as_they_are() -> None:
+    structlog.reset_defaults()
+    before = (structlog.get_config(), logging.root.level, list(logging.root.handlers), logging.getLoggerClass())
+    file = io.StringIO()
+    log = make_log(file=file)
+    log.info("reload.finished")
+
+    assert not structlog.is_configured()
+    assert before == (structlog.get_config(), logging.root.level, list(logging.root.handlers), logging.getLoggerClass())
+
+
+def test_a_host_that_configures_structlog_does_not_change_our_lines() -> None:
+    try:
+        structlog.configure(processors=[lambda *_: "host"], wrapper_class=structlog.make_filtering_bound_logger(50))
+        file = io.StringIO()
+        make_log(file=file).info("reload.finished")
+    finally:
+        structlog.reset_defaults()
+
+    assert json.loads(file.getvalue())["event"] == "reload.finished"
