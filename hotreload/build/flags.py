@@ -6,6 +6,7 @@ What each is for (GCC manual; measured with GCC 12.2):
 ``-flive-patching=inline-only-static``  no optimisation that relies on the body of a function that may be replaced:
     ``-fipa-ra`` alone keeps values in registers that the replacement clobbers
 ``-ffunction-sections -fdata-sections``  a section per function and per variable, so that they can be compared
+``-fmerge-constants``  strings and constants in sections of their own also at ``-O0``, where one section holds all
 ``-falign-functions=16``  an entry that one aligned 8-byte store can change
 ``-fcf-protection=none``  ``endbr64`` would stand before the NOPs and move them off their alignment
 ``-g``  function-local statics are told apart by their debug information
@@ -31,7 +32,7 @@ COMMON = [
     "-gz=none",
     f"-D{HOT_MACRO}=1",
 ]
-GCC_ONLY = ["-flive-patching=inline-only-static", "-gno-split-dwarf"]
+GCC_ONLY = ["-flive-patching=inline-only-static", "-fmerge-constants", "-gno-split-dwarf"]
 # clang's DWARF 5 keeps names and addresses in tables of their own; version 4 has them where they are used.
 CLANG_ONLY = ["-gdwarf-4", "-gno-split-dwarf"]
 

@@ -37,7 +37,7 @@ NOPS = b"\x90" * (PADDING + PROLOGUE)
 INT3 = b"\xcc" * PADDING
 HOOK = bytes.fromhex("0f1f840000000000")  # nopl 0x0(%rax,%rax,1)
 MS_HOOK = bytes.fromhex("488da42400000000")  # lea 0x0(%rsp),%rsp: GCC's ms_hook_prologue
-CLANG_NOPS = bytes.fromhex("662e0f1f840000000000") + bytes.fromhex("660f1f440000") + HOOK  # 10 + 6 + 8 bytes
+CLANG_NOPS = b"\x90" * PADDING + bytes.fromhex("0f1f840000020000")  # its own idea of one 8-byte NOP
 # What GCC and clang split off functions, or specialise: no identity, and no normal calling convention.
 PIECE_NAME = re.compile(r"\.(cold|part|isra|constprop|lto_priv|llvm)\b")
 ENTRIES_SECTION = "__patchable_function_entries"

@@ -22,14 +22,15 @@ __all__ = ["Replayed", "replay"]
 class Replayed(NamedTuple):
     """A fresh object of a unit; ``files`` and ``texts`` are the sources and project headers it was made from.
 
-    They were read before the compiler ran: a file that was saved meanwhile differs from what is on disk, and
-    whoever cares compares.
+    They were read before the compiler ran. ``is_settled`` is False when one of them was saved meanwhile: then the
+    object may be of another text than these.
     """
 
     elf: ElfFile
     files: dict[str, str]
     texts: dict[str, str]
     warnings: str
+    is_settled: bool
 
 
 def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
@@ -39,6 +40,7 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
         BuildError: the compiler said no (``diagnostics`` is what it printed), cannot be run, or is not the one
             that made the base. Nothing is left behind.
     """
+    looks = {path: _look(path) for path in unit.files}
     before = {path: _read(path) for path in unit.files}
     output = os.path.join(directory, f"{os.path.basename(unit.source)}.{os.getpid()}.o")
     rule = f"{output}.d"
@@ -64,6 +66,7 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
         files={path: hashlib.sha256(content).hexdigest() for path, content in contents.items()},
         texts={path: content.decode("utf-8", errors="surrogateescape") for path, content in contents.items()},
         warnings=diagnostics,
+        is_settled=all(_look(path) == look for path, look in looks.items()),
     )
 
 
@@ -97,6 +100,15 @@ def _redirected(argv: list[str], output: str) -> list[str]:
         elif arg not in ("-MD", "-MMD", "-MP") and not (arg.startswith("-o") and len(arg) > 2):
             kept.append(arg)
     return [*kept, "-o", output]
+
+
+def _look(path: str) -> tuple[int, ...]:
+    """What tells one state of a file from the next, also when the text goes back to what it was."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _read(path: str) -> bytes:

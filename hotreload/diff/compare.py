@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from hotreload.errors import Finding
 
 __all__ = ["UnitDiff", "compare"]
 
+PART_OF_VARIABLE = re.compile(r"\.(?:\d+|b)$")
+
 
 class UnitDiff(NamedTuple):
     """What an edit did to one object.
@@ -19,6 +22,7 @@ class UnitDiff(NamedTuple):
     ``edited`` are the functions whose text the person changed; ``changed`` those whose code differs because of
     that, inlining callers among them; ``compiler_changed`` those whose code differs although neither they nor
     anything inlined into them was touched. ``changed`` and ``compiler_changed`` together are what is swapped.
+    ``initial_values`` are variables, and ``initialisers`` functions, whose change only a new load would show.
     """
 
     edited: tuple[str, ...]
@@ -27,7 +31,15 @@ class UnitDiff(NamedTuple):
     added: tuple[str, ...]
     removed: tuple[str, ...]
     initial_values: tuple[str, ...]
+    initialisers: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def is_same_code(self) -> bool:
+        """Whether nothing differs but the text, and the line numbers in the code."""
+        return not any(
+            (self.changed, self.compiler_changed, self.added, self.removed, self.initial_values, self.findings)
+        )
 
 
 def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str) -> UnitDiff:
@@ -37,23 +49,25 @@ def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str
     for name in sorted(base.functions.keys() & new.functions.keys()):
         if base.fingerprint(name) == new.fingerprint(name):
             continue
-        bodies = {name} | base.debug.inlined_into(name) | new.debug.inlined_into(name)
+        bodies = base.bodies(name) | new.bodies(name)
         if not source.edited.isdisjoint(bodies):
             changed.append(name)
-        elif _differ_in_lines_only(base.pieces(name), new.pieces(name), source):
+        elif source.leaves_the_rest_alone and _differ_in_lines_only(base.pieces(name), new.pieces(name), source):
             continue
-        elif any(source.mentions_changed_declaration(body) for body in bodies):
+        elif any(source.mentions_change(body) for body in bodies):
             changed.append(name)
         else:
             compiler_changed.append(name)
     known = new.debug.lines
+    added = sorted(new.functions.keys() - base.functions.keys())
     return UnitDiff(
         edited=tuple(sorted(source.edited)),
         changed=tuple(changed),
         compiler_changed=tuple(compiler_changed),
-        added=tuple(sorted(new.functions.keys() - base.functions.keys())),
+        added=tuple(added),
         removed=tuple(sorted(name for name in base.functions.keys() - new.functions.keys() if name not in known)),
         initial_values=tuple(_changed_initial_values(base, new)),
+        initialisers=tuple(name for name in (*changed, *compiler_changed, *added) if name in new.initialisers),
         findings=tuple(_findings(base, new, path)),
     )
 
@@ -72,6 +86,17 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
         line = new.debug.variable_lines.get(key, 0)
         fresh = new.elf.sections[section]
         if key not in base.variables:
+            form = _other_form(base, new, section)
+            if form:
+                findings.append(
+                    Finding(
+                        "variable-form",
+                        f"the compiler keeps variable `{form}` in another form than it does in the base",
+                        "restart to take this edit",
+                        path,
+                        line or new.debug.variable_lines.get(form, 0),
+                    )
+                )
             if fresh.flags & SHF_TLS:
                 findings.append(
                     Finding(
@@ -95,6 +120,21 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _other_form(base: ObjectGraph, new: ObjectGraph, section: int) -> str:
+    """The variable that ``section`` holds in full or in part, where the base has it in another form.
+
+    clang splits a static struct ``pair`` into ``pair.0`` and ``pair.1``, and makes one bit ``mode.b`` of a number.
+    """
+    if "clang" not in base.elf.compiler:
+        return ""
+    known = {_whole(s.name) for index in base.variables.values() for s in base.symbols_in.get(index, ())}
+    return next((_whole(s.name) for s in new.symbols_in.get(section, ()) if _whole(s.name) in known), "")
+
+
+def _whole(name: str) -> str:
+    return PART_OF_VARIABLE.sub("", name)
 
 
 def _differ_in_lines_only(old: list[Piece], new: list[Piece], source: SourceChange) -> bool:

@@ -31,6 +31,7 @@ from hotreload.elf.file import (
     SHF_WRITE,
     SHN_ABS,
     SHN_COMMON,
+    SHN_LORESERVE,
     SHN_UNDEF,
     STB_LOCAL,
     STT_FUNC,
@@ -56,7 +57,11 @@ IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
 LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
-NOT_CODE = (".eh_frame", ".gcc_except_table", ".note", ".tm_clone_table")
+LOADED_FIRST = (".init_array", ".preinit_array", ".ctors")
+NOT_CODE = (".eh_frame", ".note", ".tm_clone_table")
+HANDLERS = ".gcc_except_table"
+# Pointers that exception handling goes through; writable only because the loader relocates them.
+INDIRECT = (".data.rel.local.DW.ref.", ".data.DW.ref.")
 
 PC_RELATIVE = {R.PC32, R.PLT32, R.GOTPCREL, R.GOTPCRELX, R.REX_GOTPCRELX, R.GOTTPOFF, R.TLSGD, R.TLSLD}
 PC_BIAS = 4  # the processor counts from the end of the field
@@ -143,12 +148,40 @@ class ObjectGraph:
             return IGNORED
         if section.flags & SHF_EXECINSTR:
             names = [s.name for s in self.symbols_in.get(section.number, []) if s.type in FUNC_TYPES]
-            return FUNCTION if any(not PIECE_NAME.search(name) for name in names) else CONTENT
+            has_identity = any(not PIECE_NAME.search(name) for name in names)
+            return FUNCTION if has_identity and section.number not in self._private_code else CONTENT
         if section.flags & SHF_TLS:
             return VARIABLE
-        if section.flags & SHF_WRITE and not _is_relocated_constant(section.name):
+        is_named = section.number in self.symbols_in  # pointers for exception handling are not
+        if section.flags & SHF_WRITE and is_named and not _is_relocated_constant(section.name):
             return VARIABLE
         return CONTENT
+
+    @cached_property
+    def _private_code(self) -> set[int]:
+        """Code of static functions of which clang has seen every caller.
+
+        It gives them a calling convention of their own, and callers that rely on their bodies; GCC is told not to.
+        """
+        if "clang" not in self.elf.compiler:
+            return set()
+        local = {
+            section
+            for section, symbols in self.symbols_in.items()
+            if all(s.bind == STB_LOCAL for s in symbols if s.type in FUNC_TYPES)
+        }
+        for section in self.elf.sections:
+            if section.flags & SHF_ALLOC and not section.name.startswith((*NOT_DATA, *NOT_CODE)):
+                is_code = section.flags & SHF_EXECINSTR
+                for relocation in self.elf.relocations(section.number):
+                    if not (is_code and relocation.type == R.PLT32):
+                        local.discard(self.elf.symbols[relocation.symbol].section)
+        return {section for section in local if self.elf.sections[section].flags & SHF_EXECINSTR}
+
+    @cached_property
+    def private(self) -> set[str]:
+        """The names of the functions that are known to their callers alone, and copied along with these."""
+        return {symbol.name for section in self._private_code for symbol in self.symbols_in[section]}
 
     def _leads_inside(self, source: int, relocation: Relocation) -> bool:
         symbol = self.elf.symbols[relocation.symbol]
@@ -170,6 +203,21 @@ class ObjectGraph:
             if candidate.value == offset and candidate.type in FUNC_TYPES and not PIECE_NAME.search(candidate.name):
                 return symbol.name if symbol.type in FUNC_TYPES and symbol.value == offset else candidate.name
         return None
+
+    @cached_property
+    def handlers(self) -> dict[int, list[tuple[int, int]]]:
+        """The exception table of each section of code, as section and offset: only .eh_frame refers to it."""
+        frames = self.elf.section(".eh_frame")
+        found: dict[int, list[tuple[int, int]]] = {}
+        code = 0
+        for relocation in self.elf.relocations(frames.number) if frames else []:
+            symbol = self.elf.symbols[relocation.symbol]
+            section = self.elf.sections[symbol.section] if symbol.section < SHN_LORESERVE else None
+            if section is not None and section.flags & SHF_EXECINSTR:
+                code = section.number
+            elif section is not None and section.name.startswith(HANDLERS):
+                found.setdefault(code, []).append((section.number, symbol.value + relocation.addend))
+        return found
 
     def references(self, index: int) -> list[Reference]:
         """What section ``index`` refers to."""
@@ -232,9 +280,24 @@ class ObjectGraph:
             if kind == VARIABLE and self.elf.sections[index].size
         }
 
+    @cached_property
+    def initialisers(self) -> set[str]:
+        """The functions that the loader runs when it loads the library, and an extension's init function."""
+        tables = [s.number for s in self.elf.sections if s.name.startswith(LOADED_FIRST)]
+        listed = {reference.name for table in tables for reference in self.references(table)}
+        return {name for name in self.functions if name in listed or name.startswith("PyInit_")}
+
     def pieces(self, name: str) -> list[Piece]:
         """Function ``name`` in canonical form: its own section first, then all content it reaches."""
         return [piece for _, piece in self._walk(self.functions[name].section)]
+
+    def bodies(self, name: str) -> set[str]:
+        """The functions whose text went into ``name``: itself, those inlined into it, and those copied along."""
+        names = {name}
+        for section in self.reach(self.functions[name].section):
+            code = [s.name for s in self.symbols_in.get(section, ()) if s.type in FUNC_TYPES]
+            names.update(PIECE_NAME.split(piece, 1)[0] for piece in code)
+        return names.union(*(self.debug.inlined_into(body) for body in names))
 
     def reach(self, section: int) -> list[int]:
         """``section`` and all CONTENT that can be reached from it, in the order of first reference."""
@@ -264,6 +327,11 @@ class ObjectGraph:
         queue = [root]
         for index in queue:
             canonical: list[tuple[Union[int, str, bytes], ...]] = []
+            for handlers, start in self.handlers.get(index, ()):
+                if handlers not in order:
+                    order[handlers] = len(order)
+                    queue.append(handlers)
+                canonical.append(("handlers", order[handlers], start))
             for reference in self.references(index):
                 text = self._merged_text(index, reference)
                 if text is not None:
@@ -318,7 +386,7 @@ class ObjectGraph:
 
 
 def _is_relocated_constant(name: str) -> bool:
-    return name in RELOCATED_CONSTANT or name.startswith(tuple(f"{prefix}." for prefix in RELOCATED_CONSTANT))
+    return name in RELOCATED_CONSTANT or name.startswith((*(f"{prefix}." for prefix in RELOCATED_CONSTANT), *INDIRECT))
 
 
 def _text_at(data: bytes, start: int, width: int) -> bytes:

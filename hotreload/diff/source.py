@@ -12,6 +12,7 @@ a changed function stay behind.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Mapping
@@ -58,28 +59,53 @@ class SourceChange:
         return edited
 
     @cached_property
-    def _declarations(self) -> list[str]:
-        """Lines outside functions that only one version has."""
-        changed: list[str] = []
+    def _changed_runs(self) -> list[tuple[list[str], int, int]]:
+        """Runs of lines outside functions that only one version has: all of its lines, where it starts and ends."""
+        runs: list[tuple[list[str], int, int]] = []
         for (_, old), (_, new) in zip(self._old_parts, self._new_parts):
             if old != new:
-                matcher = _Matcher(old, new)
-                for tag, i, j, k, m in matcher.get_opcodes():
+                for tag, i, j, k, m in _Matcher(old, new).get_opcodes():
                     if tag != "equal":
-                        changed += [*old[i:j], *new[k:m]]
-        return changed
+                        runs += [(old, i, j), (new, k, m)]
+        return runs
+
+    @cached_property
+    def _declarations(self) -> list[str]:
+        """Lines outside functions that only one version has."""
+        return [line for lines, start, end in self._changed_runs for line in lines[start:end]]
+
+    @cached_property
+    def leaves_the_rest_alone(self) -> bool:
+        """Whether what changed outside functions are whole declarations of names that nothing else uses.
+
+        Not so is a preprocessor line, or a line of a struct or an enum: code far away may mean something else by it.
+        """
+        if not self._declarations:
+            return True
+        if not all(_is_whole(*run) for run in self._changed_runs):
+            return False
+        changed = Counter(word for line in self._declarations for word in WORD.findall(line))
+        texts = [text for parts in (self._old_parts, self._new_parts) for functions, _ in parts
+                 for name, text in functions.items() if name not in self.edited]  # fmt: skip
+        outside = [line for parts in (self._old_parts, self._new_parts) for _, lines in parts for line in lines]
+        used = Counter(word for text in (*texts, *outside) for word in WORD.findall(text))
+        return all(used[word] == changed[word] for word in self.names_in_declarations)
 
     @cached_property
     def names_in_declarations(self) -> set[str]:
         """Identifiers that occur in changed text outside functions."""
         return {word for line in self._declarations for word in WORD.findall(line)} - KEYWORDS
 
-    def mentions_changed_declaration(self, function: str) -> bool:
-        """Whether the text of ``function`` uses a name from a changed declaration."""
+    def mentions_change(self, function: str) -> bool:
+        """Whether the text of ``function`` uses an edited function or a name from a changed declaration.
+
+        An inlined call leaves no trace in the debug information when the compiler folds all of it away.
+        """
         texts = [functions[function] for functions, _ in self._new_parts if function in functions]
         if not texts:
             return bool(self._declarations)
-        return any(not self.names_in_declarations.isdisjoint(WORD.findall(text)) for text in texts)
+        changed = self.names_in_declarations | self.edited
+        return any(not changed.isdisjoint(WORD.findall(text)) for text in texts)
 
     def is_moved_line(self, old: int, new: int) -> bool:
         """Whether ``new`` is where line ``old`` of an unchanged text stands now, and nothing else.
@@ -125,6 +151,14 @@ class _Matcher:
     def get_opcodes(self) -> list[tuple[str, int, int, int, int]]:
         s = self._start
         return [(tag, i + s, j + s, k + s, m + s) for tag, i, j, k, m in self._middle.get_opcodes()]
+
+
+def _is_whole(lines: list[str], start: int, end: int) -> bool:
+    """Whether ``lines[start:end]`` are declarations of their own, and none for the preprocessor."""
+    before, run = " ".join(lines[:start]), " ".join(lines[start:end])
+    is_balanced = before.count("{") == before.count("}") and run.count("{") == run.count("}")
+    is_directive = "_Pragma" in run or any(line.startswith("#") for line in lines[start:end])
+    return start == end or (is_balanced and run.endswith(";") and not is_directive)
 
 
 def _common(old: list[str], new: list[str]) -> int:

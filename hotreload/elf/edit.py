@@ -68,13 +68,14 @@ class Editor:
                 f"{self._elf.path}: {len(self._sections)} sections, more than this format holds",
                 hint="split the source file",
             )
-        names = bytearray(b"\0")
-        offsets: dict[str, int] = {"": 0}
+        names_index = HEADER.unpack_from(self._elf.data)[13]
+        old = self._sections[names_index]
+        names = self._data[old.offset : old.offset + old.size]  # kept: clang has the names of symbols there too
+        offsets: dict[str, int] = {}
         for section in self._sections:
             if section.name not in offsets:
                 offsets[section.name] = len(names)
                 names += section.name.encode(errors="surrogateescape") + b"\0"
-        names_index = HEADER.unpack_from(self._elf.data)[13]
         self.replace(names_index, bytes(names))
         table = b"".join(
             SECTION_HEADER.pack(

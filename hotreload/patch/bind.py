@@ -103,6 +103,8 @@ class Binder:
             target = self._bind(unit, section, reference)
             if target is not None:
                 self.plans[unit].bindings[section].append((reference, target))
+        for handlers, _ in self._graphs[unit].handlers.get(section, ()):
+            self._take(unit, handlers)
 
     def _bind(self, unit: int, section: int, reference: Reference) -> Union[ToBase, ToCarried, None]:
         """What a reference is bound to; None leaves it to the linker."""
@@ -113,7 +115,8 @@ class Binder:
             return self._bind_external(unit, reference)
         if reference.kind == TO_ENTRY:
             place = self._base.find(unit, reference.name)
-            if place is not None and place.type != STT_OBJECT:
+            is_private = reference.name in self._base.graphs[unit].private
+            if place is not None and place.type != STT_OBJECT and not is_private:
                 return ToBase(place, bias)
             symbol = self._graphs[unit].functions[reference.name]
             return ToCarried(self._carry(unit, symbol.section, symbol.value, reference.name), bias)

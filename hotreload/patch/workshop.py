@@ -22,7 +22,7 @@ from typing import Iterable, Mapping, NamedTuple, Union
 
 from hotreload.build import store
 from hotreload.build.record import Record
-from hotreload.build.replay import replay
+from hotreload.build.replay import Replayed, replay
 from hotreload.diff.compare import UnitDiff, compare
 from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.source import SourceChange
@@ -63,11 +63,19 @@ class PatchResult(NamedTuple):
 
 
 class _Fresh:
-    """A replayed unit with its graph, which is kept until the unit's files change."""
+    """A replayed unit with its graph, which is kept until the unit's files change.
 
-    def __init__(self, elf: ElfFile, files: dict[str, str], texts: dict[str, str], warnings: str) -> None:
-        self.graph = ObjectGraph(elf)
-        self.files, self.texts, self.warnings = files, texts, warnings
+    ``meaning`` is the graph that its digest is made from: an earlier one where nothing but line numbers moved.
+    """
+
+    def __init__(self, replayed: Replayed, source: str, earlier: Union[_Fresh, None]) -> None:
+        self.graph = self.meaning = ObjectGraph(replayed.elf)
+        self.files, self.texts, self.warnings = replayed.files, replayed.texts, replayed.warnings
+        if earlier is not None:
+            old, new = earlier.graph, self.graph
+            change = SourceChange(earlier.texts, self.texts, old.debug.lines, new.debug.lines)
+            if compare(old, new, change, source).is_same_code:
+                self.meaning = earlier.meaning
 
 
 class Workshop:
@@ -127,7 +135,7 @@ class Workshop:
             raise _incompatible(findings)
         swapped = {unit: (*diff.changed, *diff.compiler_changed) for unit, diff in diffs.items()}
         graphs = {unit: replayed.graph for unit, replayed in fresh.items()}
-        digest = self._digest(graphs, swapped)
+        digest = self._digest({unit: replayed.meaning for unit, replayed in fresh.items()}, swapped)
         compared = time.monotonic()
         path = self._link(graphs, swapped, diffs) if any(swapped.values()) else None
         linked = time.monotonic()
@@ -158,8 +166,12 @@ class Workshop:
                 continue
             at_hand = self._current.get(index)
             if at_hand is None or not _is_current(at_hand.files):
-                at_hand = _Fresh(*replay(unit, self._directory, colours=self.colours))
-                self._current[index] = at_hand
+                replayed = replay(unit, self._directory, colours=self.colours)
+                at_hand = _Fresh(replayed, unit.source, at_hand)
+                if replayed.is_settled:
+                    self._current[index] = at_hand
+                else:
+                    self._current.pop(index, None)
             fresh[index] = at_hand
         return fresh
 
@@ -280,8 +292,7 @@ def _notes(diffs: Iterable[UnitDiff]) -> list[str]:
     for diff in diffs:
         notes += [f"initial value of `{name}` changed: the live value is kept" for name in diff.initial_values]
         notes += [f"`{name}` was removed: the old one stays callable" for name in diff.removed]
-        inits = [name for name in diff.changed if name.startswith("PyInit_")]
-        notes += [f"`{name}` changed: module init is not run again" for name in inits]
+        notes += [f"`{name}` changed: module init is not run again" for name in diff.initialisers]
     return notes
 
 
