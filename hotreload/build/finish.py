@@ -54,6 +54,7 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
         file.write(content)
     os.chmod(path, mode)
     store.save_base(record, content)
+    store.prune()
     compdb.merge(directory, units)
     _write_journal(record, output)
     return record

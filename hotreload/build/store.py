@@ -7,34 +7,36 @@
 
 A running server's base may be gone from disk, or be another build by now; what is kept here is the one that
 is mapped. Every file is written under another name and renamed, so that readers see it whole or not at all.
+A build that nobody has used for KEPT_DAYS is removed when the next one is made.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from pathlib import Path
 
 from hotreload.build.record import Record
 from hotreload.errors import BuildError
 
-__all__ = ["find", "load_base", "load_object", "load_text", "root", "save_base", "save_object", "save_text"]
+__all__ = ["find", "load_base", "load_object", "load_text", "prune", "root", "save_base", "save_object", "save_text"]
+
+KEPT_DAYS = 30
+DAY = 86400.0
 
 
-def root() -> Path:
+def root() -> str:
     """The directory of the store; it need not exist yet."""
     configured = os.environ.get("HOTRELOAD_STORE")
     if configured:
-        return Path(configured)
+        return configured
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(cache) / "hotreload"
+    return os.path.join(cache, "hotreload")
 
 
-def find(build_id: str) -> Path | None:
+def find(build_id: str) -> str | None:
     """The directory of a base, or None when it was not built here."""
-    directory = root() / "builds" / build_id
-    return directory if (directory / "record.json").exists() else None
+    directory = _directory(build_id)
+    return directory if os.path.exists(os.path.join(directory, "record.json")) else None
 
 
 def save_object(content: bytes) -> str:
@@ -59,9 +61,9 @@ def load_text(name: str) -> bytes:
 
 def save_base(record: Record, library: bytes) -> None:
     """Keep a finished hot extension with its record."""
-    directory = root() / "builds" / record.build_id
-    _write(directory / "base.so", library)
-    _write(directory / "record.json", record.to_json())  # last: it is what makes the base known
+    directory = _directory(record.build_id)
+    _write(os.path.join(directory, "base.so"), library)
+    _write(os.path.join(directory, "record.json"), record.to_json())  # last: it is what makes the base known
 
 
 def load_base(build_id: str) -> tuple[Record, bytes]:
@@ -77,38 +79,79 @@ def load_base(build_id: str) -> tuple[Record, bytes]:
             hint="build the extension with `hotreload build` on this machine and restart the server",
         )
     try:
-        return Record.from_json((directory / "record.json").read_bytes()), (directory / "base.so").read_bytes()
+        record = Record.from_json(_read(os.path.join(directory, "record.json")))
+        return record, _read(os.path.join(directory, "base.so"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BuildError(
             f"the stored build {build_id} cannot be read: {error}", hint="run `hotreload build` again"
         ) from error
 
 
+def prune(now: float | None = None) -> int:
+    """Remove builds that were not used for KEPT_DAYS, and what only they needed; how many builds went.
+
+    What is younger than a day always stays: a build in progress keeps its objects before it is a build.
+    """
+    now = time.time() if now is None else now
+    removed = 0
+    needed: set[str] = set()
+    for directory in _entries("builds"):
+        if now - directory.stat().st_mtime > KEPT_DAYS * DAY:
+            shutil.rmtree(directory, ignore_errors=True)
+            removed += 1
+            continue
+        try:
+            units = json.loads((directory / "record.json").read_bytes())["units"]
+        except (OSError, ValueError, KeyError):
+            continue
+        needed |= {name for unit in units for name in (unit["object"], *unit["files"].values())}
+    if removed:
+        for path in [*_entries("objects"), *_entries("texts")]:
+            if path.name not in needed and now - path.stat().st_mtime > DAY:
+                path.unlink(missing_ok=True)
+    return removed
+
+
+def _entries(kind: str) -> list[Path]:
+    directory = root() / kind
+    return list(directory.iterdir()) if directory.is_dir() else []
+
+
 def _save_by_content(kind: str, content: bytes) -> str:
     name = hashlib.sha256(content).hexdigest()
-    path = root() / kind / name
-    if not path.exists():
+    path = os.path.join(root(), kind, name)
+    if not os.path.exists(path):
         _write(path, content)
     return name
 
 
 def _load(kind: str, name: str) -> bytes:
-    path = root() / kind / name
+    path = os.path.join(root(), kind, name)
     try:
-        return path.read_bytes()
+        return _read(path)
     except OSError as error:
         raise BuildError(
             f"{path} is gone from the store", hint="run `hotreload build` again and restart the server"
         ) from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
+def _directory(build_id: str) -> str:
+    return os.path.join(root(), "builds", build_id)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, content: bytes) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise
