@@ -10,7 +10,16 @@ import os
 import shlex
 from typing import NamedTuple
 
-__all__ = ["COMPILE", "COMPILE_AND_LINK", "LINK", "OTHER", "Command", "parse"]
+__all__ = [
+    "COMPILE",
+    "COMPILE_AND_LINK",
+    "LINK",
+    "OTHER",
+    "Command",
+    "parse",
+    "without_link_args",
+    "without_output",
+]
 
 COMPILE = "compile"  # sources to objects
 LINK = "link"  # objects to a shared library
@@ -33,22 +42,20 @@ NO_OBJECT = {"-E", "-S", "-M", "-MM", "-fsyntax-only", "-###", "--help", "--vers
 
 
 class Command(NamedTuple):
-    """``[*compiler, *args]``, with what :func:`parse` found in it.
+    """A command, with what :func:`parse` found in it.
 
+    ``argv`` is the command as it was given; ``args`` are its arguments, those in response files among them.
     ``sources`` and ``objects`` are the inputs as they are spelled; ``output`` is the argument of ``-o``, or
     what the compiler would choose.
     """
 
+    argv: list[str]
     compiler: list[str]
     args: list[str]
     step: str
     sources: list[str]
     objects: list[str]
     output: str
-
-    @property
-    def argv(self) -> list[str]:
-        return [*self.compiler, *self.args]
 
     def object_for(self, source: str) -> str:
         """Where ``-c`` puts the object of ``source``."""
@@ -58,18 +65,17 @@ class Command(NamedTuple):
 def parse(argv: list[str]) -> Command:
     """Read ``argv``, whose first words are the compiler (``gcc``, or ``ccache gcc``, or ``gcc -pthread``)."""
     words = 2 if len(argv) > 1 and os.path.basename(argv[0]) in ("ccache", "distcc", "sccache") else 1
-    compiler, args = argv[:words], argv[words:]
+    compiler, args = argv[:words], expand_response_files(argv[words:])
     sources: list[str] = []
     objects: list[str] = []
     output = ""
     seen: set[str] = set()
-    expanded = expand_response_files(args)
     position = 0
-    while position < len(expanded):
-        arg = expanded[position]
+    while position < len(args):
+        arg = args[position]
         position += 1
         if arg in TAKES_VALUE:
-            value = expanded[position] if position < len(expanded) else ""
+            value = args[position] if position < len(args) else ""
             position += 1
             if arg == "-o":
                 output = value
@@ -83,7 +89,7 @@ def parse(argv: list[str]) -> Command:
             sources.append(arg)
         else:
             objects.append(arg)
-    return Command(compiler, args, _step(seen, sources, objects), sources, objects, output)
+    return Command(argv, compiler, args, _step(seen, sources, objects), sources, objects, output)
 
 
 def _step(seen: set[str], sources: list[str], objects: list[str]) -> str:
@@ -95,6 +101,29 @@ def _step(seen: set[str], sources: list[str], objects: list[str]) -> str:
     if "-shared" not in seen and "--shared" not in seen:
         return OTHER
     return COMPILE_AND_LINK if sources else LINK
+
+
+def without_output(args: list[str]) -> list[str]:
+    """``args`` without ``-o`` and its value."""
+    return _without(args, ("-o",), exact=())
+
+
+def without_link_args(args: list[str]) -> list[str]:
+    """``args`` without the output and without what only the linker reads: clang warns of that when it compiles."""
+    return _without(args, ("-o", "-l", "-L", "-Xlinker", "-Wl,"), exact=("-shared", "--shared", "-rdynamic"))
+
+
+def _without(args: list[str], prefixes: tuple[str, ...], exact: tuple[str, ...]) -> list[str]:
+    kept: list[str] = []
+    words = iter(args)
+    for arg in words:
+        if arg in prefixes:
+            next(words, None)
+        elif arg in TAKES_VALUE:
+            kept += [arg, next(words, "")]
+        elif not arg.startswith(prefixes) and arg not in exact:
+            kept.append(arg)
+    return kept
 
 
 def expand_response_files(args: list[str]) -> list[str]:

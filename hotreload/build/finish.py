@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -54,7 +55,8 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
         file.write(content)
     os.chmod(path, mode)
     store.save_base(record, content)
-    store.prune()
+    with contextlib.suppress(OSError, ValueError, KeyError):  # another build prunes too; the next one tries again
+        store.prune()
     compdb.merge(directory, units)
     _write_journal(record, output)
     return record

@@ -10,7 +10,7 @@ What each is for (GCC manual; measured with GCC 12.2):
 ``-falign-functions=16``  an entry that one aligned 8-byte store can change
 ``-fcf-protection=none``  ``endbr64`` would stand before the NOPs and move them off their alignment
 ``-g``  function-local statics are told apart by their debug information
-``-gz=none -gno-split-dwarf``  which is read from the object, uncompressed
+``-gz=none -gno-split-dwarf -fno-debug-types-section``  which is read from one section of the object, uncompressed
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ COMMON = [
     "-fdata-sections",
     "-fcf-protection=none",
     "-gz=none",
+    "-fno-debug-types-section",
     f"-D{HOT_MACRO}=1",
 ]
 GCC_ONLY = ["-flive-patching=inline-only-static", "-fmerge-constants", "-gno-split-dwarf"]

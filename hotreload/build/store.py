@@ -13,7 +13,9 @@ A build that nobody has used for KEPT_DAYS is removed when the next one is made.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import time
 
 from hotreload.build.record import Record
 from hotreload.errors import BuildError
@@ -79,6 +81,7 @@ def load_base(build_id: str) -> tuple[Record, bytes]:
             hint="build the extension with `hotreload build` on this machine and restart the server",
         )
     try:
+        os.utime(directory)  # in use: not to be pruned
         record = Record.from_json(_read(os.path.join(directory, "record.json")))
         return record, _read(os.path.join(directory, "base.so"))
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -96,25 +99,25 @@ def prune(now: float | None = None) -> int:
     removed = 0
     needed: set[str] = set()
     for directory in _entries("builds"):
-        if now - directory.stat().st_mtime > KEPT_DAYS * DAY:
-            shutil.rmtree(directory, ignore_errors=True)
+        if now - os.stat(directory).st_mtime > KEPT_DAYS * DAY:
+            for name in ("record.json", "base.so"):  # in this order: without its record it is not found any more
+                os.unlink(os.path.join(directory, name))
+            os.rmdir(directory)
             removed += 1
             continue
-        try:
-            units = json.loads((directory / "record.json").read_bytes())["units"]
-        except (OSError, ValueError, KeyError):
-            continue
+        with open(os.path.join(directory, "record.json"), "rb") as file:
+            units = json.loads(file.read())["units"]
         needed |= {name for unit in units for name in (unit["object"], *unit["files"].values())}
     if removed:
         for path in [*_entries("objects"), *_entries("texts")]:
-            if path.name not in needed and now - path.stat().st_mtime > DAY:
-                path.unlink(missing_ok=True)
+            if os.path.basename(path) not in needed and now - os.stat(path).st_mtime > DAY:
+                os.unlink(path)
     return removed
 
 
-def _entries(kind: str) -> list[Path]:
-    directory = root() / kind
-    return list(directory.iterdir()) if directory.is_dir() else []
+def _entries(kind: str) -> list[str]:
+    directory = os.path.join(root(), kind)
+    return [entry.path for entry in os.scandir(directory)] if os.path.isdir(directory) else []
 
 
 def _save_by_content(kind: str, content: bytes) -> str:

@@ -50,11 +50,13 @@ def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str
         if base.fingerprint(name) == new.fingerprint(name):
             continue
         bodies = base.bodies(name) | new.bodies(name)
+        is_concerned = any(source.mentions_change(body) for body in bodies)
         if not source.edited.isdisjoint(bodies):
             changed.append(name)
         elif source.leaves_the_rest_alone and _differ_in_lines_only(base.pieces(name), new.pieces(name), source):
-            continue
-        elif any(source.mentions_change(body) for body in bodies):
+            if is_concerned:  # a number that an edited function returned may look like a line as well
+                compiler_changed.append(name)
+        elif is_concerned:
             changed.append(name)
         else:
             compiler_changed.append(name)

@@ -11,11 +11,14 @@ a changed function stay behind.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Mapping
+
+from hotreload.elf.dwarf import Heading
 
 __all__ = ["SourceChange"]
 
@@ -34,21 +37,22 @@ KEYWORDS = {
 class SourceChange:
     """The difference between two versions of the files that one object was made from.
 
-    ``old`` and ``new`` map paths to texts; ``old_lines`` and ``new_lines`` map functions to the 1-based lines
-    where the debug information says they are declared.
+    ``old`` and ``new`` map paths to texts; ``old_headings`` and ``new_headings`` map functions to where the debug
+    information says that they begin.
     """
 
     def __init__(
         self,
         old: Mapping[str, str],
         new: Mapping[str, str],
-        old_lines: Mapping[str, int],
-        new_lines: Mapping[str, int],
+        old_headings: Mapping[str, Heading],
+        new_headings: Mapping[str, Heading],
     ) -> None:
         self._old, self._new = old, new
+        self._words = {name: heading.word for name, heading in {**old_headings, **new_headings}.items()}
         self._changed_files = [path for path in {**old, **new} if old.get(path) != new.get(path)]
-        self._old_parts = [_cut(old.get(path, ""), old_lines) for path in self._changed_files]
-        self._new_parts = [_cut(new.get(path, ""), new_lines) for path in self._changed_files]
+        self._old_parts = [_cut(path, old.get(path, ""), old_headings) for path in self._changed_files]
+        self._new_parts = [_cut(path, new.get(path, ""), new_headings) for path in self._changed_files]
 
     @cached_property
     def edited(self) -> set[str]:
@@ -104,7 +108,7 @@ class SourceChange:
         texts = [functions[function] for functions, _ in self._new_parts if function in functions]
         if not texts:
             return bool(self._declarations)
-        changed = self.names_in_declarations | self.edited
+        changed = self.names_in_declarations | {self._words.get(name, name) for name in self.edited}
         return any(not changed.isdisjoint(WORD.findall(text)) for text in texts)
 
     def is_moved_line(self, old: int, new: int) -> bool:
@@ -170,30 +174,42 @@ def _common(old: list[str], new: list[str]) -> int:
     return count
 
 
-def _cut(text: str, lines: Mapping[str, int]) -> tuple[dict[str, str], list[str]]:
+def _cut(path: str, text: str, headings: Mapping[str, Heading]) -> tuple[dict[str, str], list[str]]:
     """The functions of ``text`` by name, white space folded, and the lines outside them."""
     clean = _without_comments(text).split("\n")
-    starts = sorted(
-        (line, name)
-        for name, line in lines.items()
-        if line <= len(clean) and re.search(rf"\b{re.escape(name)}\b", clean[line - 1])
-    )
+    starts: dict[int, list[str]] = {}  # several functions in one line: instances of one template, or of one macro
+    for name, (file, line, word) in headings.items():
+        if (
+            file == os.path.basename(path)
+            and line <= len(clean)
+            and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", clean[line - 1])
+        ):
+            starts.setdefault(line, []).append(name)
     functions: dict[str, str] = {}
     outside: list[str] = []
     position = 0
-    for i, (line, name) in enumerate(starts):
-        limit = starts[i + 1][0] - 1 if i + 1 < len(starts) else len(clean)
+    lines = sorted(starts)
+    for line, following in zip(lines, [*lines[1:], len(clean) + 1]):
         start = line - 1
         if start - 1 >= position and _continues(clean[start - 1]):
             start -= 1  # the return type stands on a line of its own
         if start < position:
             continue
-        end = next((n + 1 for n in range(line - 1, limit) if clean[n].startswith("}")), limit)
+        end = _end_of_function(clean, line, following - 1)
         outside += clean[position:start]
-        functions[name] = " ".join(" ".join(clean[start:end]).split())
+        functions.update(dict.fromkeys(starts[line], " ".join(" ".join(clean[start:end]).split())))
         position = end
     outside += clean[position:]
     return functions, [" ".join(line.split()) for line in outside if line.strip()]
+
+
+def _end_of_function(clean: list[str], line: int, limit: int) -> int:
+    """The last line of the function that begins in ``line``: itself, or one with a brace as far to the left."""
+    heading = clean[line - 1]
+    if "{" in heading and heading.count("{") == heading.count("}"):
+        return line
+    brace = heading[: len(heading) - len(heading.lstrip())] + "}"
+    return next((n + 1 for n in range(line - 1, limit) if clean[n].startswith(brace)), limit)
 
 
 def _continues(line: str) -> bool:

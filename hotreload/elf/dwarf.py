@@ -21,13 +21,15 @@ from functools import cached_property
 from typing import Iterator, NamedTuple, Union
 
 from hotreload.elf.file import ElfFile, Relocation
+from hotreload.elf.lines import LineTable
 from hotreload.errors import BuildError
 
-__all__ = ["DebugInfo", "StaticLocal", "Subprogram"]
+__all__ = ["DebugInfo", "Heading", "StaticLocal", "Subprogram"]
 
 TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE, TAG_NAMESPACE = 0x1D, 0x2E, 0x34, 0x39
 
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_LOW_PC, AT_DECL_LINE, AT_DECLARATION = 0x01, 0x02, 0x03, 0x11, 0x3B, 0x3C
+AT_STMT_LIST, AT_DECL_FILE = 0x10, 0x3A
 AT_ABSTRACT_ORIGIN, AT_SPECIFICATION, AT_RANGES, AT_LINKAGE_NAME = 0x31, 0x47, 0x55, 0x6E
 
 FORM_STRING, FORM_STRP, FORM_REF4, FORM_EXPRLOC = 0x08, 0x0E, 0x13, 0x18
@@ -73,14 +75,26 @@ OP_ADDR = 0x03
 class Subprogram(NamedTuple):
     """A function as the compiler saw it; ``start`` and ``end`` bound its subtree in ``.debug_info``.
 
-    ``has_code`` is False for functions that exist only inlined, and for declarations, which have no line here.
+    ``name`` is that of its symbol, ``word`` how the source at ``file`` and ``line`` spells it; ``file`` is a number in
+    the unit's file table. ``has_code`` is False for functions that
+    exist only inlined, and for declarations, which have no line here.
     """
 
     name: str
+    word: str
+    file: int
     line: int
     start: int
     end: int
     has_code: bool
+
+
+class Heading(NamedTuple):
+    """Where a function begins: the name of the file, the line, and the word that stands for the function there."""
+
+    file: str
+    line: int
+    word: str
 
 
 class StaticLocal(NamedTuple):
@@ -119,6 +133,7 @@ class DebugInfo:
         strings = elf.section(".debug_str")
         self._strings = elf.content(strings) if strings else b""
         self._abbreviations: dict[int, dict[int, Abbreviation]] = {}
+        self._files: dict[int, list[str]] = {}
 
     @cached_property
     def subprograms(self) -> list[Subprogram]:
@@ -135,8 +150,35 @@ class DebugInfo:
         """Where each function that this unit defines begins."""
         return {s.name: s.line for s in self.subprograms if s.line and s.name}
 
+    @cached_property
+    def headings(self) -> dict[str, Heading]:
+        """The same, with what else is needed to find the function in a source text."""
+        with self._elf.refusing("debug information"):
+            found = {}
+            for subprogram in self.subprograms:
+                if subprogram.line and subprogram.name:
+                    files = self._files_of_unit(self._unit_of(subprogram.start)[1])
+                    file = files[subprogram.file] if subprogram.file < len(files) else ""
+                    found[subprogram.name] = Heading(file, subprogram.line, subprogram.word)
+            return found
+
+    def _files_of_unit(self, start: int) -> list[str]:
+        if start not in self._files:
+            root = self._die(next(first for first, _, unit in self._unit_starts if unit == start))
+            program = self._word(root.values[AT_STMT_LIST][1]) if AT_STMT_LIST in root.values else None
+            self._files[start] = [] if program is None else self._line_table.file_names(program)
+        return self._files[start]
+
+    @cached_property
+    def _line_table(self) -> LineTable:
+        return LineTable(self._elf)
+
     def static_locals(self, sections: set[int]) -> dict[tuple[int, int], StaticLocal]:
         """The static locals that live in ``sections``: (section index, offset) to who owns them."""
+        with self._elf.refusing("debug information"):
+            return self._static_locals(sections)
+
+    def _static_locals(self, sections: set[int]) -> dict[tuple[int, int], StaticLocal]:
         found: dict[tuple[int, int], tuple[str, str, int]] = {}
         for subprogram in self.subprograms:
             if not any(self._section_of(r)[0] in sections for r in self._relocations_between(subprogram)):
@@ -159,22 +201,29 @@ class DebugInfo:
     def inlined_into(self, name: str) -> set[str]:
         """The functions whose bodies the compiler copied into function ``name``."""
         inlined: set[str] = set()
-        for subprogram in self.subprograms:
-            if subprogram.name == name and subprogram.has_code:
-                dies = self._subtree(subprogram)
-                inlined |= {self._name(self._named(die)) for die in dies if die.tag == TAG_INLINED}
+        with self._elf.refusing("debug information"):
+            for subprogram in self.subprograms:
+                if subprogram.name == name and subprogram.has_code:
+                    dies = self._subtree(subprogram)
+                    inlined |= {self._name(self._named(die)) for die in dies if die.tag == TAG_INLINED}
         return inlined
 
     @cached_property
     def _top_level(self) -> tuple[list[Subprogram], dict[str, int]]:
+        with self._elf.refusing("debug information"):
+            return self._read_top_level()
+
+    def _read_top_level(self) -> tuple[list[Subprogram], dict[str, int]]:
         subprograms: list[Subprogram] = []
         variables: dict[str, int] = {}
         for die, end in self._children_of_units():
             if die.tag == TAG_SUBPROGRAM:
                 named = self._named(die)
                 has_code = AT_LOW_PC in die.values or AT_RANGES in die.values
-                line = 0 if AT_DECLARATION in die.values else self._number(named, AT_DECL_LINE)
-                subprograms.append(Subprogram(self._name(named), line, die.offset, end, has_code))
+                line = 0 if AT_DECLARATION in die.values else self._inherited(die, AT_DECL_LINE)
+                file = self._inherited(die, AT_DECL_FILE)
+                word = self._text(named, AT_NAME).partition("<")[0]
+                subprograms.append(Subprogram(self._name(named), word, file, line, die.offset, end, has_code))
             elif die.tag == TAG_VARIABLE and AT_NAME in die.values:
                 variables.setdefault(self._name(die), self._number(die, AT_DECL_LINE))
         return subprograms, variables
@@ -286,7 +335,10 @@ class DebugInfo:
             return die.end
         if AT_SIBLING in die.values:
             _, unit = self._unit_of(die.offset)
-            return unit + self._word(die.values[AT_SIBLING][1])
+            end = unit + self._word(die.values[AT_SIBLING][1])
+            if end < die.end:
+                raise ValueError("an entry that ends before it begins")
+            return end
         position, depth = die.end, 1
         while depth:
             if self._info[position] == 0:
@@ -311,22 +363,32 @@ class DebugInfo:
 
     def _named(self, die: Die) -> Die:
         """The entry that carries the name of ``die``: itself, or where its origin leads."""
+        origin = self._origin(die) if AT_NAME not in die.values else None
+        return self._named(origin) if origin else die
+
+    def _inherited(self, die: Die, attribute: int) -> int:
+        """A number of ``die`` or else of its origin: a method is where it is defined, not where its class is."""
+        origin = self._origin(die) if attribute not in die.values else None
+        return self._inherited(origin, attribute) if origin else self._number(die, attribute)
+
+    def _origin(self, die: Die) -> Union[Die, None]:
         for attribute in (AT_ABSTRACT_ORIGIN, AT_SPECIFICATION):
-            if attribute in die.values and AT_NAME not in die.values:
+            if attribute in die.values:
                 form, position = die.values[attribute]
                 if form == FORM_REF4:
                     _, unit = self._unit_of(die.offset)
-                    return self._named(self._die(unit + self._word(position)))
-        return die
+                    return self._die(unit + self._word(position))
+        return None
 
     def _name(self, die: Die) -> str:
-        for attribute in (AT_LINKAGE_NAME, AT_NAME):
-            if attribute in die.values:
-                form, position = die.values[attribute]
-                if form == FORM_STRING:
-                    return _text(self._info, position)
-                if form == FORM_STRP:
-                    return _text(self._strings, self._word(position))
+        return self._text(die, AT_LINKAGE_NAME) or self._text(die, AT_NAME)
+
+    def _text(self, die: Die, attribute: int) -> str:
+        form, position = die.values.get(attribute, (0, 0))
+        if form == FORM_STRING:
+            return _text(self._info, position)
+        if form == FORM_STRP:
+            return _text(self._strings, self._word(position))
         return ""
 
     def _number(self, die: Die, attribute: int) -> int:

@@ -12,10 +12,11 @@ Numbers are those of the System V ABI, AMD64 supplement.
 
 from __future__ import annotations
 
+import os
 import struct
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Iterator, NamedTuple, Union
 
 from hotreload.errors import BuildError
 
@@ -148,9 +149,10 @@ class ElfFile:
         self._phnum, self._shnum, self._shstrndx = header[10], header[12], header[13]
 
     @classmethod
-    def read(cls, path: Union[str, Path]) -> ElfFile:
+    def read(cls, path: Union[str, os.PathLike[str]]) -> ElfFile:
         """The file at ``path``."""
-        return cls(Path(path).read_bytes(), str(path))
+        with open(path, "rb") as file:
+            return cls(file.read(), os.fspath(path))
 
     @cached_property
     def sections(self) -> list[Section]:
@@ -196,8 +198,21 @@ class ElfFile:
         table = next((s for s in self.sections if s.type == SHT_DYNSYM), None)
         return self._symbols(table) if table else []
 
+    @contextmanager
+    def refusing(self, what: str) -> Iterator[None]:
+        """Makes one error of all that reading nonsense leads to: BuildError, naming ``what`` it was met in."""
+        try:
+            yield
+        except (struct.error, IndexError, KeyError, ValueError, RecursionError) as error:
+            raise BuildError(f"{self.path}: its {what} cannot be read", hint="compile it again") from error
+
     def _symbols(self, table: Section) -> list[Symbol]:
+        with self.refusing("symbol table"):
+            return self._read_symbols(table)
+
+    def _read_symbols(self, table: Section) -> list[Symbol]:
         names = self.content(self.sections[table.link])
+        count = len(self.sections)
         extended: tuple[int, ...] = ()
         for section in self.sections:
             if section.type == SHT_SYMTAB_SHNDX and section.link == table.number:
@@ -206,6 +221,8 @@ class ElfFile:
         for i, (name, info, other, index, value, size) in enumerate(SYMBOL.iter_unpack(self.content(table))):
             if index == SHN_XINDEX and extended:
                 index = extended[i]
+            elif SHN_LORESERVE > index >= count:
+                raise ValueError(index)
             symbols.append(Symbol(i, _string(names, name), value, size, info & 15, info >> 4, other & 3, index))
         return symbols
 
@@ -224,27 +241,33 @@ class ElfFile:
 
     def relocations_in(self, table: Section) -> list[Relocation]:
         """The entries of a RELA section."""
-        return [
-            Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
-            for offset, info, addend in RELA.iter_unpack(self.content(table))
-        ]
+        with self.refusing("relocations"):
+            found = [
+                Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
+                for offset, info, addend in RELA.iter_unpack(self.content(table))
+            ]
+            if found and max(r.symbol for r in found) * SYMBOL.size > self.sections[table.link].size - SYMBOL.size:
+                raise ValueError("relocations for symbols that are not there")
+            return found
 
     @cached_property
     def segments(self) -> list[Segment]:
         """The program headers."""
         found = []
-        for i in range(self._phnum):
-            kind, flags, offset, vaddr, _, file_len, mem_len, _ = PROGRAM_HEADER.unpack_from(
-                self.data, self._phoff + i * PROGRAM_HEADER.size
-            )
-            found.append(Segment(kind, flags, offset, vaddr, file_len, mem_len))
+        with self.refusing("program headers"):
+            for i in range(self._phnum):
+                kind, flags, offset, vaddr, _, file_len, mem_len, _ = PROGRAM_HEADER.unpack_from(
+                    self.data, self._phoff + i * PROGRAM_HEADER.size
+                )
+                found.append(Segment(kind, flags, offset, vaddr, file_len, mem_len))
         return found
 
     @cached_property
     def dynamic(self) -> list[tuple[int, int]]:
         """The entries of ``.dynamic`` up to its end mark."""
         section = self.section(".dynamic")
-        entries = list(DYNAMIC.iter_unpack(self.content(section))) if section else []
+        with self.refusing("dynamic section"):
+            entries = list(DYNAMIC.iter_unpack(self.content(section))) if section else []
         return [(tag, value) for tag, value in entries if tag]
 
     def needed(self) -> list[str]:
@@ -260,7 +283,8 @@ class ElfFile:
         if note is None:
             return b""
         content = self.content(note)
-        name_len, id_len, _ = struct.unpack_from("<III", content)
+        with self.refusing("build-id"):
+            name_len, id_len, _ = struct.unpack_from("<III", content)
         start = 12 + (name_len + 3) // 4 * 4
         return content[start : start + id_len]
 

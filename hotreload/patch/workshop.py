@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Iterable, Mapping, NamedTuple, Union
 
 from hotreload.build import store
+from hotreload.build.command import parse
 from hotreload.build.record import Record
 from hotreload.build.replay import Replayed, replay
 from hotreload.diff.compare import UnitDiff, compare
@@ -65,17 +66,19 @@ class PatchResult(NamedTuple):
 class _Fresh:
     """A replayed unit with its graph, which is kept until the unit's files change.
 
-    ``meaning`` is the graph that its digest is made from: an earlier one where nothing but line numbers moved.
+    ``meaning`` is the graph that its digest is made from: an earlier one where nothing but line numbers moved. Then
+    ``diff``, its difference from the base, is the earlier one's too.
     """
 
     def __init__(self, replayed: Replayed, source: str, earlier: Union[_Fresh, None]) -> None:
         self.graph = self.meaning = ObjectGraph(replayed.elf)
         self.files, self.texts, self.warnings = replayed.files, replayed.texts, replayed.warnings
+        self.diff: Union[UnitDiff, None] = None
         if earlier is not None:
             old, new = earlier.graph, self.graph
-            change = SourceChange(earlier.texts, self.texts, old.debug.lines, new.debug.lines)
+            change = SourceChange(earlier.texts, self.texts, old.debug.headings, new.debug.headings)
             if compare(old, new, change, source).is_same_code:
-                self.meaning = earlier.meaning
+                self.meaning, self.diff = earlier.meaning, earlier.diff
 
 
 class Workshop:
@@ -176,9 +179,14 @@ class Workshop:
         return fresh
 
     def _compare(self, index: int, replayed: _Fresh) -> UnitDiff:
+        if replayed.diff is None or replayed.diff.findings:
+            replayed.diff = self._compare_with_base(index, replayed)
+        return replayed.diff
+
+    def _compare_with_base(self, index: int, replayed: _Fresh) -> UnitDiff:
         unit, graph = self._record.units[index], self.base.graphs[index]
         old = {path: _decode(store.load_text(name)) for path, name in unit.files.items()}
-        change = SourceChange(old, replayed.texts, graph.debug.lines, replayed.graph.debug.lines)
+        change = SourceChange(old, replayed.texts, graph.debug.headings, replayed.graph.debug.headings)
         return compare(graph, replayed.graph, change, unit.source)
 
     def _digest(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> str:
@@ -214,7 +222,7 @@ class Workshop:
         if findings:
             raise _incompatible(findings)
         try:
-            compiler = tuple(self._record.units[0].argv[:1])
+            compiler = tuple(parse(self._record.units[0].argv).compiler)
             link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")
             given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins)
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given, self._manifest(diffs))

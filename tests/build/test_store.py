@@ -62,5 +62,5 @@ def test_an_object_whose_library_is_not_linked_yet_stays(kept):
 
 
 def test_a_base_that_was_not_built_here_is_refused_with_what_to_do(kept):
-    with pytest.raises(BuildError, match="no hot build with build-id cc .*hotreload build"):
+    with pytest.raises(BuildError, match=r"no hot build with build-id cc .*hotreload build"):
         store.load_base("cc")

@@ -90,7 +90,8 @@ def test_objects_are_made_once_and_templates_and_virtual_functions_are_patched(h
     assert hot("use(10)") == 11000 + 7 + 43 + 5 + 23 + 13
     hot.edit("return x + ++n", "return x + ++n + 20000")
     assert hot("use(10)") == 31000 + 7 + 44 + 6 + 24 + 14
-    hot.edit("return ++calls + hidden++", "return ++calls + hidden++ + 40000")
+    result = hot.edit("return ++calls + hidden++", "return ++calls + hidden++ + 40000")
+    assert set(result.edited) == {"_ZN5inner4bumpEv", "_Z5twiceIlET_S0_", "_Z6sharedl", "lazy", "use"}
     assert hot("use(10)") == 71000 + 7 + 45 + 7 + 25 + 15
     assert hot("area(3)") == 9
     hot.edit("return x * x", "return x * x + 1")

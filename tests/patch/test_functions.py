@@ -118,7 +118,7 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("flags", ["-O0", "-O1", "-O2", "-O3", "-Os"])
+@pytest.mark.parametrize("flags", ["-O0", "-O2", "-Os"])
 def test_control_flow_of_every_kind_agrees_with_a_fresh_build(hot_extension, flags):
     hot = hot_extension(CONTROL, flags=(flags,))
     hot.agrees(*QUESTIONS)
@@ -132,7 +132,8 @@ def test_control_flow_of_every_kind_agrees_with_a_fresh_build(hot_extension, fla
 
 ARGUMENTS = """
 #include <stdarg.h>
-#include <immintrin.h>
+typedef float v4f __attribute__((vector_size(16)));
+typedef double v4d __attribute__((vector_size(32)));
 typedef struct { long a, b, c; double d; } big;
 typedef struct { double x; long y; } pair;
 long sum(long n, ...) { va_list v; long s = 0; va_start(v, n); while (n--) s += va_arg(v, long); va_end(v); return s; }
@@ -143,8 +144,8 @@ long double wide(long double x, long double y) { return x * y + 1; }
 double many(double a, double b, double c, double d, double e, double f, double g, double h, double i, long j, long k,
             long l, long m, long n, long o, long p) { return a + b*2 + c*3 + d*4 + e*5 + f*6 + g*7 + h*8 + i*9 + j*10 + k*11 + l*12
             + m*13 + n*14 + o*15 + p*16; }
-__attribute__((target("avx2"))) __m256d lanes(__m256d a, __m256d b) { return _mm256_add_pd(a, _mm256_mul_pd(b, b)); }
-float vec(__m128 v) { return v[0] + v[1] * 10 + v[2] * 100; }
+__attribute__((target("avx2"))) v4d lanes(v4d a, v4d b) { return a + b * b; }
+float vec(v4f v) { return v[0] + v[1] * 10 + v[2] * 100; }
 
 long drive_big(long n) { big r = make_big(n, 2.5); return r.a + r.b * 10 + r.c * 100 + (long)(r.d * 1000); }
 long drive_pair(long n) { pair r = make_pair(n, n); return (long)r.x * 100 + r.y; }
@@ -152,10 +153,10 @@ long drive_wide(long n) { return (long)wide(n, 3.0L); }
 double drive_many(void) { return many(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16); }
 __attribute__((target("avx2"))) long drive_lanes(long n)
 {
-    __m256d a = {n, n + 1, n + 2, n + 3}, r = lanes(a, a);
+    v4d a = {n, n + 1, n + 2, n + 3}, r = lanes(a, a);
     return (long)(r[0] + r[1] * 10 + r[2] * 100 + r[3] * 1000);
 }
-long drive_vec(long n) { __m128 v = {n, n + 1, n + 2, 0}; return (long)vec(v); }
+long drive_vec(long n) { v4f v = {n, n + 1, n + 2, 0}; return (long)vec(v); }
 long drive_sum(void) { return sum(9L, 1L, 2L, 3L, 4L, 5L, 6L, 7L, 8L, 9L) + add(3L, 1.5, 2.5, 3.0); }
 """
 
@@ -176,7 +177,7 @@ def test_arguments_and_results_of_every_class_arrive_whole(hot_extension, flags)
         ("{x * 2, y * 2}", "{x * 3, y * 4}"),
         ("return x * y + 1", "return x * y * y - 1"),
         ("+ p*16", "+ p*17"),
-        ("_mm256_mul_pd(b, b)", "_mm256_mul_pd(b, a)); (void)(a"),
+        ("return a + b * b", "return a * b - a"),
         ("v[2] * 100", "v[2] * 1000"),
     ]:
         hot.edit(old, new)

@@ -96,3 +96,11 @@ def test_an_emptied_store_is_refused_with_what_to_do(hot_extension, tmp_path, mo
     shutil.rmtree(tmp_path / "own store")
     with pytest.raises(BuildError, match=f"no hot build with build-id {build_id}.*hotreload build"):
         Workshop.open(build_id)
+
+
+def test_units_whose_statics_cannot_be_told_apart_are_refused(hot_extension):
+    hot = hot_extension({"left/util.c": SAME % (1, 10, "l"), "right/util.c": SAME % (5, 10, "r")})
+    assert [hot("l(1)"), hot("r(1)")] == [2011, 6011]
+    with pytest.raises(BuildError, match="cannot be told apart"):
+        hot.edit("state * 1000 + 0", "state * 1000 + 500", "right/util.c")
+    assert [hot("l(1)"), hot("r(1)")] == [3012, 7012]

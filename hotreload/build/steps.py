@@ -1,0 +1,171 @@
+"""The two steps of a hot build: a source to an object that remembers its making, and objects to a finished library."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Union
+
+from hotreload.build import command as commands
+from hotreload.build import depfile, store
+from hotreload.build.command import Command
+from hotreload.build.flags import hot_compile_args, hot_link_args
+from hotreload.build.prologue import prepare_object
+from hotreload.build.record import MEANINGFUL_ENVIRONMENT, UNIT_SECTION, Unit, unit_line
+from hotreload.elf.edit import Editor
+from hotreload.elf.file import ElfFile
+
+__all__ = ["HotStepError", "run_hot", "spawn"]
+
+Say = Callable[[str], None]
+
+
+class HotStepError(Exception):
+    """A hot compiler or linker exited non-zero; the plain command decides what that means."""
+
+
+def run_hot(command: Command, say: Say) -> None:
+    """Run a compile or link step hot.
+
+    Raises:
+        HotStepError: the compiler said no; nothing of what it printed was shown.
+        BuildError, OSError: the step cannot be made hot; there may be a plain output by now.
+    """
+    if command.step == commands.COMPILE:
+        for source in command.sources:
+            _compile(command, source, command.object_for(source), say)
+    elif command.step == commands.LINK:
+        _link(command, command.args, say)
+    else:
+        _compile_and_link(command, say)
+
+
+def spawn(argv: list[str]) -> int:
+    """Run a command to its end; its exit code, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(os.posix_spawnp(argv[0], argv, os.environ), 0)[1])
+
+
+def _compile(command: Command, source: str, output: str, say: Say) -> None:
+    """Compile one source hot; the object at ``output`` then carries its unit line."""
+    args = [arg for arg in command.args if arg not in command.sources and arg not in command.objects]
+    if command.step == commands.COMPILE_AND_LINK:
+        args = ["-c", *commands.without_link_args(args), "-o", output]
+    elif not command.output:
+        args = [*args, "-o", output]
+    hot, dropped = hot_compile_args(command.compiler, args)
+    dependencies, depfile_args = _depfile(args, output)
+    argv = [*command.compiler, *hot, source]
+    try:
+        _run([*argv, *depfile_args])
+        with open(dependencies, encoding="utf-8", errors="surrogateescape") as file:
+            read = depfile.parse(file.read())
+    finally:
+        if depfile_args:
+            _remove(dependencies)
+    _say_dropped(source, dropped, say)
+    directory = os.getcwd()
+    elf = ElfFile.read(output)
+    editor = Editor(elf)
+    prepare_object(elf, editor)
+    prepared = editor.to_bytes()
+    unit = Unit(
+        source=os.path.normpath(os.path.join(directory, source)),
+        directory=directory,
+        argv=argv,
+        plain_argv=[*command.compiler, *args, source],
+        environment={name: os.environ[name] for name in MEANINGFUL_ENVIRONMENT if name in os.environ},
+        files={path: store.save_text(_read(path)) for path in depfile.project_files(read, directory)},
+        compiler=elf.compiler,
+        object=store.save_object(prepared),
+    )
+    carrier = Editor(ElfFile(prepared, output))
+    carrier.add(UNIT_SECTION, unit_line(unit))
+    with open(output, "wb") as target:
+        target.write(carrier.to_bytes())
+
+
+def _link(command: Command, args: list[str], say: Say) -> None:
+    """Link to a temporary name beside the output, finish it there, and rename it into place."""
+    from hotreload.build.finish import finish_library
+
+    output = command.output or "a.out"
+    hot, dropped = hot_link_args(commands.without_output(args))
+    temporary = f"{output}.{os.getpid()}.hot"
+    try:
+        _run([*command.compiler, *hot, "-o", temporary])
+        _say_dropped(output, dropped, say)
+        finish_library(temporary, output, [*command.compiler, *hot])
+        os.replace(temporary, output)
+    finally:
+        _remove(temporary)
+
+
+def _compile_and_link(command: Command, say: Say) -> None:
+    """``gcc -shared a.c b.c -o m.so``: an object for each source beside the output, then the link."""
+    stem = f"{command.output or 'a.out'}.{os.getpid()}"
+    objects = {source: f"{stem}.{i}.o" for i, source in enumerate(command.sources)}
+    try:
+        for source, path in objects.items():
+            _compile(command, source, path, say)
+        _link(command, [objects.get(arg, arg) for arg in command.args], say)
+    finally:
+        for path in objects.values():
+            _remove(path)
+
+
+def _run(argv: list[str]) -> None:
+    """Run a hot step; what it prints is passed on only if it succeeds."""
+    colours = ["-fdiagnostics-color=always"] if sys.stderr.isatty() else []
+    reading, writing = os.pipe()
+    try:
+        to_pipe = [(os.POSIX_SPAWN_DUP2, writing, 2)]
+        child = os.posix_spawnp(argv[0], [*argv, *colours], os.environ, file_actions=to_pipe)
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    with open(reading, "rb") as pipe:
+        printed = pipe.read()
+    if os.waitpid(child, 0)[1]:
+        raise HotStepError(printed.decode(errors="replace"))
+    sys.stderr.buffer.write(printed)
+    sys.stderr.buffer.flush()
+
+
+def _depfile(args: list[str], output: str) -> tuple[str, list[str]]:
+    """Where the make rule will be, and the arguments that ask for it where the build does not."""
+    wanted = _wanted_depfile(args, output)
+    if wanted is not None:
+        return wanted, []
+    path = f"{output}.{os.getpid()}.d"
+    return path, ["-MD", "-MF", path]
+
+
+def _wanted_depfile(args: list[str], output: str) -> Union[str, None]:
+    """The make rule that the build asks for; None if it asks for none."""
+    for arg in args:
+        if arg.startswith(("-Wp,-MD,", "-Wp,-MMD,")):
+            return arg.split(",")[2]
+    if not {"-MD", "-MMD"} & set(args):
+        return None
+    for i, arg in enumerate(args):
+        if arg.startswith("-MF"):
+            return arg[3:] or args[i + 1]
+    return os.path.splitext(output)[0] + ".d"
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _remove(path: str) -> None:
+    if os.path.exists(path):
+        os.unlink(path)
+
+
+def _say_dropped(name: str, dropped: list[str], say: Say) -> None:
+    if dropped:
+        say(f"{name}: {' '.join(dropped)} dropped: it would make code unpatchable")

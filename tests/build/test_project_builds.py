@@ -1,0 +1,108 @@
+"""``hotreload build``, and hot extensions by configuration: a project's own build makes them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from hotreload.build.record import read_record
+from hotreload.elf.file import ElfFile
+from tests.hot import run
+
+SOURCE = """
+#include <Python.h>
+static PyObject *f(PyObject *s, PyObject *a) { return PyLong_FromLong(%d); }
+static PyMethodDef m[] = {{"f", f, METH_NOARGS, 0}, {0}};
+static struct PyModuleDef d = {PyModuleDef_HEAD_INIT, "speed", 0, -1, m};
+PyMODINIT_FUNC PyInit_speed(void) { return PyModule_Create(&d); }
+"""
+SETUP = "from setuptools import setup, Extension\nsetup(name='p', py_modules=[], ext_modules=[Extension('speed', ['speed.c'])])\n"
+MAKEFILE = "m.so: a.c\n\t$(CC) -fPIC -shared a.c -o m.so\nnothing:\n\t@true\nbroken:\n\t@exit 7\n"
+BUILD = [sys.executable, "-m", "hotreload", "build"]
+
+
+@pytest.fixture
+def made_by_make(tmp_path):
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    (tmp_path / "a.c").write_text("long f(long x) { return x; }\n__attribute__((ifunc(\"pick\"))) long g(long x);\n"
+                                  "static void *pick(void) { return f; }\n")  # fmt: skip
+    return tmp_path
+
+
+def test_any_command_is_built_hot_and_reported(made_by_make):
+    done = run(*BUILD, "--", "make", cwd=made_by_make)
+    assert "hotreload build: m: 2 functions can be patched (m.so)" in done.stderr
+    record = read_record(ElfFile.read(made_by_make / "m.so"))
+    assert record is not None and record.units[0].plain_argv[0].endswith("gcc")
+
+
+def test_the_report_is_one_json_document_for_machines(made_by_make):
+    done = run(*BUILD, "--json", "--", "make", cwd=made_by_make)
+    report = json.loads(done.stdout)
+    (extension,) = report["extensions"]
+    assert report["exit_code"] == 0
+    assert extension["module"] == "m" and extension["path"] == str(made_by_make / "m.so")
+    assert extension["patchable"] == 2 and extension["unpatchable"] == []
+    assert extension["sources"] == [str(made_by_make / "a.c")]
+    assert extension["build_id"] == ElfFile.read(made_by_make / "m.so").build_id.hex()
+
+
+def test_the_exit_code_is_that_of_the_build(made_by_make):
+    done = run(*BUILD, "--", "sh", "-c", "exit 7", cwd=made_by_make, code=7)
+    assert "the build failed with exit code 7" in done.stderr
+    assert json.loads(run(*BUILD, "--json", "--", "false", cwd=made_by_make, code=1).stdout) == {"exit_code": 1, "extensions": []}
+
+
+def test_a_build_that_links_nothing_says_so(made_by_make):
+    assert "linked no shared library" in run(*BUILD, "--", "make", "nothing", cwd=made_by_make).stderr
+
+
+def test_what_cannot_be_run_or_understood_is_said(tmp_path):
+    assert "cannot run no-such-tool" in run(*BUILD, "--", "no-such-tool", cwd=tmp_path, code=2).stderr
+    assert "no setup.py and no pyproject.toml" in run(*BUILD, cwd=tmp_path, code=2).stderr
+    assert "put the build command behind --" in run(*BUILD, "make", cwd=tmp_path, code=2).stderr
+
+
+def test_a_setup_py_project_is_built_in_place_by_default(tmp_path):
+    (tmp_path / "setup.py").write_text(SETUP)
+    (tmp_path / "speed.c").write_text(SOURCE % 5)
+    done = run(*BUILD, cwd=tmp_path)
+    assert "hotreload build: speed: 2 functions can be patched (" in done.stderr
+    assert run(sys.executable, "-c", "import speed; print(speed.f())", cwd=tmp_path).stdout == "5\n"
+
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "speed"
+version = "1"
+[tool.setuptools]
+py-modules = []
+[tool.setuptools.cmdclass]
+build_ext = "hotreload.build.extension.build_ext"
+"""
+
+
+def test_a_project_has_hot_extensions_by_configuration_and_plain_ones_on_request(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "setup.py").write_text("from setuptools import setup, Extension\nsetup(ext_modules=[Extension('speed', ['speed.c'])])\n")
+    (tmp_path / "speed.c").write_text(SOURCE % 6)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    run(*build, cwd=tmp_path)
+    (library,) = tmp_path.glob("speed.*.so")
+    record = read_record(ElfFile.read(library))
+    assert record is not None and record.module == "speed" and record.patchable == 2
+    assert run(sys.executable, "-c", "import speed; print(speed.f())", cwd=tmp_path).stdout == "6\n"
+    run(*build, "--force", cwd=tmp_path, HOTRELOAD_HOT="0")
+    assert read_record(ElfFile.read(library)) is None
+
+
+def test_a_wrapper_in_the_environment_is_not_wrapped_again(made_by_make):
+    done = run(*BUILD, "--", *BUILD, "--", "make", cwd=made_by_make)
+    assert done.stderr.count("2 functions can be patched") >= 1
+    (unit,) = read_record(ElfFile.read(made_by_make / "m.so")).units
+    assert "hotreload" not in " ".join(unit.plain_argv)
