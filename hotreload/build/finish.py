@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 
@@ -41,7 +42,7 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
     directory = os.getcwd()
     record = Record(
         module=module_name(elf, output),
-        build_id=elf.build_id.hex(),
+        build_id=_change_build_id(elf, editor).hex(),
         directory=directory,
         link_argv=link_argv,
         units=units,
@@ -55,11 +56,20 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
         file.write(content)
     os.chmod(path, mode)
     store.save_base(record, content)
-    with contextlib.suppress(OSError, ValueError, KeyError):  # another build prunes too; the next one tries again
+    with contextlib.suppress(OSError):  # tidying up; what it could not remove, the next build will
         store.prune()
     compdb.merge(directory, units)
     _write_journal(record, output)
     return record
+
+
+def _change_build_id(elf: ElfFile, editor: Editor) -> bytes:
+    """Give the finished library a build-id of its own: the linker's names the unfinished one, without hooks."""
+    note = elf.section(".note.gnu.build-id")
+    assert note is not None, "there is a build-id"
+    finished = hashlib.sha256(b"hotreload finished\0" + elf.build_id).digest()[: len(elf.build_id)]
+    editor.write(note.offset + note.size - len(finished), finished)  # the id is the last thing in the note
+    return finished
 
 
 def module_name(elf: ElfFile, output: str) -> str:

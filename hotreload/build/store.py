@@ -105,8 +105,10 @@ def prune(now: float | None = None) -> int:
             os.rmdir(directory)
             removed += 1
             continue
-        with open(os.path.join(directory, "record.json"), "rb") as file:
-            units = json.loads(file.read())["units"]
+        try:
+            units = json.loads(_read(os.path.join(directory, "record.json")))["units"]
+        except (OSError, ValueError, KeyError):
+            continue  # another version's, or half removed by another build
         needed |= {name for unit in units for name in (unit["object"], *unit["files"].values())}
     if removed:
         for path in [*_entries("objects"), *_entries("texts")]:

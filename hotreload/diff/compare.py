@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from typing import NamedTuple
 
 from hotreload.diff.graph import ObjectGraph, Piece
@@ -13,6 +14,7 @@ from hotreload.errors import Finding
 
 __all__ = ["UnitDiff", "compare"]
 
+NUMBERED = re.compile(r"(?:#\d+|(?<!\w\.)\.\d+)$")  # variables that the compiler, or we, tell apart by a number
 PART_OF_VARIABLE = re.compile(r"\.(?:\d+|b)$")
 
 
@@ -70,7 +72,7 @@ def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str
         removed=tuple(sorted(name for name in base.functions.keys() - new.functions.keys() if name not in known)),
         initial_values=tuple(_changed_initial_values(base, new)),
         initialisers=tuple(name for name in (*changed, *compiler_changed, *added) if name in new.initialisers),
-        findings=tuple(_findings(base, new, path)),
+        findings=(*_findings(base, new, path), *_ambiguous(base, new, path)),
     )
 
 
@@ -122,6 +124,24 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _ambiguous(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
+    """Static variables that share a name, and of which there are now more or fewer."""
+    findings = []
+    before, after = (Counter(NUMBERED.sub("", key) for key in graph.variables) for graph in (base, new))
+    for key in sorted(before.keys() & after.keys()):
+        if before[key] != after[key]:
+            owner, _, name = key.rpartition("::")
+            where = f" in `{owner}`" if owner else ""
+            reason = f"static variable `{name}`{where} was there {_times(before[key])} and is now {_times(after[key])}"
+            hint = "give the variables different names, or restart to take this edit"
+            findings.append(Finding("static-ambiguous", reason, hint, path, new.debug.lines.get(owner, 0)))
+    return findings
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _other_form(base: ObjectGraph, new: ObjectGraph, section: int) -> str:

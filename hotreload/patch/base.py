@@ -79,13 +79,29 @@ class Base:
             for symbol in symbols:
                 if symbol.bind != STB_LOCAL or group == "":
                     found[symbol.name] = _place(symbol)
+        for _, symbols in self._hidden:
+            found.update((s.name, _place(s)) for s in symbols if s.name in self._global_names)
         return found
+
+    @cached_property
+    def _global_names(self) -> set[str]:
+        return {s.name for graph in self.graphs for s in graph.elf.symbols if s.bind != STB_LOCAL and s.section}
 
     @cached_property
     def units(self) -> list[dict[str, Place]]:
         """What is local to each unit."""
+        return self._told_apart[0]
+
+    @property
+    def _hidden(self) -> list[tuple[str, list[Symbol]]]:
+        """Groups with what is global among the units and local in the library: gold and lld do not set it apart."""
+        return self._told_apart[1]
+
+    @cached_property
+    def _told_apart(self) -> tuple[list[dict[str, Place]], list[tuple[str, list[Symbol]]]]:
         free = [(name, [s for s in symbols if s.bind == STB_LOCAL]) for name, symbols in self._groups if name]
         found = []
+        hidden = []
         for unit, graph in zip(self.record.units, self.graphs):
             fitting = [group for group in free if self._fits(graph, *group)]
             if len(fitting) > 1:
@@ -97,9 +113,11 @@ class Base:
                     else f"{unit.source}: its static symbols are not in the linked extension {self.record.module}",
                     hint="link without -r and without stripping, and give files with equal code different names",
                 )
-            found.append({s.name: _place(s) for _, symbols in fitting for s in symbols})
+            exported = {s.name for s in graph.elf.symbols if s.bind != STB_LOCAL}
+            found.append({s.name: _place(s) for _, symbols in fitting for s in symbols if s.name not in exported})
+            hidden += [(name, [s for s in symbols if s.name in exported]) for name, symbols in fitting]
             free = [group for group in free if group not in fitting]
-        return found
+        return found, [*hidden, *free]
 
     @staticmethod
     def _fits(graph: ObjectGraph, file_name: str, symbols: list[Symbol]) -> bool:
@@ -111,7 +129,7 @@ class Base:
 
     def _has_code_of(self, graph: ObjectGraph, symbols: list[Symbol]) -> bool:
         """Whether the static functions of a group have the object's code, relocated fields and hooks aside."""
-        own = {s.name: s for s in graph.elf.symbols if s.type == STT_FUNC and s.section and s.bind == STB_LOCAL}
+        own = {s.name: s for s in graph.elf.symbols if s.type == STT_FUNC and s.section}
         for symbol in symbols:
             if symbol.type == STT_FUNC:
                 start = self.elf.file_offset(symbol.value)
