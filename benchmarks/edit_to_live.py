@@ -174,11 +174,14 @@ def main() -> None:
     if options.json:
         print(json.dumps({"results": results}))
         return
-    print(f"{'lines':>7} {'build':>8} {'diff':>7} {'link':>7} {'stage':>7} {'commit':>7} {'total':>8} {'seen':>8}"
-          f" {'gcc -c':>8} {'ratio':>6} {'worst':>6}   (ms, median of {options.edits} edits)")  # fmt: skip
+    columns = {"lines": "7d", "build_ms": "8.1f", "diff_ms": "7.1f", "link_ms": "7.1f", "stage_ms": "7.2f"}
+    columns |= {"commit_ms": "8.3f", "total_ms": "8.1f", "seen_ms": "8.1f", "compiler_ms": "9.1f"}
+    columns |= {"ratio": "6.2f", "ratio_max": "6.2f"}
+    heads = ["lines", "build", "diff", "link", "stage", "commit", "total", "seen", "gcc -c", "ratio", "worst"]
+    widths = [int(form.split(".")[0].rstrip("d")) for form in columns.values()]
+    print(*(f"{head:>{width}}" for head, width in zip(heads, widths)), f"  (ms, median of {options.edits} edits)")
     for row in results:
-        print("{lines:7d} {build_ms:8.1f} {diff_ms:7.1f} {link_ms:7.1f} {stage_ms:7.2f} {commit_ms:7.3f}"
-              " {total_ms:8.1f} {seen_ms:8.1f} {compiler_ms:8.1f} {ratio:6.2f} {ratio_max:6.2f}".format(**row))  # fmt: skip
+        print(*(f"{row[name]:{form}}" for name, form in columns.items()))
 
 
 if __name__ == "__main__":
