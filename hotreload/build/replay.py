@@ -41,7 +41,7 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
             that made the base. Nothing is left behind.
     """
     looks = {path: _look(path) for path in unit.files}
-    before = {path: _read(path) for path in unit.files}
+    before = {path: _read(path) for path in unit.files if path == unit.source or os.path.exists(path)}
     output = os.path.join(directory, f"{os.path.basename(unit.source)}.{os.getpid()}.o")
     rule = f"{output}.d"
     argv = [*_redirected(unit.argv, output), "-MD", "-MF", rule]
@@ -97,7 +97,7 @@ def _redirected(argv: list[str], output: str) -> list[str]:
     for arg in args:
         if arg in ("-o", "-MF", "-MT", "-MQ"):
             next(args, None)
-        elif arg not in ("-MD", "-MMD", "-MP") and not (arg.startswith("-o") and len(arg) > 2):
+        elif arg not in ("-MD", "-MMD", "-MP") and not arg.startswith(("-o", "-MF", "-Wp,-MD,", "-Wp,-MMD,")):
             kept.append(arg)
     return [*kept, "-o", output]
 

@@ -50,7 +50,7 @@ def _compile(command: Command, source: str, output: str, say: Say) -> None:
     """Compile one source hot; the object at ``output`` then carries its unit line."""
     args = [arg for arg in command.args if arg not in command.sources and arg not in command.objects]
     if command.step == commands.COMPILE_AND_LINK:
-        args = ["-c", *commands.without_link_args(args), "-o", output]
+        args = ["-c", *commands.without_link_args(args), *_rule_about_library(command), "-o", output]
     elif not command.output:
         args = [*args, "-o", output]
     hot, dropped = hot_compile_args(command.compiler, args)
@@ -132,6 +132,17 @@ def _run(argv: list[str]) -> None:
         raise HotStepError(printed.decode(errors="replace"))
     sys.stderr.buffer.write(printed)
     sys.stderr.buffer.flush()
+
+
+def _rule_about_library(command: Command) -> list[str]:
+    """What makes the rule of a compilation say what it would say of compiling and linking in one."""
+    if not {"-MD", "-MMD"} & set(command.args):
+        return []
+    output = command.output or "a.out"
+    has_target = any(arg.startswith(("-MT", "-MQ")) for arg in command.args)
+    has_file = any(arg.startswith("-MF") for arg in command.args)
+    file = ["-MF", os.path.splitext(output)[0] + ".d"]
+    return [*([] if has_target else ["-MT", output]), *([] if has_file else file)]
 
 
 def _depfile(args: list[str], output: str) -> tuple[str, list[str]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections import Counter
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
 
 from hotreload.diff.graph import ObjectGraph, Piece
 from hotreload.diff.source import SourceChange
@@ -14,7 +13,8 @@ from hotreload.errors import Finding
 
 __all__ = ["UnitDiff", "compare"]
 
-NUMBERED = re.compile(r"(?:#\d+|(?<!\w\.)\.\d+)$")  # variables that the compiler, or we, tell apart by a number
+NUMBERED = re.compile(r"[#.]\d+$")  # the number by which variables of one name are told apart
+LAMBDA = re.compile(r"(Ul\w*?E)\d*_")  # in a mangled C++ name: counted in the order of the text
 PART_OF_VARIABLE = re.compile(r"\.(?:\d+|b)$")
 
 
@@ -127,21 +127,24 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
 
 
 def _ambiguous(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
-    """Static variables that share a name, and of which there are now more or fewer."""
+    """Static variables that are told apart by a number only, where that number may have become another's."""
     findings = []
-    before, after = (Counter(NUMBERED.sub("", key) for key in graph.variables) for graph in (base, new))
-    for key in sorted(before.keys() & after.keys()):
-        if before[key] != after[key]:
-            owner, _, name = key.rpartition("::")
+    before, after = _by_name(base.variables), _by_name(new.variables)
+    for name in sorted(before.keys() & after.keys()):
+        if before[name] != after[name]:
+            owner, _, word = name.rpartition("::")
             where = f" in `{owner}`" if owner else ""
-            reason = f"static variable `{name}`{where} was there {_times(before[key])} and is now {_times(after[key])}"
-            hint = "give the variables different names, or restart to take this edit"
+            reason = f"which of the static variables `{word}`{where} is which of the live ones cannot be told any more"
+            hint = "give them different names, or restart to take this edit"
             findings.append(Finding("static-ambiguous", reason, hint, path, new.debug.lines.get(owner, 0)))
     return findings
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+def _by_name(keys: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for key in keys:
+        found.setdefault(NUMBERED.sub("", LAMBDA.sub(r"\1_", key)), set()).add(key)
+    return found
 
 
 def _other_form(base: ObjectGraph, new: ObjectGraph, section: int) -> str:

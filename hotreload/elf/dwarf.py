@@ -1,4 +1,4 @@
-"""The little of DWARF that a diff needs: which functions there are, where, and which statics they own.
+"""The little of DWARF that a diff needs: which functions there are, where, and which static variables they own.
 
     .debug_info   CU ── DIE compile_unit
                          ├─ DIE base_type, typedef, ...          skipped by DW_AT_sibling
@@ -223,7 +223,8 @@ class DebugInfo:
                 line = 0 if AT_DECLARATION in die.values else self._inherited(die, AT_DECL_LINE)
                 file = self._inherited(die, AT_DECL_FILE)
                 word = self._text(named, AT_NAME).partition("<")[0]
-                subprograms.append(Subprogram(self._name(named), word, file, line, die.offset, end, has_code))
+                name = self._mangled_name(die) or self._name(named)
+                subprograms.append(Subprogram(name, word, file, line, die.offset, end, has_code))
             elif die.tag == TAG_VARIABLE and AT_NAME in die.values:
                 variables.setdefault(self._name(die), self._number(die, AT_DECL_LINE))
         return subprograms, variables
@@ -379,6 +380,15 @@ class DebugInfo:
                     _, unit = self._unit_of(die.offset)
                     return self._die(unit + self._word(position))
         return None
+
+    def _mangled_name(self, die: Die) -> str:
+        """The symbol of the C++ function whose code ``die`` is; if that is static, it says the word only."""
+        relocation = self._relocations.get(die.values[AT_LOW_PC][1]) if AT_LOW_PC in die.values else None
+        return self._mangled_names.get(self._section_of(relocation), "") if relocation else ""
+
+    @cached_property
+    def _mangled_names(self) -> dict[tuple[int, int], str]:
+        return {(s.section, s.value): s.name for s in self._elf.symbols if s.name.startswith("_Z")}
 
     def _name(self, die: Die) -> str:
         return self._text(die, AT_LINKAGE_NAME) or self._text(die, AT_NAME)

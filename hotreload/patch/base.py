@@ -31,6 +31,7 @@ from hotreload.elf.file import (
     STT_NOTYPE,
     STT_OBJECT,
     STT_TLS,
+    STV_HIDDEN,
     ElfFile,
     R,
     Symbol,
@@ -79,8 +80,9 @@ class Base:
             for symbol in symbols:
                 if symbol.bind != STB_LOCAL or group == "":
                     found[symbol.name] = _place(symbol)
-        for _, symbols in self._hidden:
-            found.update((s.name, _place(s)) for s in symbols if s.name in self._global_names)
+        for symbol in (symbol for _, symbols in self._hidden for symbol in symbols):
+            if symbol.visibility == STV_HIDDEN or symbol.name in self._global_names:
+                found.setdefault(symbol.name, _place(symbol))
         return found
 
     @cached_property

@@ -15,6 +15,7 @@ import subprocess
 from functools import cache
 from typing import NamedTuple, Union
 
+from hotreload.build.command import parse
 from hotreload.build.flags import PADDING
 from hotreload.build.prologue import finish_bytes
 from hotreload.build.record import Record
@@ -106,7 +107,7 @@ def link_patch(inputs: list[str], output: str, record: Record, compiler: tuple[s
 
 
 def _libraries(record: Record) -> list[str]:
-    """The libraries, and where to look for them, of the base's own link."""
+    """The libraries, and where to look for them, of the base's own link; also those that the driver adds by itself."""
     found: list[str] = []
     args = iter(record.link_argv)
     for arg in args:
@@ -114,7 +115,8 @@ def _libraries(record: Record) -> list[str]:
             found += [arg, next(args, "")]
         elif arg.startswith(("-L", "-l")) or (arg.endswith(".so") and not arg.startswith("-")):
             found.append(arg)
-    return found
+    is_cxx = "++" in os.path.basename(parse(record.link_argv).compiler[-1])
+    return [*found, *(("-lstdc++", "-lm") if is_cxx else ()), "-lgcc_s"]
 
 
 def to_patch(content: bytes, given: PatchInput, manifest: bytes) -> bytes:

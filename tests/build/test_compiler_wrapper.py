@@ -15,7 +15,7 @@ from hotreload.build import store
 from hotreload.build.prologue import HOOK
 from hotreload.build.record import RECORD_SECTION, UNIT_SECTION, Record, read_record, read_units
 from hotreload.elf.file import STT_FUNC, ElfFile
-from tests.hot import hot_cc, run
+from tests.hot import ROOT, hot_cc, run
 
 F = "long f(long x) { return x + 1; }\n"
 G = "long g(long x) { return x + 2; }\n"
@@ -106,6 +106,19 @@ def test_the_make_rule_that_the_build_asks_for_is_kept(tmp_path, given, name):
     assert listing(tmp_path) == {"a.c", "a.h", "a.o", name}
 
 
+@pytest.mark.parametrize("given", ["-MMD", "-MD -MF deps.mk", "-MMD -MT target"])
+def test_the_make_rule_of_compiling_and_linking_in_one_is_kept(tmp_path, given):
+    (tmp_path / "a.c").write_text(F)
+    words = ["gcc", *given.split(), "-fPIC", "-shared", "a.c", "-o", "m.so"]
+    run(*words, cwd=tmp_path)
+    name = "deps.mk" if "-MF" in given else "m.d"
+    plain = (tmp_path / name).read_text()
+    (tmp_path / name).unlink()
+    hot_cc(*words, cwd=tmp_path)
+    assert (tmp_path / name).read_text() == plain
+    assert listing(tmp_path) == {"a.c", "m.so", name, "compile_commands.json"}
+
+
 def test_response_files_are_read_and_not_needed_later(tmp_path):
     (tmp_path / "a.c").write_text(F)
     (tmp_path / "args").write_text("-O2 -fPIC '-DNAME=\"a b\"' -c\na.c -o a.o")
@@ -117,7 +130,9 @@ def test_response_files_are_read_and_not_needed_later(tmp_path):
     assert hooked(tmp_path / "m.so") == {"f"}
 
 
-@pytest.mark.parametrize("text", ["long f(long x) { return y; }\n", '#include "missing.h"\n', "long f(void) { return 1 }\n"])
+@pytest.mark.parametrize(
+    "text", ["long f(long x) { return y; }\n", '#include "missing.h"\n', "long f(void) { return 1 }\n"]
+)
 def test_a_compilation_that_fails_fails_as_it_would_without_the_wrapper(tmp_path, text):
     (tmp_path / "a.c").write_text("int unused_warning(void) { }\n" + text)
     plain = run("gcc", "-Wall", "-c", "a.c", "-o", "a.o", cwd=tmp_path, code=1)
@@ -221,7 +236,8 @@ def test_an_entry_that_is_not_aligned_is_named_and_left_as_it_is(tmp_path):
         '__attribute__((section(".text.shared"), optimize("align-functions=1"))) long odd(long x) { return x; }\n'
         '__attribute__((section(".text.shared"), optimize("align-functions=1"))) long next(long x) { return x + 1; }\n'
         'asm(".pushsection .text.shared; nop; .popsection");\n'
-        '__attribute__((section(".text.shared"), optimize("align-functions=1"))) long last(long x) { return x + 2; }\n' + F
+        '__attribute__((section(".text.shared"), optimize("align-functions=1"))) long last(long x) { return x + 2; }\n'
+        + F
     )
     hot_cc("gcc", "-Os", "-fPIC", "-shared", "a.c", "-o", "m.so", "-fno-toplevel-reorder", cwd=tmp_path)
     record = record_of(tmp_path / "m.so")
@@ -257,7 +273,14 @@ def test_every_entry_is_finished_and_aligned(tmp_path, flags):
 
 def test_what_makes_no_object_and_no_library_passes_through(tmp_path):
     (tmp_path / "a.c").write_text("int main(void) { return 3; }\n")
-    for words in (["--version"], ["-print-file-name=libgcc.a"], ["-E", "a.c"], ["-dumpmachine"], ["-###", "a.c"], ["-v"]):
+    for words in (
+        ["--version"],
+        ["-print-file-name=libgcc.a"],
+        ["-E", "a.c"],
+        ["-dumpmachine"],
+        ["-###", "a.c"],
+        ["-v"],
+    ):
         plain = run("gcc", *words, cwd=tmp_path)
         ours = hot_cc("gcc", *words, cwd=tmp_path)
         assert ours.stdout == plain.stdout
@@ -282,13 +305,15 @@ def test_probes_of_configure_scripts_leave_devices_alone(tmp_path):
 def test_standard_input_is_compiled(tmp_path):
     done = subprocess.run(
         ["python3", "-m", "hotreload", "cc", "gcc", "-xc", "-c", "-", "-o", "a.o"],
-        cwd=tmp_path, input=F.encode(), check=True, env={**os.environ, "PYTHONPATH": str(run.__globals__["ROOT"])},
+        cwd=tmp_path, input=F.encode(), check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0 and (tmp_path / "a.o").exists()
 
 
 def test_the_compilation_database_is_merged_over_links_that_run_at_once(tmp_path):
-    (tmp_path / "compile_commands.json").write_text(json.dumps([{"directory": "/x", "file": "/x/y.c", "command": "cc y.c"}]))
+    (tmp_path / "compile_commands.json").write_text(
+        json.dumps([{"directory": "/x", "file": "/x/y.c", "command": "cc y.c"}])
+    )
     names = [f"u{i}" for i in range(4)]
     for name in names:
         (tmp_path / f"{name}.c").write_text(F.replace("f(", f"{name}("))
@@ -346,7 +371,9 @@ def test_unit_without_debug_information_gets_it(tmp_path):
 @pytest.mark.skipif(shutil.which("clang") is None, reason="clang is not installed")
 def test_clang_is_used_as_it_is_and_every_entry_is_finished(tmp_path):
     (tmp_path / "a.c").write_text(COLD)
-    done = hot_cc("clang", "-O2", "-Wall", "-Werror", "-fPIC", "-shared", "a.c", "-o", "m.so", "-Wl,-z,now", "-lm", cwd=tmp_path)
+    done = hot_cc(
+        "clang", "-O2", "-Wall", "-Werror", "-fPIC", "-shared", "a.c", "-o", "m.so", "-Wl,-z,now", "-lm", cwd=tmp_path
+    )
     assert done.stderr == ""
     assert hooked(tmp_path / "m.so") == NAMES - {"early"}  # which does nothing, so clang leaves it out
 
@@ -363,7 +390,18 @@ def test_a_compiler_behind_ccache_is_seen(tmp_path):
 
 def test_probes_import_little():
     """The wrapper stands before every call of the compiler; what it imports is paid thousands of times."""
-    heavy = {"subprocess", "tempfile", "pathlib", "shutil", "sysconfig", "json", "structlog", "rich", "watchdog", "cffi"}
+    heavy = {
+        "subprocess",
+        "tempfile",
+        "pathlib",
+        "shutil",
+        "sysconfig",
+        "json",
+        "structlog",
+        "rich",
+        "watchdog",
+        "cffi",
+    }
     script = "import hotreload.build.cc, sys; print(*sys.modules)"
     loaded = set(run("python3", "-S", "-c", script, cwd=store.root()).stdout.split())
     assert not heavy & loaded

@@ -52,7 +52,10 @@ def test_the_report_is_one_json_document_for_machines(made_by_make):
 def test_the_exit_code_is_that_of_the_build(made_by_make):
     done = run(*BUILD, "--", "sh", "-c", "exit 7", cwd=made_by_make, code=7)
     assert "the build failed with exit code 7" in done.stderr
-    assert json.loads(run(*BUILD, "--json", "--", "false", cwd=made_by_make, code=1).stdout) == {"exit_code": 1, "extensions": []}
+    assert json.loads(run(*BUILD, "--json", "--", "false", cwd=made_by_make, code=1).stdout) == {
+        "exit_code": 1,
+        "extensions": [],
+    }
 
 
 def test_a_build_that_links_nothing_says_so(made_by_make):
@@ -89,7 +92,9 @@ build_ext = "hotreload.build.extension.build_ext"
 
 def test_a_project_has_hot_extensions_by_configuration_and_plain_ones_on_request(tmp_path):
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    (tmp_path / "setup.py").write_text("from setuptools import setup, Extension\nsetup(ext_modules=[Extension('speed', ['speed.c'])])\n")
+    (tmp_path / "setup.py").write_text(
+        "from setuptools import setup, Extension\nsetup(ext_modules=[Extension('speed', ['speed.c'])])\n"
+    )
     (tmp_path / "speed.c").write_text(SOURCE % 6)
     build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     run(*build, cwd=tmp_path)

@@ -258,7 +258,12 @@ def test_a_second_compilation_of_the_same_source_is_no_change(compiler):
 
 
 def test_a_thread_local_added_is_a_finding(compiler):
-    diff = compiler.diff(SOURCE, SOURCE.replace("static long level", "static __thread long mine;\nlong use(void) { return ++mine; }\nstatic long level"))
+    diff = compiler.diff(
+        SOURCE,
+        SOURCE.replace(
+            "static long level", "static __thread long mine;\nlong use(void) { return ++mine; }\nstatic long level"
+        ),
+    )
     (finding,) = diff.findings
     assert (finding.slug, finding.line) == ("thread-local-added", 5)
 
@@ -298,7 +303,9 @@ def test_pieces_that_the_compiler_splits_off_belong_to_their_function(tmp_path):
     graph = compiler(text).graph
     assert any(".cold" in symbol.name for symbol in graph.elf.symbols)
     assert set(graph.functions) == {"f", "g"}
-    assert compiler.diff(text, text.replace("if (x) cold(); return x + 2", "if (x) { cold(); cold(); } return x + 2")).changed == ("g",)
+    assert compiler.diff(
+        text, text.replace("if (x) cold(); return x + 2", "if (x) { cold(); cold(); } return x + 2")
+    ).changed == ("g",)
 
 
 def test_a_comment_at_the_top_of_real_sources_changes_nothing(tmp_path):

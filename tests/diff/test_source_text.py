@@ -85,7 +85,10 @@ def test_instances_of_one_template_share_their_text():
 def test_only_declarations_of_names_of_their_own_leave_the_rest_alone(old, new, alone):
     function = "\nlong f(long x)\n{\n    return limit + x;\n}\n"
     found = change(
-        old + function, new + function, {"f": Heading(PATH, old.count("\n") + 2, "f")}, {"f": Heading(PATH, new.count("\n") + 2, "f")}
+        old + function,
+        new + function,
+        {"f": Heading(PATH, old.count("\n") + 2, "f")},
+        {"f": Heading(PATH, new.count("\n") + 2, "f")},
     )
     assert found.edited == set()
     assert found.leaves_the_rest_alone is alone

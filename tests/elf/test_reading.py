@@ -51,7 +51,16 @@ def both(request, made):
 def test_sections_are_those_that_pyelftools_sees(both):
     ours, theirs = both
     expected = [
-        (s.name, s["sh_flags"], s["sh_addr"], s["sh_offset"], s["sh_size"], s["sh_link"], s["sh_info"], s["sh_addralign"])
+        (
+            s.name,
+            s["sh_flags"],
+            s["sh_addr"],
+            s["sh_offset"],
+            s["sh_size"],
+            s["sh_link"],
+            s["sh_info"],
+            s["sh_addralign"],
+        )
         for s in theirs.iter_sections()
     ]
     assert [(s.name, s.flags, s.addr, s.offset, s.size, s.link, s.info, s.align) for s in ours.sections] == expected
@@ -68,7 +77,12 @@ def test_symbols_are_those_that_pyelftools_sees(both):
         table = theirs.get_section_by_name(name)
         assert table is None or isinstance(table, SymbolTableSection)
         expected = [
-            (s.name if s["st_info"]["type"] != "STT_SECTION" else "", s["st_value"], s["st_size"], special.get(s["st_shndx"], s["st_shndx"]))
+            (
+                s.name if s["st_info"]["type"] != "STT_SECTION" else "",
+                s["st_value"],
+                s["st_size"],
+                special.get(s["st_shndx"], s["st_shndx"]),
+            )
             for s in (table.iter_symbols() if table else ())
         ]
         found = [(s.name if s.type != 3 else "", s.value, s.size, s.section) for s in symbols]
@@ -93,7 +107,9 @@ def test_a_library_tells_its_segments_libraries_and_build_id(made):
         theirs = ELFFile(file)
         expected = [(s["p_vaddr"], s["p_offset"], s["p_filesz"], s["p_memsz"]) for s in theirs.iter_segments()]
         assert [(s.vaddr, s.offset, s.file_len, s.mem_len) for s in ours.segments] == expected
-        note = next(n for n in theirs.get_section_by_name(".note.gnu.build-id").iter_notes() if n["n_type"] == "NT_GNU_BUILD_ID")
+        note = next(
+            n for n in theirs.get_section_by_name(".note.gnu.build-id").iter_notes() if n["n_type"] == "NT_GNU_BUILD_ID"
+        )
         assert ours.build_id.hex() == note["n_desc"]
         dynamic = theirs.get_section_by_name(".dynamic")
         assert ours.needed() == [tag.needed for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"]

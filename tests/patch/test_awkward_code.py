@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
+from hotreload.elf.file import ElfFile
 from hotreload.errors import IncompatibleError
 
 
@@ -16,7 +19,7 @@ def test_a_new_variable_begins_with_pointers_to_live_state_and_to_functions(hot_
     hot.edit(
         "long f(long x) { return old(x); }",
         "static long fresh(long x) { return x * 100; }\n"
-        "static struct { long *where; long (*call[2])(long); const char *name; } table = {&counter, {old, fresh}, \"ab\"};\n"
+        'static struct { long *where; long (*call[2])(long); const char *name; } table = {&counter, {old, fresh}, "ab"};\n'
         "long f(long x) { *table.where += 10; return table.call[x & 1](x) + table.name[1]; }",
     )
     assert hot("f(2)") == 2 + 16 + 98
@@ -55,7 +58,9 @@ def test_compound_literals_that_moved_are_refused(hot_extension, flags):
 
 
 def test_a_static_that_the_base_never_wrote_becomes_a_variable(hot_extension):
-    hot = hot_extension("static long debug = 3;\nlong f(long x) { return debug ? x + debug : x; }\nlong set(long x) { return x; }\n")
+    hot = hot_extension(
+        "static long debug = 3;\nlong f(long x) { return debug ? x + debug : x; }\nlong set(long x) { return x; }\n"
+    )
     assert hot("f(1)") == 4
     hot.edit("long set(long x) { return x; }", "long set(long x) { debug = x; return x; }")
     assert hot("[f(1), set(5), f(1), set(0), f(1)]") == [4, 5, 6, 0, 1]
@@ -142,7 +147,9 @@ def test_sections_with_names_of_their_own_are_walked(hot_extension):
 def test_sources_in_other_encodings_and_line_ends_are_read(hot_extension, tmp_path):
     hot = hot_extension("long f(void) { return 1; }\n")
     hot("f()")
-    (hot.directory / "ext.c").write_bytes(b"/* \xe9\xff */\r\nlong f(void)\r\n{\r\n    return (unsigned char)\"\xe9\"[0];\r\n}\r\n")
+    (hot.directory / "ext.c").write_bytes(
+        b'/* \xe9\xff */\r\nlong f(void)\r\n{\r\n    return (unsigned char)"\xe9"[0];\r\n}\r\n'
+    )
     assert hot.make_live().changed == ("f",)
     assert hot("f()") == 0xE9
 
@@ -153,3 +160,56 @@ def test_lines_that_point_into_another_file_never_hide_a_change(hot_extension):
     assert hot("f()") == 32
     hot.write("\n" + source.replace("return 32", "return 33"))
     assert hot("f()") == 33
+
+
+def test_a_static_in_a_lambda_that_got_another_number_is_refused(hot_extension):
+    hot = hot_extension(
+        'extern "C" long f(long x) { auto count = [](long y) { static long n = 10; return n += y; }; return count(x); }\n',
+        compiler="g++",
+    )
+    assert hot("f(1)") == 11
+    hot.edit("return n += y", "return (n += y) + 100")
+    assert hot("f(1)") == 112
+    with pytest.raises(IncompatibleError, match="cannot be told"):
+        hot.edit("{ auto count", "{ auto other = [](long y) { return y + 1; }; x = other(x); auto count")
+    assert hot("f(1)") == 113
+
+
+def test_a_library_that_was_stripped_after_the_build_is_patched(hot_extension):
+    hot = hot_extension("static long n = 1; long f(long x) { return x + n++; }\n")
+    subprocess.run(["strip", "--strip-all", hot.path], check=True)
+    assert ElfFile.read(hot.path).symbols == []
+    assert hot("f(1)") == 2
+    hot.edit("x + n++", "x * 10 + n++")
+    assert hot("f(1)") == 12
+
+
+def test_state_that_a_function_hands_out_stays_the_same_object(hot_extension):
+    hot = hot_extension(
+        "struct node { struct node *next; long value; }; static struct node last = {0, 3}, first = {&last, 2};\n"
+        "static struct node *head = &first;\n"
+        "long sum(void) { long s = 0; for (struct node *n = head; n; n = n->next) s += n->value; return s; }\n"
+        "long add(long v) { static struct node more[4]; static long used; struct node *n = &more[used++];\n"
+        "    n->value = v; n->next = head; head = n; return n == &more[used - 1]; }\n"
+    )
+    assert hot("[sum(), add(10), sum()]") == [5, 1, 15]
+    hot.edit("s += n->value", "s += 2 * n->value")
+    hot.edit("n->value = v;", "n->value = v + (n->next == &last) + (head == &first);")
+    assert hot("[sum(), add(100), sum()]") == [30, 1, 230]
+
+
+def test_a_function_and_a_variable_may_trade_kinds(hot_extension):
+    hot = hot_extension("static long level(void) { return 3; }\nlong f(void) { return level(); }\n", flags=["-O0"])
+    assert hot("f()") == 3
+    hot.write("static long level = 5;\nlong f(void) { return level++; }\n")
+    assert hot("[f(), f()]") == [5, 6]
+    hot.write("static const long level = 7;\nlong f(void) { return level; }\n")
+    assert hot("f()") == 7
+
+
+def test_an_emptied_file_leaves_the_base(hot_extension):
+    hot = hot_extension("long f(long x) { return x; }\n")
+    hot.edit("return x", "return x + 1")
+    result = hot.write("")
+    assert result.kind == "base" and result.removed == ("f",)
+    assert hot("f(1)") == 1

@@ -43,7 +43,9 @@ def test_exceptions_pass_through_new_frames_and_are_caught_by_new_handlers(hot_e
     assert hot(answers) == [6, -1, 103, 33, 0]
     hot.edit("throw 33", "throw 44")
     assert hot(answers) == [6, -1, 103, 44, 0]
-    hot.edit("catch (int n) {\n        return n;", "catch (int n) {\n        try { throw; } catch (int m) { return m + n; }")
+    hot.edit(
+        "catch (int n) {\n        return n;", "catch (int n) {\n        try { throw; } catch (int m) { return m + n; }"
+    )
     assert hot.agrees(answers) == [[6, -1, 103, 88, 0]]
     hot.rollback()
     assert hot(answers) == [5, 103, -1, 33, 0]
@@ -104,7 +106,10 @@ def test_objects_are_made_once_and_templates_and_virtual_functions_are_patched(h
 def test_a_new_global_object_is_not_constructed_and_that_is_said(hot_extension):
     hot = hot_extension(OBJECTS, compiler="g++")
     hot("use(1)")
-    result = hot.edit('extern "C" long area', 'static counted fresh(9);\nextern "C" long sum() { return fresh.n; }\nextern "C" long area')
+    result = hot.edit(
+        'extern "C" long area',
+        'static counted fresh(9);\nextern "C" long sum() { return fresh.n; }\nextern "C" long area',
+    )
     assert hot("count()") == 1
     assert any("not run" in note for note in result.notes), result.notes
 
@@ -122,3 +127,18 @@ def test_a_type_that_only_this_file_knows_is_thrown_by_old_code_and_caught_by_ne
     assert [hot("f(7)"), hot("f(0)")] == [107, -1]
     assert hot.edit("const mine &m", "const other &m").changed == ("f",)
     assert hot.agrees("f(7)", "f(0)") == [-1, 105]
+
+
+@pytest.mark.parametrize("linker", ["bfd", "gold", "lld"])
+def test_a_new_static_object_is_made_when_it_is_first_needed_and_destroyed_with_the_module(hot_extension, linker):
+    hot = hot_extension(
+        "static long made;\nstruct counted { long n; counted(long x) : n(x) { made++; } ~counted() { made--; } };\n"
+        'extern "C" long f(long x) { return x; }\nextern "C" long count() { return made; }\n',
+        compiler="g++",
+        flags=("-O2", f"-fuse-ld={linker}"),
+    )
+    assert hot("[f(1), count()]") == [1, 0]
+    hot.edit("return x; }", "static counted fresh(x); return fresh.n++; }")
+    assert hot("[f(5), f(6), count()]") == [5, 6, 1]
+    hot.edit("return fresh.n++", "return fresh.n++ * 10")
+    assert hot("[f(5), count()]") == [70, 1]

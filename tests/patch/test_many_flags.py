@@ -18,7 +18,10 @@ EDITS = {
     "const table": ("{3, 1, 4, 1, 5, 9, 2, 6}", "{2, 7, 1, 8, 2, 8, 1, 8}"),
     "a case of a switch": ("case 4: return n * 7;", "case 4: return n * 8 + 1;"),
     "a struct on the stack": ("struct point { long x, y; };", "struct point { long x, z, y; };"),
-    "new static function": ("/* here */", "static long twist(long n) { return n ^ 21; }\n#define choose(n) twist(choose(n))"),
+    "new static function": (
+        "/* here */",
+        "static long twist(long n) { return n ^ 21; }\n#define choose(n) twist(choose(n))",
+    ),
     "argument of a call": ("return fold(n, STEP);", "return fold(n + 1, STEP);"),
     "recursion": ("return n < 2 ? n : fib(n - 1) + fib(n - 2);", "return n < 3 ? 1 : fib(n - 1) + fib(n - 3);"),
     "indirect call": ("{sub, mul, add}", "{add, add, mul}"),
@@ -33,7 +36,13 @@ FLAGS = [
     *("-O2 -fvisibility=hidden", "-O2 -fno-semantic-interposition", "-O2 -gdwarf-4", "-O2 -g1", "-O2 -Wl,-Bsymbolic"),
     *("-O2 -Wl,--gc-sections", "-O2 -fno-asynchronous-unwind-tables", "-O2 -Wl,-z,now -D_FORTIFY_SOURCE=2"),
     *("-O2 -fuse-ld=gold", "-O2 -fuse-ld=lld", "-O2 -fstack-protector-strong", "-O2 -fno-omit-frame-pointer"),
-    *("-O2 -fstack-clash-protection", "-O2 -pg", "-O2 -ffast-math", "-O2 -falign-functions=1", "-O2 -fmerge-all-constants"),
+    *(
+        "-O2 -fstack-clash-protection",
+        "-O2 -pg",
+        "-O2 -ffast-math",
+        "-O2 -falign-functions=1",
+        "-O2 -fmerge-all-constants",
+    ),
 ]
 
 

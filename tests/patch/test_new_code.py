@@ -24,7 +24,9 @@ def test_a_new_static_function_comes_along(hot_extension):
 def test_a_new_global_function_is_called_from_another_unit(hot_extension):
     hot = hot_extension({"a.c": "long f(long x) { return x; }\n", "b.c": "long g(long x) { return x; }\n"})
     hot("f(1)")
-    hot.save("long g(long x) { return x; }", "long fresh(long x) { return x + 40; }\nlong g(long x) { return x; }", "b.c")
+    hot.save(
+        "long g(long x) { return x; }", "long fresh(long x) { return x + 40; }\nlong g(long x) { return x; }", "b.c"
+    )
     hot.edit("long f(long x) { return x; }", "long fresh(long); long f(long x) { return fresh(x); }")
     assert hot("f(2)") == 42
     hot.edit("return x + 40", "return x + 50", "b.c")
@@ -53,9 +55,7 @@ def test_a_new_function_whose_pointer_lives_in_state_is_patched_again(hot_extens
 
 
 def test_a_library_that_only_the_new_code_needs_is_loaded(hot_extension):
-    hot = hot_extension(
-        "unsigned long f(void) { return 1; }\n", link=("-Wl,--as-needed", "-lz"), flags=("-O2",)
-    )
+    hot = hot_extension("unsigned long f(void) { return 1; }\n", link=("-Wl,--as-needed", "-lz"), flags=("-O2",))
     assert hot("f()") == 1
     hot.edit(
         "unsigned long f(void) { return 1; }",

@@ -58,9 +58,7 @@ def test_two_local_statics_of_one_name_stay_with_their_functions_when_numbers_sh
 
 
 def test_a_static_local_that_moved_to_another_function_is_a_new_variable(hot_extension):
-    hot = hot_extension(
-        "long a(void) { static long n = 10; return n++; }\nlong b(void) { long n = 20; return n++; }\n"
-    )
+    hot = hot_extension("long a(void) { static long n = 10; return n++; }\nlong b(void) { long n = 20; return n++; }\n")
     assert hot("a()") == 10
     hot.write("long a(void) { long n = 10; return n++; }\nlong b(void) { static long n = 20; return n++; }\n")
     assert [hot("a()"), hot("a()"), hot("b()"), hot("b()")] == [10, 10, 20, 21]
@@ -126,7 +124,10 @@ def test_a_static_made_global_and_back_is_the_same_variable(hot_extension):
 
 def test_common_symbols_are_bound_to_the_live_ones(hot_extension):
     hot = hot_extension(
-        {"a.c": "long shared; long f(void) { return ++shared; }\n", "b.c": "long shared; long g(void) { return shared; }\n"},
+        {
+            "a.c": "long shared; long f(void) { return ++shared; }\n",
+            "b.c": "long shared; long g(void) { return shared; }\n",
+        },
         flags=("-O2", "-fcommon"),
     )
     assert hot("f()") == 1

@@ -62,7 +62,25 @@ def test_a_new_thread_local_in_a_function_is_refused(hot_extension):
 
 
 def test_a_thread_local_of_a_library_is_reached(hot_extension):
-    hot = hot_extension("#include <errno.h>\nlong f(void) { return errno; }\nlong set(long x) { errno = x; return 0; }\n")
+    hot = hot_extension(
+        "#include <errno.h>\nlong f(void) { return errno; }\nlong set(long x) { errno = x; return 0; }\n"
+    )
     hot("set(0)")
     hot.edit("return errno", "return errno + 1000")
     assert hot("[set(7), f()]") == [0, 1007]
+
+
+@pytest.mark.parametrize("linker", ["bfd", "gold", "lld"])
+def test_a_thread_local_of_another_unit_is_shared_also_when_it_is_hidden(hot_extension, linker):
+    hot = hot_extension(
+        {
+            "a.c": '__attribute__((visibility("hidden"))) __thread long secret = 4; __thread long visible = 40;\n'
+            "long get(void) { return secret * 1000 + visible; }\n",
+            "b.c": 'extern __attribute__((visibility("hidden"))) __thread long secret; extern __thread long visible;\n'
+            "long bump(void) { secret++; visible++; return secret * 1000 + visible; }\n",
+        },
+        flags=["-O2", f"-fuse-ld={linker}"],
+    )
+    assert hot("[get(), bump()]") == [4040, 5041]
+    hot.edit("secret++; visible++", "secret += 2; visible += 2", "b.c")
+    assert hot("[bump(), get()]") == [7043, 7043]

@@ -1,4 +1,4 @@
-"""Extensions of several files: each unit is bound to its own statics, and a header touches all who read it."""
+"""Extensions of several files: each unit is bound to its own static variables, and a header touches all who read it."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ def test_a_new_header_is_watched_from_the_next_build_on(hot_extension):
     assert hot("f(1)") == 6
     assert hot.directory / "new.h" in hot.workshop.watched_files()
     hot.edit("N 5", "N 6", "new.h")
+    assert hot("f(1)") == 7
+
+
+def test_a_header_may_go_when_nothing_includes_it_any_more(hot_extension):
+    hot = hot_extension({"ext.c": '#include "old.h"\nlong f(long x) { return x + N; }\n', "old.h": "#define N 5\n"})
+    assert hot("f(1)") == 6
+    (hot.directory / "old.h").unlink()
+    with pytest.raises(BuildError) as refused:
+        hot.make()
+    assert "old.h" in refused.value.diagnostics
+    assert hot.write("long f(long x) { return x + 6; }\n").changed == ("f",)
     assert hot("f(1)") == 7
 
 

@@ -76,6 +76,17 @@ def test_a_patch_leaves_nothing_but_itself_behind(hot_extension):
     assert not result.path.parent.exists()
 
 
+@pytest.mark.parametrize("flags", ["-MD", "-MMD -MF deps.mk", "-MD -MFdeps.mk -MT x.o", "-Wp,-MD,deps.mk"])
+def test_nothing_is_written_where_the_sources_are(hot_extension, flags):
+    hot = hot_extension("long f(long x) { return x; }\n", flags=["-O2", *flags.split()])
+    for path in hot.directory.iterdir():
+        if path.suffix in (".d", ".mk", ".o"):
+            path.unlink()
+    before = sorted(path.name for path in hot.directory.iterdir())
+    assert hot.edit("return x", "return x + 1").changed == ("f",)
+    assert sorted(path.name for path in hot.directory.iterdir()) == before
+
+
 def test_another_compiler_than_the_bases_is_refused_showing_both(hot_extension, tmp_path):
     compiler = tmp_path / "cc"
     compiler.write_text('#!/bin/sh\nexec gcc "$@"\n')
