@@ -35,7 +35,7 @@ static uintptr_t thread_pointer(void) {
 }
 
 static uintptr_t call_resolver(uintptr_t resolver) {
-    return ((uintptr_t(*)(void))resolver)();
+    return ((uintptr_t (*)(void))resolver)();
 }
 
 static uintptr_t carried_address(const struct hr_binding *binding, uint32_t index, uintptr_t image) {

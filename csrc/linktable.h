@@ -20,17 +20,17 @@
 
 #include <stdint.h>
 
-#define HR_LINK_MAGIC "HRLINK01"
+#define HR_LINK_MAGIC   "HRLINK01"
 #define HR_LINK_SECTION ".hotreload.link"
 
 struct hr_link_header {
-    char magic[8];            /* HR_LINK_MAGIC, without its NUL */
-    uint64_t total_len;       /* bytes of the whole table, this header included */
-    uint64_t image_len;       /* bytes of address space, a multiple of the page size */
-    uint64_t eh_frame;        /* image offset of .eh_frame, which ends in a zero word; 0: there is none */
-    uint64_t eh_frame_len;    /* its bytes, the zero word included */
-    uint8_t build_id[32];     /* of the base; unused bytes are zero */
-    uint32_t build_id_len;    /* 1..32 */
+    char magic[8];         /* HR_LINK_MAGIC, without its NUL */
+    uint64_t total_len;    /* bytes of the whole table, this header included */
+    uint64_t image_len;    /* bytes of address space, a multiple of the page size */
+    uint64_t eh_frame;     /* image offset of .eh_frame, which ends in a zero word; 0: there is none */
+    uint64_t eh_frame_len; /* its bytes, the zero word included */
+    uint8_t build_id[32];  /* of the base; unused bytes are zero */
+    uint32_t build_id_len; /* 1..32 */
     uint32_t segment_count;
     uint32_t fixup_count;
     uint32_t import_count;
@@ -54,22 +54,22 @@ struct hr_link_segment {
 };
 
 /* How one field of the image is filled. P is the address of the field, A the addend. */
-#define HR_LINK_FIXUPS(X)                                                                  \
-    X(1, IMAGE64, "8 bytes: image + A")                                                    \
-    X(2, BASE64, "8 bytes: base bias + A")                                                 \
-    X(3, BASE_PC32, "4 bytes: base bias + A - P, refused when out of range")               \
-    X(4, BASE_PC64, "8 bytes: base bias + A - P")                                          \
-    X(5, IMPORT64, "8 bytes: import[target] + A")                                          \
-    X(6, CARRIED64, "8 bytes: carried[target] + A")                                        \
-    X(7, CARRIED_PC32, "4 bytes: carried[target] + A - P, refused when out of range")      \
-    X(8, CARRIED_PC64, "8 bytes: carried[target] + A - P")                                 \
-    X(9, BASE_DTPMOD, "8 bytes: the base's TLS module id")                                 \
-    X(10, BASE_TPOFF, "8 bytes: A - (thread pointer - the base's static TLS block)")       \
-    X(11, IMPORT_DTPMOD, "8 bytes: TLS module id of the library that has import[target]")  \
-    X(12, IMPORT_DTPOFF, "8 bytes: offset of import[target] in its module's block, plus A") \
-    X(13, IMPORT_TPOFF, "8 bytes: offset of import[target] from the thread pointer, plus A") \
-    X(14, IRELATIVE, "8 bytes: the result of calling the resolver at image + A")           \
-    X(15, BASE_IFUNC64, "8 bytes: the result of calling the resolver at base bias + A")    \
+#define HR_LINK_FIXUPS(X)                                                                                              \
+    X(1, IMAGE64, "8 bytes: image + A")                                                                                \
+    X(2, BASE64, "8 bytes: base bias + A")                                                                             \
+    X(3, BASE_PC32, "4 bytes: base bias + A - P, refused when out of range")                                           \
+    X(4, BASE_PC64, "8 bytes: base bias + A - P")                                                                      \
+    X(5, IMPORT64, "8 bytes: import[target] + A")                                                                      \
+    X(6, CARRIED64, "8 bytes: carried[target] + A")                                                                    \
+    X(7, CARRIED_PC32, "4 bytes: carried[target] + A - P, refused when out of range")                                  \
+    X(8, CARRIED_PC64, "8 bytes: carried[target] + A - P")                                                             \
+    X(9, BASE_DTPMOD, "8 bytes: the base's TLS module id")                                                             \
+    X(10, BASE_TPOFF, "8 bytes: A - (thread pointer - the base's static TLS block)")                                   \
+    X(11, IMPORT_DTPMOD, "8 bytes: TLS module id of the library that has import[target]")                              \
+    X(12, IMPORT_DTPOFF, "8 bytes: offset of import[target] in its module's block, plus A")                            \
+    X(13, IMPORT_TPOFF, "8 bytes: offset of import[target] from the thread pointer, plus A")                           \
+    X(14, IRELATIVE, "8 bytes: the result of calling the resolver at image + A")                                       \
+    X(15, BASE_IFUNC64, "8 bytes: the result of calling the resolver at base bias + A")                                \
     X(16, BASE_IFUNC_PC32, "4 bytes: the resolver at base bias + target, called, + A - P")
 
 enum hr_link_fixup_kind {
