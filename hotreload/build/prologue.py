@@ -23,6 +23,7 @@ from hotreload.elf.edit import Editor
 from hotreload.elf.file import SHF_EXCLUDE, SHF_EXECINSTR, SHN_UNDEF, STT_FUNC, ElfFile
 
 __all__ = [
+    "ENTRIES_SECTION",
     "ENTRY_ALIGN",
     "HOOK",
     "MS_HOOK",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 from typing import NamedTuple
 
@@ -16,7 +17,10 @@ from hotreload.build.record import MEANINGFUL_ENVIRONMENT, Unit
 from hotreload.elf.file import ElfFile
 from hotreload.errors import BuildError
 
-__all__ = ["Replayed", "replay"]
+__all__ = ["Replayed", "possible_headers", "replay"]
+
+# GCC: "fatal error: inc/x.h: No such file or directory"; clang: "fatal error: 'inc/x.h' file not found".
+MISSING = re.compile(r"fatal error: '?([^'\n]+?)(?:: No such file or directory|' file not found)")
 
 
 class Replayed(NamedTuple):
@@ -68,6 +72,19 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
         warnings=diagnostics,
         is_settled=all(_look(path) == look for path, look in looks.items()),
     )
+
+
+def possible_headers(unit: Unit, diagnostics: str) -> set[str]:
+    """Where a header that the compiler did not find would be found if it appeared, in the project's directories."""
+    directories = [os.path.dirname(unit.source), unit.directory]
+    args = iter(unit.argv)
+    for arg in args:
+        if arg in ("-I", "-iquote", "-isystem"):
+            directories.append(next(args, "."))
+        elif arg.startswith("-I"):
+            directories.append(arg[2:])
+    names = [os.path.join(directory, name) for name in MISSING.findall(diagnostics) for directory in directories]
+    return set(depfile.project_files(names, unit.directory))
 
 
 def _run(unit: Unit, argv: list[str]) -> str:

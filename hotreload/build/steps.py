@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Union
 
@@ -15,10 +16,14 @@ from hotreload.build.prologue import prepare_object
 from hotreload.build.record import MEANINGFUL_ENVIRONMENT, UNIT_SECTION, Unit, unit_line
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import ElfFile
+from hotreload.errors import BuildError
 
 __all__ = ["HotStepError", "run_hot", "spawn"]
 
 Say = Callable[[str], None]
+
+TRIES = 3
+CLOCK_STEP_NS = 20_000_000  # the kernel stamps files with a clock that moves in steps
 
 
 class HotStepError(Exception):
@@ -57,9 +62,7 @@ def _compile(command: Command, source: str, output: str, say: Say) -> None:
     dependencies, depfile_args = _depfile(args, output)
     argv = [*command.compiler, *hot, source]
     try:
-        _run([*argv, *depfile_args])
-        with open(dependencies, encoding="utf-8", errors="surrogateescape") as file:
-            read = depfile.parse(file.read())
+        files = _compile_settled([*argv, *depfile_args], source, dependencies)
     finally:
         if depfile_args:
             _remove(dependencies)
@@ -75,7 +78,7 @@ def _compile(command: Command, source: str, output: str, say: Say) -> None:
         argv=argv,
         plain_argv=[*command.compiler, *args, source],
         environment={name: os.environ[name] for name in MEANINGFUL_ENVIRONMENT if name in os.environ},
-        files={path: store.save_text(_read(path)) for path in depfile.project_files(read, directory)},
+        files={path: store.save_text(text) for path, text in files.items()},
         compiler=elf.compiler,
         object=store.save_object(prepared),
     )
@@ -83,6 +86,30 @@ def _compile(command: Command, source: str, output: str, say: Say) -> None:
     carrier.add(UNIT_SECTION, unit_line(unit))
     with open(output, "wb") as target:
         target.write(carrier.to_bytes())
+
+
+def _compile_settled(argv: list[str], source: str, dependencies: str) -> dict[str, bytes]:
+    """Run a compilation; the texts of the project's files that it read.
+
+    A file that is saved meanwhile would be remembered with a text that is not in the object: then it is done again.
+    """
+    before = {os.path.abspath(source): _look(source)}
+    for _ in range(TRIES):
+        started = time.time_ns() - CLOCK_STEP_NS
+        _run(argv)
+        with open(dependencies, encoding="utf-8", errors="surrogateescape") as file:
+            names = depfile.project_files(depfile.parse(file.read()), os.getcwd())
+        texts = {path: _read(path) for path in names}
+        after = {path: _look(path) for path in names}
+        if all(before[path] == look if path in before else look[0] < started for path, look in after.items()):
+            return texts
+        before = after
+    raise BuildError(f"{source}: its files are saved faster than they can be compiled", hint="build again")
+
+
+def _look(path: str) -> tuple[int, int, int]:
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _link(command: Command, args: list[str], say: Say) -> None:

@@ -72,7 +72,7 @@ def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str
         removed=tuple(sorted(name for name in base.functions.keys() - new.functions.keys() if name not in known)),
         initial_values=tuple(_changed_initial_values(base, new)),
         initialisers=tuple(name for name in (*changed, *compiler_changed, *added) if name in new.initialisers),
-        findings=(*_findings(base, new, path), *_ambiguous(base, new, path)),
+        findings=(*_findings(base, new, path), *_ambiguous(base, new, source, path)),
     )
 
 
@@ -126,13 +126,17 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
     return findings
 
 
-def _ambiguous(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
-    """Static variables that are told apart by a number only, where that number may have become another's."""
+def _ambiguous(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str) -> list[Finding]:
+    """Static variables that are told apart by a number only, where that number may have become another's.
+
+    In a function that was edited they may have traded places, and nothing in either object shows it.
+    """
     findings = []
     before, after = _by_name(base.variables), _by_name(new.variables)
     for name in sorted(before.keys() & after.keys()):
-        if before[name] != after[name]:
-            owner, _, word = name.rpartition("::")
+        owner, _, word = name.rpartition("::")
+        traded = len(after[name]) > 1 and not source.keeps_statics_apart(owner, word)
+        if before[name] != after[name] or traded:
             where = f" in `{owner}`" if owner else ""
             reason = f"which of the static variables `{word}`{where} is which of the live ones cannot be told any more"
             hint = "give them different names, or restart to take this edit"

@@ -100,6 +100,20 @@ class SourceChange:
         """Identifiers that occur in changed text outside functions."""
         return {word for line in self._declarations for word in WORD.findall(line)} - KEYWORDS
 
+    def keeps_statics_apart(self, function: str, variable: str) -> bool:
+        """Whether the static variables of one name in ``function`` are declared as before, in the same order.
+
+        Only if each declaration reads differently from the others is the order known to be the same.
+        """
+        if function not in self.edited:
+            return True
+        declaration = re.compile(rf"\bstatic\b[^;]*\b{re.escape(variable)}\b[^;]*;")
+        old, new = (
+            [found for functions, _ in parts for found in declaration.findall(functions.get(function, ""))]
+            for parts in (self._old_parts, self._new_parts)
+        )
+        return old == new and len(set(old)) == len(old) > 1
+
     def mentions_change(self, function: str) -> bool:
         """Whether the text of ``function`` uses an edited function or a name from a changed declaration.
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Union
 
-from hotreload.build.prologue import prepare_object
+from hotreload.build.prologue import ENTRIES_SECTION, prepare_object
 from hotreload.diff.graph import PC_BIAS
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
@@ -104,6 +104,8 @@ def reduce_object(
     for section in elf.sections:
         if section.name.startswith(LOADER_TABLES):
             editor.add_flags(section.number, SHF_EXCLUDE)
+        if section.name == ENTRIES_SECTION:
+            _forget_relocations(elf, editor, section.number)
         if section.type == SHT_GROUP:  # no longer COMDAT: a unit keeps its own copy, and our symbols in it
             editor.write(section.offset, bytes(4))
     symbols = _SymbolAppender(elf)
@@ -144,6 +146,13 @@ def reduce_object(
         _rewrite(elf, editor, section_index, rewritten)
     symbols.store(editor)
     return Reduced(editor.to_bytes(), fields, findings)
+
+
+def _forget_relocations(elf: ElfFile, editor: Editor, section: int) -> None:
+    """The list of entries is linked to the first function: where that one stays, it would keep all the others."""
+    table = elf.relocation_section(section)
+    if table is not None:
+        editor.write(table.offset, bytes(table.size))
 
 
 def _got_name(target: Union[ToBase, ToCarried], names: NameTable) -> str:

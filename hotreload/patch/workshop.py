@@ -22,13 +22,13 @@ from typing import Iterable, Mapping, NamedTuple, Union
 
 from hotreload.build import store
 from hotreload.build.command import parse
-from hotreload.build.record import Record
-from hotreload.build.replay import Replayed, replay
+from hotreload.build.record import Record, Unit
+from hotreload.build.replay import Replayed, possible_headers, replay
 from hotreload.diff.compare import UnitDiff, compare
 from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.source import SourceChange
 from hotreload.elf.file import STT_FUNC, STT_GNU_IFUNC, ElfFile
-from hotreload.errors import Finding, IncompatibleError
+from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base
 from hotreload.patch.bind import Binder
 from hotreload.patch.link import PatchInput, Replacement, link_patch, to_patch
@@ -95,6 +95,7 @@ class Workshop:
         self._record = record
         self._library = library
         self._current: dict[int, _Fresh] = {}
+        self._awaited: set[str] = set()
         self._directory = tempfile.mkdtemp(prefix="hotreload-")
         self._made = 0
 
@@ -116,8 +117,11 @@ class Workshop:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def watched_files(self) -> frozenset[Path]:
-        """The sources and project headers that the units read, when they were last compiled."""
-        names = {path for unit in self._record.units for path in unit.files}
+        """The sources and project headers that the units read, when they were last compiled.
+
+        While a header is missing, also the places where it could appear; no file is there yet.
+        """
+        names = {path for unit in self._record.units for path in unit.files} | self._awaited
         names |= {path for replayed in self._current.values() for path in replayed.files}
         return frozenset(Path(name) for name in names)
 
@@ -169,7 +173,7 @@ class Workshop:
                 continue
             at_hand = self._current.get(index)
             if at_hand is None or not _is_current(at_hand.files):
-                replayed = replay(unit, self._directory, colours=self.colours)
+                replayed = self._replay(unit)
                 at_hand = _Fresh(replayed, unit.source, at_hand)
                 if replayed.is_settled:
                     self._current[index] = at_hand
@@ -177,6 +181,14 @@ class Workshop:
                     self._current.pop(index, None)
             fresh[index] = at_hand
         return fresh
+
+    def _replay(self, unit: Unit) -> Replayed:
+        self._awaited = set()
+        try:
+            return replay(unit, self._directory, colours=self.colours)
+        except BuildError as error:
+            self._awaited = possible_headers(unit, error.diagnostics)
+            raise
 
     def _compare(self, index: int, replayed: _Fresh) -> UnitDiff:
         if replayed.diff is None or replayed.diff.findings:

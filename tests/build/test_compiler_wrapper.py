@@ -408,3 +408,18 @@ def test_probes_import_little():
     script = "import hotreload.build.steps, hotreload.build.finish, sys; print(*sys.modules)"
     loaded = set(run("python3", "-S", "-c", script, cwd=store.root()).stdout.split())
     assert not (heavy - {"json", "sysconfig"}) & loaded
+
+
+def test_a_source_that_is_saved_while_it_is_compiled_is_remembered_as_it_was_compiled(tmp_path):
+    (tmp_path / "a.c").write_text("int f(void) { return 1; }\n")
+    slow = tmp_path / "slow-gcc"
+    slow.write_text(
+        "#!/bin/sh\ngcc \"$@\" || exit\n[ -e saved ] || { touch saved; echo 'int f(void) { return 2; }' > a.c; }\n"
+    )
+    slow.chmod(0o755)
+    hot_cc(slow, "-fPIC", "-c", "a.c", "-o", "a.o", cwd=tmp_path)
+    (unit,) = read_units(ElfFile.read(tmp_path / "a.o"))
+    text = store.load_text(unit.files[str(tmp_path / "a.c")])
+    assert b"return 2" in text
+    code = run("objdump", "-d", "a.o", cwd=tmp_path).stdout
+    assert "$0x2,%eax" in code, "the object must be of the text that is remembered"

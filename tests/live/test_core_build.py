@@ -33,13 +33,6 @@ def test_the_core_compiles_without_a_warning(compiler: str, tmp_path: Path) -> N
         tiny.run(compiler, *STRICT, "-c", source, "-o", tmp_path / "core.o")
 
 
-@pytest.mark.skipif(not shutil.which("clang-format"), reason="needs clang-format")
-def test_the_core_is_formatted() -> None:
-    tiny.run(
-        "clang-format", "--dry-run", "-Werror", *(p for p in sorted(CSRC.glob("*.[ch]")) if p.name != "linktable.h")
-    )
-
-
 def test_the_binding_is_made_from_the_header() -> None:
     spec = importlib.util.spec_from_file_location("build_core", CSRC / "build_core.py")
     build_core = importlib.util.module_from_spec(spec)

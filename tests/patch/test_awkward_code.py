@@ -213,3 +213,21 @@ def test_an_emptied_file_leaves_the_base(hot_extension):
     result = hot.write("")
     assert result.kind == "base" and result.removed == ("f",)
     assert hot("f(1)") == 1
+
+
+def test_statics_of_one_name_that_may_have_traded_places_are_refused(hot_extension):
+    block = "{ static long n = %s; n += x; sum += n; }"
+    hot = hot_extension(f"long f(long x) {{ long sum = 0; {block % 10} {block % 200} return sum; }}\n")
+    assert hot("f(1)") == 11 + 201
+    with pytest.raises(IncompatibleError, match="which of the static variables `n` in `f`"):
+        hot.edit(f"{block % 10} {block % 200}", f"{block % 200} {block % 10}")
+    assert hot("f(1)") == 12 + 202
+
+
+def test_an_edit_of_the_first_function_brings_no_other_function_along(hot_extension):
+    others = "".join(f"long g{n}(long x) {{ return per_thread += x * {n}; }}\n" for n in range(9))
+    hot = hot_extension(f"static __thread long per_thread;\nlong first(long x) {{ return x + 1; }}\n{others}")
+    small = hot.edit("x + 1", "x + 2")
+    assert hot("first(1)") == 3
+    table = {s.name for s in ElfFile.read(small.path).symbols}
+    assert not any(name.startswith("g") for name in table), table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 
 import pytest
@@ -116,3 +117,17 @@ def test_absolute_addresses_of_live_state_in_a_build_without_pic_are_refused(hot
         with pytest.raises(IncompatibleError, match="-fPIC"):
             hot.edit("return x + n", "long *volatile p = &n; return *p + x + 100")
         assert hot("f(1)") == 12
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_a_header_that_is_missing_is_waited_for(hot_extension, compiler):
+    if not shutil.which(compiler):
+        pytest.skip(f"needs {compiler}")
+    hot = hot_extension("long f(void) { return 1; }\n", compiler=compiler)
+    awaited = hot.directory / "later.h"
+    with pytest.raises(BuildError, match="does not compile"):
+        hot.write('#include "later.h"\nlong f(void) { return LATER; }\n')
+    assert awaited in hot.workshop.watched_files()
+    awaited.write_text("#define LATER 5\n")
+    hot.make_live()
+    assert hot("f()") == 5
