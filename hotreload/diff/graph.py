@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Iterator, NamedTuple, Union
 
 from hotreload.build.prologue import PIECE_NAME
-from hotreload.elf.dwarf import DebugInfo
+from hotreload.elf.debug import DebugInfo
 from hotreload.elf.file import (
     SHF_ALLOC,
     SHF_EXECINSTR,

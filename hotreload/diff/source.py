@@ -18,7 +18,7 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Mapping
 
-from hotreload.elf.dwarf import Heading
+from hotreload.elf.debug import Heading
 
 __all__ = ["SourceChange"]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
 __all__ = [
+    "PAGE",
     "SECTION",
     "Carried",
     "Fixup",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 SECTION = ".hotreload.link"
+PAGE = 4096  # bytes; the pages of x86-64, in which segments are counted
 MAGIC = b"HRLINK01"
 
 HEADER = struct.Struct("<8sQQQQ32s8I")

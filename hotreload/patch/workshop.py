@@ -11,7 +11,6 @@ the newest one, and saving the original text again is a rollback.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -31,12 +30,11 @@ from hotreload.elf.file import STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base
 from hotreload.patch.bind import Binder
-from hotreload.patch.link import PatchInput, Replacement, link_patch, to_patch
+from hotreload.patch.link import link_patch
 from hotreload.patch.reduce import NameTable, reduce_object
+from hotreload.patch.table import PatchInput, Replacement, to_patch
 
 __all__ = ["PatchResult", "Workshop"]
-
-MANIFEST_FORMAT = 1
 
 
 class PatchResult(NamedTuple):
@@ -112,6 +110,11 @@ class Workshop:
     def build_id(self) -> str:
         return self._record.build_id
 
+    @property
+    def record(self) -> Record:
+        """What the base remembers about its making."""
+        return self._record
+
     def close(self) -> None:
         """Remove the patches that were made and are still in the workshop."""
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -144,7 +147,7 @@ class Workshop:
         graphs = {unit: replayed.graph for unit, replayed in fresh.items()}
         digest = self._digest({unit: replayed.meaning for unit, replayed in fresh.items()}, swapped)
         compared = time.monotonic()
-        path = self._link(graphs, swapped, diffs) if any(swapped.values()) else None
+        path = self._link(graphs, swapped) if any(swapped.values()) else None
         linked = time.monotonic()
         files = {path: text for unit in self._record.units for path, text in unit.files.items()}
         for replayed in fresh.values():
@@ -210,9 +213,7 @@ class Workshop:
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
         return digest.hexdigest()
 
-    def _link(
-        self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]], diffs: dict[int, UnitDiff]
-    ) -> Path:
+    def _link(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> Path:
         binder = Binder(self.base, graphs)
         replacements, roots = self._replacements(graphs, swapped)
         for unit, names in swapped.items():
@@ -237,7 +238,7 @@ class Workshop:
             compiler = tuple(parse(self._record.units[0].argv).compiler)
             link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")
             given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins)
-            patch = to_patch(Path(f"{stem}.so").read_bytes(), given, self._manifest(diffs))
+            patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")
             path.write_bytes(patch)
         finally:
@@ -276,19 +277,6 @@ class Workshop:
         if findings:
             raise _incompatible(findings)
         return replacements, roots
-
-    def _manifest(self, diffs: dict[int, UnitDiff]) -> bytes:
-        manifest = {
-            "format": MANIFEST_FORMAT,
-            "module": self.module,
-            "build_id": self.build_id,
-            "changed": _gather(diff.changed for diff in diffs.values()),
-            "compiler_changed": _gather(diff.compiler_changed for diff in diffs.values()),
-            "added": _gather(diff.added for diff in diffs.values()),
-            "removed": _gather(diff.removed for diff in diffs.values()),
-            "notes": list(_notes(diffs.values())),
-        }
-        return json.dumps(manifest, sort_keys=True).encode()
 
 
 def _is_current(files: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hotreload.diff.source import SourceChange
-from hotreload.elf.dwarf import Heading
+from hotreload.elf.debug import Heading
 
 PATH = "x.c"
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from hotreload.elf.dwarf import DebugInfo, StaticLocal
+from hotreload.elf.debug import DebugInfo, StaticLocal
 from hotreload.elf.file import SHF_WRITE, STT_OBJECT, ElfFile
 
 C = """

@@ -10,7 +10,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from hotreload.elf.dwarf import DebugInfo
+from hotreload.elf.debug import DebugInfo
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import SHT_NOBITS, ElfFile
 from hotreload.errors import BuildError
