@@ -7,6 +7,7 @@ in JSON they are the field ``diagnostics``, without colours.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, MutableMapping
@@ -21,6 +22,16 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TEXTS = ("diagnostics", "warnings")
 
 Fields = MutableMapping[str, Any]
+
+
+class _Lines(structlog.PrintLogger):
+    """Writes lines; where nothing can be written, on a full disk or to a reader that left, they are lost."""
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    debug = info = warning = error = msg
 
 
 class Log(Protocol):
@@ -57,7 +68,7 @@ def make_log(log_format: str = "auto", *, file: TextIO | None = None, verbose: b
         ]
     )
     logger = structlog.wrap_logger(
-        structlog.PrintLogger(stream),
+        _Lines(stream),
         processors=[structlog.processors.add_log_level, *render],
         wrapper_class=structlog.make_filtering_bound_logger(_DEBUG if verbose else _INFO),
         context_class=dict,

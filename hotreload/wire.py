@@ -9,7 +9,8 @@
       └ a patch's file descriptor travels with this first byte (SCM_RIGHTS)
 
 A process says ``hello``, ``loaded`` and ``reply``; the helper says ``attach``, ``stage+commit``,
-``rollback`` and ``event``. Both sides are one user: :func:`peer_is_us` is asked before the first byte is read.
+``rollback``, ``event``, and ``answer`` to a ``hello`` or ``loaded`` that asks. Both sides are one user:
+:func:`peer_is_us` is asked before the first byte is read.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -79,3 +80,12 @@ def test_a_host_that_configures_structlog_does_not_change_our_lines() -> None:
         structlog.reset_defaults()
 
     assert json.loads(file.getvalue())["event"] == "reload.finished"
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    with open("/dev/full", "w") as full:
+        log = make_log(file=full)
+        for level in ("info", "warning", "error"):
+            getattr(log, level)("reload.finished", text="x" * 100_000)
+        with contextlib.suppress(OSError):
+            full.close()

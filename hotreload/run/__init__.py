@@ -6,5 +6,5 @@
                                         └─ becomes ▶ python app.py
                                                        └─ bootstrap/sitecustomize ─▶ link ─▶ socket ─▶ helper
 
-Only ``switch`` and ``link`` are ever imported by a server; both are light.
+Only ``switch``, ``link`` and what ``link`` stands on are ever imported by a server; they are light.
 """

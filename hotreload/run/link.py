@@ -2,16 +2,17 @@
 
 ::
 
-    thread:  poll(socket, wake pipe) ──▶ attach | stage+commit | rollback | event ──▶ reply ──┐
-                 ▲                                                                              │
-                 └──────────────────────────────────────────────────────────────────────────────┘
+    thread:  poll(socket, wake pipe) ──▶ attach | stage+commit | rollback | event | answer ──▶ reply ──┐
+                 ▲                                                                                       │
+                 └───────────────────────────────────────────────────────────────────────────────────────┘
 
 It sleeps in ``poll`` and costs nothing until a message comes. Before a fork it is ended and afterwards started
 again, in the parent on the same connection and in the child on one of its own, so that no thread of ours is in the
 middle of anything while a process is copied.
 
 Only this thread touches the socket; others write one byte into the wake pipe. It is started below ``threading``:
-the program's list of threads stays the program's.
+the program's list of threads stays the program's. A thread that imports may be waiting for it, with locks of the
+import system: it imports nothing itself while somebody waits.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ import contextlib
 import os
 import select
 import socket
+import sys
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hotreload.errors import HotReloadError
+from hotreload.run.descriptors import OwnFiles, close_if_ours, identity_of
+from hotreload.run.questions import Questions
 from hotreload.wire import Message, WireError, encode, peer_is_us, receive
 
 __all__ = ["Link", "Patcher"]
@@ -66,6 +70,7 @@ class Link:
         self.socket_path = socket_path
         self._patcher = patcher
         self._publish = publish
+        self._user = os.geteuid()
         self._announced: set[tuple[str, str]] = set()
         self._running = allocate_lock()
         self._thread = 0
@@ -83,12 +88,12 @@ class Link:
         except BaseException:
             sock.close()
             raise
-        self._sock = sock
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
-        self._identities = {fd: _identity(fd) for fd in (sock.fileno(), self._wake_read)}
+        self._files = OwnFiles(sock)
+        self._questions = Questions()
+        self._asked = 0
         self._announced.clear()
         self._greeted = False
+        self._gone = False
 
     def start(self) -> None:
         """Starts the thread; it begins by saying what this process has loaded."""
@@ -99,13 +104,14 @@ class Link:
             start_new_thread(self._run, ())
         except RuntimeError:
             self._running.release()
+            self._questions.give_up()
 
     def stop(self, patience: float = _FORK_PATIENCE) -> None:
         """Ends the thread once it has done what it is doing; the connection stays. No-op from within the thread."""
         self._stopping = True
-        if self._thread == get_ident():
+        if self._thread == get_ident() or not self._has_files():
             return
-        self._wake()
+        self._files.wake()
         if self._running.acquire(timeout=patience):
             self._running.release()
 
@@ -113,7 +119,8 @@ class Link:
         """Ends the thread and the connection. The code that is live stays live."""
         self.stop()
         self._gone = True
-        self._close_files()
+        self._files.close()
+        self._questions.give_up()
 
     def reopen_in_child(self) -> None:
         """After a fork: the parent's connection is left to the parent and one of our own is made.
@@ -121,7 +128,8 @@ class Link:
         Raises:
             OSError: nobody listens any more.
         """
-        self._close_files()
+        self._files.close()
+        self._questions.give_up()
         self._running = allocate_lock()
         self._thread = 0
         self._open()
@@ -129,26 +137,47 @@ class Link:
 
     def announce(self) -> None:
         """Has the thread tell the helper what was loaded since; returns at once."""
-        self._wake()
+        if self._has_files():
+            self._files.wake()
+
+    def announce_and_wait(self) -> None:
+        """The same, and waits until the newest patches of what was loaded are live; not for long, and not in vain."""
+        if self._thread == get_ident() or sys.is_finalizing() or not self._has_files():
+            self.announce()
+            return
+        questions = self._questions
+        number = questions.ask()
+        self._files.wake()
+        if self._gone:
+            questions.give_up()
+        questions.wait(number)
 
     @property
     def is_alive(self) -> bool:
         """Whether the helper was there when it was last heard of."""
         return not self._gone
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"!")
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether this process has become a user who cannot connect to the helper again."""
+        directory = os.path.dirname(self.socket_path)
+        return os.geteuid() != self._user and self.is_alive and not os.access(directory, os.X_OK, effective_ids=True)
 
-    def _close_files(self) -> None:
-        self._sock.close()
-        for fd in (self._wake_read, self._wake_write):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+    def _has_files(self) -> bool:
+        """Whether there is a connection.
+
+        A daemon may have closed all descriptors that it did not know: what has their numbers now is the program's.
+        """
+        if not self._gone and not self._files.are_ours:
+            self._gone = True
+            self._files.close()
+            self._questions.give_up()
+        return not self._gone
 
     # The thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        running = self._running
         self._thread = get_ident()
         try:
             self._serve()
@@ -156,22 +185,21 @@ class Link:
             self._lose()
         finally:
             self._thread = 0
-            self._running.release()
+            if not self._stopping:
+                self._questions.give_up()
+            running.release()
 
     def _serve(self) -> None:
+        files = self._files
         poll = _poll()
-        poll.register(self._sock, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
+        poll.register(files.sock, select.POLLIN)
+        poll.register(files.wake_read, select.POLLIN)
         self._tell_loaded()
         while not self._stopping:
-            ready = poll.poll()
-            if not self._files_are_ours():
-                # The program closed all descriptors it did not know, as a daemon does: it may have these numbers now.
-                self._gone = True
-                self._sock.detach()
-                return
-            for fd, _event in ready:
-                if fd == self._wake_read:
+            for fd, _event in poll.poll():
+                if not self._has_files():
+                    return
+                if fd == files.wake_read:
                     os.read(fd, 4096)
                     if not self._stopping:
                         self._tell_loaded()
@@ -180,20 +208,27 @@ class Link:
 
     def _handle_one(self) -> bool:
         """Receives one message and does what it says; False when the helper is gone."""
-        received = receive(self._sock)
+        received = receive(self._files.sock)
         if received is None:
             self._lose()
             return False
         message, fd = received
+        identity = (0, 0) if fd is None else identity_of(fd)
         try:
             if message["cmd"] == "event":
                 self._publish(message["event"])
+            elif message["cmd"] == "answer":
+                self._questions.answered(message["ask"])
             else:
-                self._sock.sendall(encode(self._obey(message, fd)))
+                self._send(self._obey(message, fd))
         finally:
             if fd is not None:
-                os.close(fd)
+                close_if_ours(fd, identity)
         return True
+
+    def _send(self, message: Message) -> None:
+        if self._has_files():
+            self._files.send(encode(message))
 
     def _obey(self, message: Message, fd: int | None) -> Message:
         """Does one command; what goes wrong is the answer, never an exception in the server."""
@@ -237,34 +272,37 @@ class Link:
         }
 
     def _tell_loaded(self) -> None:
-        """Says hello with everything that is loaded, later only what is new."""
+        """Says hello with everything that is loaded, later only what is new; and asks for whoever waits."""
+        newest = self._questions.newest  # before looking: what was loaded before the question is seen
+        asked, self._asked = self._asked, max(self._asked, newest)
         libraries = [(path, build_id) for path, build_id in self._patcher.loaded_libraries() if build_id]
         new = [library for library in libraries if library not in self._announced]
         self._announced.update(new)
+        message: Message = {"msg": "loaded", "libraries": new}
+        if newest > asked:
+            message["ask"] = newest
         if not self._greeted:
             self._greeted = True
-            hello = {"msg": "hello", "pid": os.getpid(), "libraries": new, "live": self._live_digests()}
-            self._sock.sendall(encode(hello))
-        elif new:
-            self._sock.sendall(encode({"msg": "loaded", "libraries": new}))
+            self._send({**message, "msg": "hello", "pid": os.getpid(), "live": self._live_digests(new)})
+        elif new or newest > asked:
+            self._send(message)
 
-    def _live_digests(self) -> dict[str, str]:
-        """Build-id → digest of what is live here already: in a forked child that is what its parent had."""
+    def _live_digests(self, libraries: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Path → digest of what is live here already: in a forked child that is what its parent had."""
         digests = {}
         for module in self._patcher.modules():
             if module.generation:
                 info = self._patcher.history(module)[module.generation].info
-                digests[module.build_id] = str(info.get("digest", "unknown"))
-        return digests
-
-    def _files_are_ours(self) -> bool:
-        return all(_identity(fd) == identity for fd, identity in self._identities.items())
+                digests[os.path.realpath(module.path)] = str(info.get("digest", "unknown"))
+        paths = [path for path, _build_id in libraries] if digests else []
+        return {path: digests[os.path.realpath(path)] for path in paths if os.path.realpath(path) in digests}
 
     def _lose(self) -> None:
         """The helper is gone: one line says so, written by whichever process notices first."""
-        if self._gone or self._stopping:
+        if self._stopping or not self._has_files():
             return
         self._gone = True
+        self._questions.give_up()
         with contextlib.suppress(OSError):
             # A helper that leaves in good order has removed its socket; whoever removes it now has the word.
             os.unlink(self.socket_path)
@@ -281,12 +319,3 @@ class Link:
 def _refuse_strangers(sock: socket.socket) -> None:
     if not peer_is_us(sock):
         raise WireError("the helper process belongs to another user")
-
-
-def _identity(fd: int) -> tuple[int, int]:
-    """What tells one open file from another that has its number; (0, 0) when it is closed."""
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotreload.errors import HotReloadError
+from hotreload.run.descriptors import Identity, close_if_ours, identity_of
 
 __all__ = ["BOOTSTRAP", "Started", "environment_without_us", "start_helper"]
 
@@ -32,16 +32,16 @@ class Started:
     """A helper process that listens.
 
     ``life_fd`` is the end of the pipe by which it knows that the program lives: whoever holds it open keeps the
-    helper. It is not inheritable yet.
+    helper. It is not inheritable yet. ``identity`` tells whether the number still means it.
     """
 
     socket_path: str
     life_fd: int
+    identity: Identity
 
     def close(self) -> None:
         """Lets go of the helper."""
-        with contextlib.suppress(OSError):
-            os.close(self.life_fd)
+        close_if_ours(self.life_fd, self.identity)
 
 
 def start_helper(config_json: str, program: str) -> Started:
@@ -76,7 +76,7 @@ def start_helper(config_json: str, program: str) -> Started:
     finally:
         os.close(read_fd)
         listening.close()
-    return Started(os.path.join(directory, "socket"), write_fd)
+    return Started(os.path.join(directory, "socket"), write_fd, identity_of(write_fd))
 
 
 def environment_without_us() -> dict[str, str]:

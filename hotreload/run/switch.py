@@ -1,11 +1,12 @@
 """On and off in one process: ``enable()``, ``disable()``, and what ``hotreload run`` does by itself.
 
-While it is on, every extension module that is imported is announced to the helper process, and a fork gives the child
-a connection of its own. Off again, both are as they were.
+While it is on, every extension module that is imported is announced to the helper process, and the import returns when
+the newest patch is live in it; a fork gives the child a connection of its own. Off again, both are as they were.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -33,6 +34,7 @@ class _Switch:
         self.link: Link | None = None
         self._helper: Started | None = None
         self._exported = False
+        self._told = False
         self._hooked_fork = False
         self._exec_module: Callable[..., None] | None = None
         self._feed: dict[object, Callable[[Event], None]] = {}
@@ -107,7 +109,7 @@ class _Switch:
         def exec_module(self: ExtensionFileLoader, module: ModuleType) -> None:
             original(self, module)
             if switch.link is not None:
-                switch.link.announce()
+                switch.link.announce_and_wait()
 
         self._exec_module = original
         ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
@@ -124,6 +126,9 @@ class _Switch:
 
     def _before_fork(self) -> None:
         if self.link is not None:
+            if not self._told and self.link.is_out_of_reach:
+                self._told = True
+                _tell(f"process {os.getpid()} has changed its user: what it forks cannot reach the helper process")
             self.link.stop()
 
     def _after_fork_in_parent(self) -> None:
@@ -182,12 +187,18 @@ def enable(*, polling: bool | None = None, log_format: str | None = None, verbos
     if os.environ.get("HOTRELOAD_SOCKET"):
         join(os.environ["HOTRELOAD_SOCKET"])
         if _switch.link is not None:
+            _switch.link.announce_and_wait()
             return True
     from hotreload.config import load_config
 
     flags = {"polling": polling, "log_format": log_format, "verbose": verbose}
     _switch.connect_to_own(load_config(flags=flags).to_json())
     return True
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"hotreload: {text}\n".encode())
 
 
 def disable() -> None:

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from hotreload.watch.burst import Burst
 from hotreload.watch.files import look_at
 from hotreload.watch.seams import PatchResult, Peer, Workshop
 
-__all__ = ["Attempt", "Bench", "Made", "Newest", "State", "drop_file", "make"]
+__all__ = ["Attempt", "Bench", "Holder", "Made", "Newest", "State", "drop_file", "make"]
 
 
 class State(Enum):
@@ -32,6 +33,13 @@ class State(Enum):
     IDLE = "idle"
     MAKING = "making"
     DELIVERING = "delivering"
+
+
+class Holder(NamedTuple):
+    """One copy of a base in one process: a file that was copied is mapped once for each path."""
+
+    peer: Peer
+    path: str
 
 
 @dataclass(frozen=True)
@@ -67,33 +75,32 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Made:
-    """What a build came to: a result or an error, and the files that changed while it ran."""
+    """What a build came to: a result or an error, and the files that changed while it ran or were away."""
 
     result: PatchResult | None
     error: Exception | None
     looked: Mapping[Path, tuple[int, ...]]
     changed: tuple[Path, ...]
+    missing: tuple[Path, ...]
     seconds: float
 
     @property
     def disturbed(self) -> tuple[Path, ...]:
         """The files that spoilt this build: saved while it ran, or away for the moment in which an editor renames."""
-        missing = [path for path, look in self.looked.items() if not look] if self.error is not None else []
-        return (*self.changed, *missing)
+        return (*self.changed, *(self.missing if self.error is not None else ()))
 
 
 @dataclass
 class Bench:
     """One base, keyed by its build-id.
 
-    ``holders`` maps each process that has it loaded to the path it has it from, and ``live`` to the digest of what
-    is live there (empty: the base). ``is_settled`` means that a first build has said what should be.
+    ``holders`` maps each copy that is loaded to the digest of what is live in it: empty is the base, ``None`` is not
+    known, while an answer is waited for. ``is_settled`` means that a first build has said what should be.
     """
 
     workshop: Workshop
     burst: Burst
-    holders: dict[Peer, str] = field(default_factory=dict)
-    live: dict[Peer, str] = field(default_factory=dict)
+    holders: dict[Holder, str | None] = field(default_factory=dict)
     state: State = State.IDLE
     newest: Newest | None = None
     discarded: int = 0
@@ -134,9 +141,12 @@ class Bench:
         return self.forget_read_saves()
 
     def forget_read_saves(self) -> bool:
-        """Forgets pending saves whose files are as the last good build has read them: one save, told twice."""
-        pending = self.burst.paths
-        if not pending or any(look_at(path) != self.looked.get(Path(path)) for path in pending):
+        """Forgets pending saves whose files are as the last good build has read them: one save, told twice.
+
+        A file that is missing was not read.
+        """
+        looks = {path: look_at(path) for path in self.burst.paths}
+        if not looks or any(not look or look != self.looked.get(Path(path)) for path, look in looks.items()):
             return False
         self.burst.take()
         return True
@@ -159,10 +169,11 @@ def drop_file(result: PatchResult) -> None:
             os.unlink(result.path)
 
 
-def make(workshop: Workshop, files: Iterable[Path]) -> Made:
+def make(workshop: Workshop, files: Iterable[Path], earlier: Mapping[Path, tuple[int, ...]]) -> Made:
     """Builds, and looks at the files before and after; never raises. Runs in the worker's thread.
 
-    A header that this build is the first to read was not looked at before: there the text that was read counts.
+    A header that this build is the first to read was not looked at before: there the text that was read counts. A
+    file that was missing in the ``earlier`` look too is not away for a moment.
     """
     before = {path: look_at(path) for path in files}
     started = time.perf_counter()
@@ -177,7 +188,8 @@ def make(workshop: Workshop, files: Iterable[Path]) -> Made:
     changed = {path for path, look in before.items() if after[path] != look}
     if result is not None:
         changed |= {path for path in after.keys() - before.keys() if _digest(path) != result.inputs.get(path)}
-    return Made(result, error, after, tuple(sorted(changed)), seconds)
+    missing = [path for path in before if not after[path] and path not in changed and earlier.get(path) != ()]
+    return Made(result, error, after, tuple(sorted(changed)), tuple(missing), seconds)
 
 
 def _digest(path: Path) -> str | None:

@@ -187,6 +187,9 @@ class Broker:
             self._listener.replied(connection, message)
         else:
             raise WireError(f"unexpected message {kind!r}")
+        if "ask" in message:
+            # Behind whatever was sent just now: a process does one thing after the other.
+            connection.send({"cmd": "answer", "ask": message["ask"]})
 
     def _drop(self, connection: Connection) -> None:
         self._connections.discard(connection)

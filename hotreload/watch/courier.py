@@ -5,6 +5,7 @@
     deliver ──▶ process 1 ──▶ ok, generation 3 ──┐
             ──▶ process 2 ──▶ refused: ... ──────┼──▶ all answered, gone, or given up ──▶ arrived(delivery)
             ──▶ process 3 ──▶ (ended) ───────────┘
+            ──▶ process 4 ──▶ (given up) ........... ok after all ──▶ awoke(delivery, process 4, its answer)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hotreload.watch.bench import Attempt, Bench, Made, Newest
+from hotreload.watch.bench import Attempt, Bench, Holder, Made, Newest
 from hotreload.watch.seams import Peer
 from hotreload.wire import Message
 
@@ -31,19 +32,23 @@ class Delivery:
     """One patch, or the order to go back to the base, on its way.
 
     ``is_late`` is a delivery to a process that came after the save; ``previous`` is what to go back to when nobody
-    takes the patch; ``silent`` counts the processes that were given up.
+    takes the patch; ``waiting`` holds whoever has not answered, and after the deadline whoever was given up.
     """
 
     bench: Bench
     attempt: Attempt
     made: Made
-    waiting: set[Peer]
+    waiting: dict[Holder, str | None]
     deadline: float
     digest: str
     is_late: bool = False
     previous: Newest | None = None
     replies: list[Mapping[str, Any]] = field(default_factory=list)
-    silent: int = 0
+
+    @property
+    def silent(self) -> int:
+        """How many processes were given up."""
+        return len({holder.peer for holder in self.waiting})
 
     @property
     def accepted(self) -> list[Mapping[str, Any]]:
@@ -62,31 +67,41 @@ class Courier:
     Args:
         clock: monotonic seconds.
         arrived: is called once for each delivery, when nobody is waited for any more.
+        awoke: is called for each answer that comes after its delivery was given up.
     """
 
-    def __init__(self, clock: Callable[[], float], arrived: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        arrived: Callable[[Delivery], None],
+        awoke: Callable[[Delivery, Holder, Message], None],
+    ) -> None:
         self._clock = clock
         self._arrived = arrived
+        self._awoke = awoke
         self._numbers = itertools.count(1)
         self._under_way: dict[int, Delivery] = {}
+        self._given_up: dict[int, Delivery] = {}
 
     def deliver(
         self,
         bench: Bench,
         attempt: Attempt,
         made: Made,
-        peers: Sequence[Peer],
+        holders: Sequence[Holder],
         *,
         is_late: bool = False,
         previous: Newest | None = None,
     ) -> None:
-        """Sends the bench's newest patch, or a rollback when that is the base, to ``peers``."""
+        """Sends the bench's newest patch, or a rollback when that is the base, to ``holders``."""
         number = next(self._numbers)
         deadline = self._clock() + _PATIENCE
-        delivery = Delivery(bench, attempt, made, set(peers), deadline, bench.wanted, is_late, previous)
+        waiting = {holder: bench.holders[holder] for holder in holders}
+        delivery = Delivery(bench, attempt, made, waiting, deadline, bench.wanted, is_late, previous)
         self._under_way[number] = delivery
-        for peer in peers:
-            message: Message = {"id": number, "path": bench.holders[peer], "build_id": bench.workshop.build_id}
+        for peer, path in holders:
+            bench.holders[Holder(peer, path)] = None
+            message: Message = {"id": number, "path": path, "build_id": bench.workshop.build_id}
             if bench.newest is None:
                 peer.send({"cmd": "rollback", "to": 0, **message})
             else:
@@ -98,34 +113,56 @@ class Courier:
         number = reply.get("id")
         if not isinstance(number, int):
             return False
-        delivery = self._under_way.get(number)
-        if reply.get("ok") and delivery is not None:
-            delivery.bench.live[peer] = delivery.digest
-        if delivery is not None and peer in delivery.waiting:
-            delivery.waiting.discard(peer)
-            delivery.replies.append(reply)
+        is_late = number in self._given_up
+        delivery = self._given_up.get(number) or self._under_way.get(number)
+        holder = Holder(peer, str(reply.get("path")))
+        if delivery is None or holder not in delivery.waiting:
+            return True
+        before = delivery.waiting.pop(holder)
+        if holder in delivery.bench.holders and not self._has_later_order(delivery.bench, holder, number):
+            delivery.bench.holders[holder] = delivery.digest if reply.get("ok") else before
+        if is_late:
+            self._forget_if_done(number)
+            self._awoke(delivery, holder, reply)
+        else:
+            delivery.replies.append({**reply, "peer": peer})
             self._end_if_done(number)
         return True
 
     def process_left(self, peer: Peer) -> None:
         """Nobody waits for this process any more."""
-        for number, delivery in list(self._under_way.items()):
-            delivery.waiting.discard(peer)
+        for delivery in (*self._under_way.values(), *self._given_up.values()):
+            for holder in [holder for holder in delivery.waiting if holder.peer is peer]:
+                del delivery.waiting[holder]
+        for number in list(self._under_way):
             self._end_if_done(number)
+        for number in list(self._given_up):
+            self._forget_if_done(number)
 
     def give_up_waiting(self) -> list[float]:
         """Ends the deliveries that have waited long enough, and says when the others will have."""
         now = self._clock()
         for number, delivery in list(self._under_way.items()):
             if delivery.deadline <= now:
-                delivery.silent = len(delivery.waiting)
-                delivery.waiting.clear()
-                self._end_if_done(number)
+                self._given_up[number] = self._under_way.pop(number)
+                self._arrived(delivery)
         return [delivery.deadline for delivery in self._under_way.values()]
+
+    def _has_later_order(self, bench: Bench, holder: Holder, number: int) -> bool:
+        """Whether a later order to this copy is unanswered: then that answer is the one that counts."""
+        deliveries = {**self._given_up, **self._under_way}
+        return any(
+            later > number and delivery.bench is bench and holder in delivery.waiting
+            for later, delivery in deliveries.items()
+        )
 
     def _end_if_done(self, number: int) -> None:
         if not self._under_way[number].waiting:
             self._arrived(self._under_way.pop(number))
+
+    def _forget_if_done(self, number: int) -> None:
+        if not self._given_up[number].waiting:
+            del self._given_up[number]
 
 
 def _info(newest: Newest) -> dict[str, Any]:

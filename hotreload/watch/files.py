@@ -94,7 +94,7 @@ class SourceWatcher:
             self._saved(watched, whole)
 
     def _remember(self, directory: str) -> None:
-        """Watches one directory; one that is not there yet is left for :meth:`check`."""
+        """Watches one directory, whether or not its files are there; it may itself be left for :meth:`check`."""
         identity = _identity(directory)
         watch = None
         if identity is not None:
@@ -102,6 +102,8 @@ class SourceWatcher:
                 watch = self._schedule(directory)
             except FileNotFoundError:
                 identity = None
+            except PermissionError:
+                pass  # nothing in it can be read by a build either; it is watched again when it is another one
             except OSError as error:
                 if self._polling:
                     raise

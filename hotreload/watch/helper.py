@@ -27,6 +27,8 @@ __all__ = ["main"]
 
 # How often directories are looked at for having been replaced.
 _CHECK_INTERVAL = 1.0
+# A library of more bytes is not read to see whether it was built hot.
+_LARGEST = 64 << 20
 
 
 def main(argv: Sequence[str]) -> NoReturn:
@@ -43,13 +45,16 @@ def main(argv: Sequence[str]) -> NoReturn:
     try:
         status = _Helper(options).run()
     except Exception:  # noqa: BLE001 - told, and then this process ends
-        traceback.print_exc()
-        os.write(2, b"hotreload: the helper process has failed; the program serves on with the code it has\n")
-    shutil.rmtree(options.directory, ignore_errors=True)
-    sys.stderr.flush()
-    _end_compilers()
-    # Not a return: a build may still be running in its thread, and its answer interests nobody any more.
-    os._exit(status)
+        with contextlib.suppress(OSError, ValueError):
+            traceback.print_exc()
+            os.write(2, b"hotreload: the helper process has failed; the program serves on with the code it has\n")
+    finally:
+        shutil.rmtree(options.directory, ignore_errors=True)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        _end_compilers()
+        # Not a return: a build may still be running in its thread, and its answer interests nobody any more.
+        os._exit(status)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -95,6 +100,22 @@ class _Store:
         from hotreload.build import store
 
         return store.find(build_id) is not None
+
+    @property
+    def place(self) -> str:
+        from hotreload.build import store
+
+        return store.root()
+
+    def was_built_hot(self, path: str) -> bool:
+        from hotreload.build.record import RECORD_SECTION
+        from hotreload.elf.file import ElfFile
+        from hotreload.errors import BuildError
+
+        try:
+            return os.path.getsize(path) < _LARGEST and ElfFile.read(path).section(RECORD_SECTION) is not None
+        except (OSError, ValueError, BuildError):
+            return False
 
     def open(self, build_id: str) -> Any:
         from hotreload.patch.workshop import Workshop

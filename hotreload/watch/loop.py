@@ -17,10 +17,11 @@ from hotreload.config import Config
 from hotreload.errors import BuildError, HotReloadError
 from hotreload.log import Log
 from hotreload.watch import report
-from hotreload.watch.bench import Attempt, Bench, Made, Newest, State, drop_file, make
+from hotreload.watch.bench import Attempt, Bench, Holder, Made, Newest, State, drop_file, make
 from hotreload.watch.burst import Burst
 from hotreload.watch.courier import Courier, Delivery
 from hotreload.watch.files import look_at
+from hotreload.watch.hints import Hints
 from hotreload.watch.report import Outcome
 from hotreload.watch.seams import Opener, Peer, Watcher, Worker, Workshop
 from hotreload.wire import Message
@@ -60,12 +61,12 @@ class ReloadLoop:
         self._log = log
         self._config = config
         self._clock = clock
-        self._program = program
+        self._hints = Hints(program, opener, worker, log)
         self._peers: dict[Peer, Mapping[str, str]] = {}
         self._benches: dict[str, Bench] = {}
-        self._opening: dict[str, dict[Peer, str]] = {}
-        self._cold: set[str] = set()
-        self._courier = Courier(clock, self._delivered)
+        self._opening: dict[str, dict[Holder, None]] = {}
+        self._cold: dict[str, str] = {}
+        self._courier = Courier(clock, self._delivered, self._awoke)
         self._hint_due: float | None = clock() + config.hint_after
         self._seen_processes = 0
 
@@ -74,7 +75,7 @@ class ReloadLoop:
     def process_joined(
         self, peer: Peer, libraries: Iterable[Library], live: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """A process has connected and says what it has loaded, and which patches are live in it, by build-id."""
+        """A process has connected and says what it has loaded, and which patches are live in it, by path."""
         self._peers[peer] = live
         self._seen_processes += 1
         self._log.debug(events.PROCESS_CONNECTED, pid=peer.pid)
@@ -83,22 +84,24 @@ class ReloadLoop:
     def libraries_loaded(self, peer: Peer, libraries: Iterable[Library]) -> None:
         """A process has these libraries, as pairs of path and build-id; the hot ones among them are taken on."""
         for path, build_id in libraries:
+            holder = Holder(peer, path)
             if build_id in self._benches:
-                self._add_holder(self._benches[build_id], peer, path)
+                self._add_holder(self._benches[build_id], holder)
             elif build_id in self._opening:
-                self._opening[build_id][peer] = path
+                self._opening[build_id][holder] = None
             elif build_id not in self._cold:
-                self._consider(peer, path, build_id)
+                self._consider(holder, build_id)
 
     def process_left(self, peer: Peer) -> None:
         """A process is gone; nobody waits for its answers any more."""
         self._peers.pop(peer, None)
         self._log.debug(events.PROCESS_DISCONNECTED, pid=peer.pid)
         for waiting in self._opening.values():
-            waiting.pop(peer, None)
+            for holder in [holder for holder in waiting if holder.peer is peer]:
+                del waiting[holder]
         for bench in self._benches.values():
-            bench.holders.pop(peer, None)
-            bench.live.pop(peer, None)
+            for holder in [holder for holder in bench.holders if holder.peer is peer]:
+                del bench.holders[holder]
         self._courier.process_left(peer)
 
     def replied(self, peer: Peer, reply: Message) -> None:
@@ -137,12 +140,12 @@ class ReloadLoop:
 
     # Finding extensions --------------------------------------------------------------------------------------------
 
-    def _consider(self, peer: Peer, path: str, build_id: str) -> None:
+    def _consider(self, holder: Holder, build_id: str) -> None:
         """Opens the workshop of a library that turns out to be hot; remembers those that are not."""
         if not self._opener.knows(build_id):
-            self._cold.add(build_id)
+            self._cold[build_id] = holder.path
             return
-        self._opening[build_id] = {peer: path}
+        self._opening[build_id] = {holder: None}
 
         def job() -> Any:
             try:
@@ -155,8 +158,8 @@ class ReloadLoop:
     def _opened(self, build_id: str, opened: Any) -> None:
         waiting = self._opening.pop(build_id)
         if isinstance(opened, Exception):
-            self._cold.add(build_id)
-            path = next(iter(waiting.values()), "")
+            self._cold[build_id] = ""
+            path = next((holder.path for holder in waiting), "")
             self._log.warning(events.EXTENSION_REFUSED, path=path, build_id=build_id, **report.explain(opened))
             return
         workshop: Workshop = opened
@@ -164,24 +167,27 @@ class ReloadLoop:
         self._benches[build_id] = bench
         self._watch_files_of(bench)
         self._log.info(events.EXTENSION_FOUND, module=workshop.module, files=len(bench.files), build_id=build_id)
-        for peer, path in waiting.items():
-            self._add_holder(bench, peer, path)
+        for holder in waiting:
+            self._add_holder(bench, holder)
         # What was edited before the program started goes live at once: the first build says whether there is any.
         now = self._clock()
         bench.burst.add("", now - self._config.quiet_ms / 1000)
 
-    def _add_holder(self, bench: Bench, peer: Peer, path: str) -> None:
+    def _add_holder(self, bench: Bench, holder: Holder) -> None:
         """A process has this base: it gets ready for patches, and takes the newest one if there is one."""
-        if peer in bench.holders:
+        if holder in bench.holders:
             return
-        build_id = bench.workshop.build_id
-        bench.holders[peer] = path
-        bench.live[peer] = self._peers.get(peer, {}).get(build_id, "")
-        peer.send({"cmd": "attach", "path": path, "build_id": build_id})
-        if bench.is_settled and bench.live[peer] != bench.wanted:
+        peer, path = holder
+        bench.holders[holder] = self._peers.get(peer, {}).get(path, "")
+        peer.send({"cmd": "attach", "path": path, "build_id": bench.workshop.build_id})
+        self._bring_up(bench, holder)
+
+    def _bring_up(self, bench: Bench, holder: Holder) -> None:
+        """Sends what should be live to a copy in which something else is."""
+        if bench.is_settled and bench.holders[holder] not in (bench.wanted, None):
             result = None if bench.newest is None else bench.newest.result
-            made = Made(result, None, bench.looked, (), 0.0)
-            self._courier.deliver(bench, Attempt("process", self._clock()), made, [peer], is_late=True)
+            made = Made(result, None, bench.looked, (), (), 0.0)
+            self._courier.deliver(bench, Attempt("process", self._clock()), made, [holder], is_late=True)
 
     def _attach_refused(self, peer: Peer, reply: Message) -> None:
         error = reply.get("error") or {}
@@ -193,8 +199,7 @@ class ReloadLoop:
             hint=error.get("hint", ""),
         )
         for bench in self._benches.values():
-            if bench.holders.get(peer) == reply.get("path"):
-                bench.holders.pop(peer, None)
+            bench.holders.pop(Holder(peer, str(reply.get("path"))), None)
 
     def _watch_files_of(self, bench: Bench) -> None:
         """Watches the files of the newest compile; a file that changed before it was watched counts as saved."""
@@ -208,9 +213,7 @@ class ReloadLoop:
 
     def _begin(self, bench: Bench) -> None:
         attempt = bench.begin()
-        files = bench.files
-
-        job = functools.partial(make, bench.workshop, files)
+        job = functools.partial(make, bench.workshop, bench.files, bench.looked)
         self._worker.submit(job, lambda made: self._made(bench, attempt, made))
 
     def _made(self, bench: Bench, attempt: Attempt, made: Made) -> None:
@@ -238,7 +241,7 @@ class ReloadLoop:
         digest = "" if result.kind == "base" else result.digest
         is_news = not bench.is_settled or digest != bench.wanted
         bench.is_settled = True
-        peers = [peer for peer in bench.holders if bench.live.get(peer) != digest]
+        holders = [holder for holder, live in bench.holders.items() if live != digest]
         previous = bench.newest
         if is_news:
             try:
@@ -248,13 +251,15 @@ class ReloadLoop:
                 return
         else:
             drop_file(result)
-        if peers:
+        if holders:
             bench.state = State.DELIVERING
-            self._courier.deliver(bench, attempt, made, peers, previous=previous)
+            self._courier.deliver(bench, attempt, made, holders, previous=previous)
             return
         bench.let_go_of(previous)
         if attempt.trigger == "save":
             reason = report.REASON_SAME if digest else report.REASON_BASE
+            if result.notes:
+                reason = report.REASON_NOTES
             if not bench.holders:
                 reason = report.REASON_NOBODY
             self._finish(bench, attempt, made, Outcome.NOTHING, reason=reason)
@@ -273,14 +278,21 @@ class ReloadLoop:
         outcome, more = report.conclude(delivery)
         self._finish(bench, delivery.attempt, delivery.made, outcome, accepted=delivery.accepted, **more)
 
-    def _tell_late(self, delivery: Delivery) -> None:
-        """A process that came later is no save: it gets a line of its own kind."""
-        module = delivery.bench.workshop.module
+    def _awoke(self, delivery: Delivery, holder: Holder, reply: Message) -> None:
+        """A process that was given up has answered after all; it may need to be brought to what is wanted by now."""
+        delivery.replies = [reply]
+        self._tell_late(delivery, pid=holder.peer.pid)
+        if reply.get("ok") and holder in delivery.bench.holders:
+            self._bring_up(delivery.bench, holder)
+
+    def _tell_late(self, delivery: Delivery, **fields: Any) -> None:
+        """A process that came later, or answers later, is no save: it gets a line of its own kind."""
+        fields["module"] = delivery.bench.workshop.module
         for reply in delivery.accepted:
             measured = {name: reply.get(name) for name in ("generation", "stage_ms", "commit_ms")}
-            self._log.info(events.PATCH_DELIVERED, module=module, **measured)
+            self._log.info(events.PATCH_DELIVERED, **fields, **measured)
         if delivery.refused:
-            self._log.warning(events.PATCH_REFUSED, module=module, **report.explain_refusal(delivery.refused[0]))
+            self._log.warning(events.PATCH_REFUSED, **fields, **report.explain_refusal(delivery.refused[0]))
 
     def _finish(
         self,
@@ -302,17 +314,7 @@ class ReloadLoop:
     def _give_hint(self) -> None:
         """Says once what is missing when there is nothing to reload."""
         if not self._seen_processes:
-            self._log.warning(
-                events.PROGRAM_MISSED,
-                program=self._program,
-                reason="no Python process has connected",
-                hint="start the Python program itself with `hotreload run`, "
-                "without -I, -E or -S and with PYTHONPATH and HOTRELOAD_SOCKET passed on",
-            )
-        elif not self._benches and not self._opening and self._peers:
-            self._log.warning(
-                events.EXTENSION_MISSED,
-                program=self._program,
-                reason="no hot extension is loaded so far",
-                hint="build it with `hotreload build`, then start the program again",
-            )
+            self._hints.miss_program()
+        elif self._peers:
+            is_alone = not self._benches and not self._opening
+            self._hints.miss_extension([path for path in self._cold.values() if path], is_alone=is_alone)

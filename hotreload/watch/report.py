@@ -12,6 +12,7 @@ from hotreload.watch.courier import Delivery
 __all__ = [
     "REASON_BASE",
     "REASON_NOBODY",
+    "REASON_NOTES",
     "REASON_SAME",
     "REASON_SILENT",
     "Outcome",
@@ -28,6 +29,7 @@ REASON_BASE = (
     "the sources compile to the code that was loaded: only comments, spacing or line numbers differ, if anything"
 )
 REASON_SAME = "the sources compile to the code that is live already: only comments, spacing or line numbers differ"
+REASON_NOTES = "no function's code differs from what is live; the notes say what else has changed"
 REASON_NOBODY = "no process has the extension loaded any more; the next one that loads it takes the patch"
 REASON_SILENT = "no process has answered in time; one that wakes up takes the patch, unless a newer one follows"
 
@@ -87,7 +89,7 @@ def describe(
         "commit_ms": _greatest(taken, "commit_ms"),
         "total_ms": _ms(finished - attempt.saved),
         "distance_bytes": _greatest(taken, "distance_bytes"),
-        "processes": len(taken),
+        "processes": len({reply["peer"] for reply in taken}),
         "build_id": bench.workshop.build_id,
         "trigger": attempt.trigger,
         "discarded": attempt.discarded,

@@ -55,10 +55,13 @@ class Workshop(Protocol):
 
 
 class Opener(Protocol):
-    """Which build-ids are hot extensions of this machine, and their workshops."""
+    """Which build-ids are hot extensions of this machine, and their workshops; ``place`` is where it looks."""
 
+    @property
+    def place(self) -> str: ...
     def knows(self, build_id: str) -> bool: ...
     def open(self, build_id: str) -> Workshop: ...
+    def was_built_hot(self, path: str) -> bool: ...
 
 
 class Peer(Protocol):

@@ -110,6 +110,21 @@ def test_a_forked_child_of_a_program_that_enabled_it_gets_the_patch(run) -> None
     assert program.stdout == ["5"]
 
 
+def test_a_process_that_enables_it_after_an_edit_has_the_patch_when_it_is_on(run) -> None:
+    program = run(
+        "import tiny, subprocess\n"
+        "hotreload.enable()\n"
+        "edit('x + 41')\n"
+        "wait_for(lambda: tiny.value() == 42)\n"
+        "code = f'import sys; sys.path.insert(0, {sys.path[0]!r}); import tiny, hotreload; '\n"
+        "code += 'before = tiny.value(); hotreload.enable(); print(before, tiny.value())'\n"
+        "for _ in range(5): subprocess.run([sys.executable, '-c', code])\n"
+    )
+
+    assert program.wait() == 0, program.describe()
+    assert program.stdout == ["2 42"] * 5
+
+
 def test_subscribers_hear_of_swaps_compile_errors_and_refusals(run) -> None:
     program = run(
         "import tiny\n"

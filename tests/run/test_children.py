@@ -195,3 +195,120 @@ def test_gunicorns_workers_all_get_the_patch_and_a_new_worker_the_newest(
 
 def workers(program: Program) -> list[str]:
     return [line for line in program.stderr if "Booting worker with pid" in line]
+
+
+def test_a_daemon_that_closes_every_descriptor_loses_no_byte_and_its_children_get_the_patch(
+    start: Start, tmp_path: Path, loop: Path, extension: Extension
+) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import os, time\nfrom loop import serve\nimport tiny\n"
+        "def wait():\n"
+        "    end = time.monotonic() + 20\n"
+        "    while not os.path.exists('go') and time.monotonic() < end: time.sleep(0.01)\n"
+        "    os._exit(0)\n"
+        "if os.fork(): wait()\n"
+        "os.setsid()\n"
+        "os.closerange(3, 256)\n"
+        "files = [open(f'data{number}', 'wb', buffering=0) for number in range(12)]\n"
+        "if os.fork() == 0:\n"
+        "    serve('child')\n"
+        "import array, _ctypes\n"
+        "bad = 0\n"
+        "for file in files:\n"
+        "    try: file.write(b'mine')\n"
+        "    except OSError: bad += 1\n"
+        "print('bad', bad, flush=True)\n"
+        "wait()\n"
+    )
+    program = start(str(script))
+    program.wait_line("bad 0")
+    program.wait_line("child value 2 ")
+    program.wait_event("extension.found")
+    extension.header.write_text(extension.shade("x + 41"))
+    program.wait_line("child value 42 ")
+    (tmp_path / "go").touch()
+
+    assert program.wait() == 0
+    assert {(tmp_path / f"data{number}").read_bytes() for number in range(12)} == {b"mine"}
+    assert not leftovers(tmp_path)
+
+
+def test_a_process_that_starts_after_an_edit_never_runs_the_base(
+    start: Start, tmp_path: Path, loop: Path, extension: Extension
+) -> None:
+    (tmp_path / "child.py").write_text(
+        f"import sys, _thread\nsys.path.insert(0, {str(extension.directory)!r})\n"
+        "strangers, main = [], _thread.get_ident()\n"
+        "def audit(event, arguments):\n"
+        "    if event == 'import' and _thread.get_ident() != main: strangers.append(arguments[0])\n"
+        "sys.addaudithook(audit)\n"
+        "import tiny\n"
+        "print('first', tiny.value(), 'imported by the link', strangers)\n"
+    )
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import os, subprocess, sys, time\nfrom loop import serve\nimport tiny\n"
+        "print('ready', flush=True)\n"
+        "while tiny.value() == 2: time.sleep(0.01)\n"
+        "time.sleep(0.3)\n"
+        "for _ in range(5): subprocess.run([sys.executable, 'child.py'])\n"
+    )
+    program = start(str(script))
+    program.wait_line("ready")
+    program.wait_event("extension.found")
+    extension.header.write_text(extension.shade("x + 41"))
+    program.wait()
+
+    assert program.stdout == ["ready", *["first 42 imported by the link []"] * 5]
+
+
+def test_a_callback_that_imports_what_is_being_imported_is_no_deadlock(
+    start: Start, tmp_path: Path, loop: Path, extension: Extension
+) -> None:
+    (tmp_path / "child.py").write_text(
+        f"import sys, time\nsys.path.insert(0, {str(extension.directory)!r})\nimport hotreload\n"
+        "seen = []\n"
+        "hotreload.subscribe(lambda event: seen.append(__import__('tiny').value()))\n"
+        "started = time.monotonic()\n"
+        "import tiny\n"
+        "while not seen: time.sleep(0.01)\n"
+        "print('in time', time.monotonic() - started < 6, tiny.value(), seen[0])\n"
+    )
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import subprocess, sys, time\nfrom loop import serve\nimport tiny\n"
+        "print('ready', flush=True)\n"
+        "while tiny.value() == 2: time.sleep(0.01)\n"
+        "time.sleep(0.3)\n"
+        "subprocess.run([sys.executable, 'child.py'])\n"
+    )
+    program = start(str(script))
+    program.wait_line("ready")
+    program.wait_event("extension.found")
+    extension.header.write_text(extension.shade("x + 41"))
+    program.wait()
+
+    assert program.stdout[1].startswith("in time True")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_process_of_another_user_says_once_that_its_children_cannot_reach_the_helper(
+    start: Start, tmp_path: Path, loop: Path
+) -> None:
+    script = tmp_path / "app.py"
+    script.write_text(
+        "import os, time\nimport loop, sys\nsys.path.insert(0, '.')\n"
+        f"sys.path.insert(0, {str(tmp_path / 'ext')!r})\nimport tiny\n"
+        "os.setgid(65534); os.setuid(65534)\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0: os._exit(0)\n"
+        "        os.wait(); os._exit(0)\n"
+        "    os.wait()\n"
+    )
+    program = start(str(script))
+    program.wait()
+
+    (line,) = [line for line in program.stderr if line.startswith("hotreload:")]
+    assert "cannot reach the helper process" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 
 from hotreload.errors import StageError
+from hotreload.run import questions
+from hotreload.run.descriptors import identity_of
 from hotreload.run.link import Link
+from hotreload.run.spawn import Started
 from hotreload.wire import encode, receive
 
 BUILD_ID = "ab" * 20
@@ -217,7 +221,7 @@ def test_a_second_connection_says_what_is_live(bench: Bench) -> None:
     bench.helper.close()
     bench.helper = bench.accept()
 
-    assert bench.next()["live"] == {BUILD_ID: "d2"}
+    assert bench.next()["live"] == {"/lib/fake.so": "d2"}
 
 
 def test_when_the_helper_is_gone_one_line_says_so_and_cleans_up(
@@ -246,7 +250,7 @@ def test_nonsense_from_the_helper_ends_the_link_and_not_the_process(
 
 def test_descriptors_that_were_closed_under_it_are_not_touched(bench: Bench) -> None:
     bench.next()
-    sock = bench.link._sock.fileno()
+    sock = bench.link._files.sock.fileno()
     other = os.open(os.devnull, os.O_RDONLY)
     kept = os.dup(sock)
     os.dup2(other, sock)
@@ -257,3 +261,129 @@ def test_descriptors_that_were_closed_under_it_are_not_touched(bench: Bench) -> 
     assert os.fstat(sock).st_ino == os.fstat(other).st_ino
     for fd in (other, kept, sock):
         os.close(fd)
+
+
+def take_over(bench: Bench, path: Path) -> list[int]:
+    """What a daemon does: it closes every descriptor of the link's and opens its own under their numbers."""
+    numbers = list(bench.link._files._identities)
+    with path.open("wb") as file:
+        for number in numbers:
+            os.dup2(file.fileno(), number)
+    return numbers
+
+
+def wake_sleeper(bench: Bench) -> None:
+    """The thread sleeps on files that are its own in the kernel only; a child would not have it."""
+    bench.helper.close()
+    assert bench.link._running.acquire(timeout=10)
+    bench.link._running.release()
+
+
+def test_numbers_that_are_the_programs_by_now_are_neither_written_nor_closed(bench: Bench, tmp_path: Path) -> None:
+    bench.next()
+    numbers = take_over(bench, tmp_path / "data")
+    bench.link.announce()
+    bench.link.announce_and_wait()
+    bench.link.stop()
+    bench.link.start()
+    wake_sleeper(bench)
+    bench.link.reopen_in_child()
+    bench.link.close()
+
+    assert len(numbers) == 3
+    for number in numbers:
+        assert os.write(number, b"ours ") == 5
+        os.close(number)
+    assert (tmp_path / "data").read_bytes() == b"ours ours ours "
+
+
+def test_a_fork_after_the_files_were_taken_does_not_wait_and_the_child_has_a_link(
+    bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench.next()
+    numbers = take_over(bench, tmp_path / "data")
+    started = time.monotonic()
+    bench.link.stop()
+    assert time.monotonic() - started < 0.5
+    assert not bench.link.is_alive
+    wake_sleeper(bench)
+    bench.link.reopen_in_child()
+    bench.helper = bench.accept()
+    assert bench.next()["msg"] == "hello"
+    bench.link.close()
+
+    assert capfd.readouterr().err == ""
+    assert (tmp_path / "socket").exists()
+    for number in numbers:
+        os.close(number)
+
+
+def test_letting_go_of_a_helper_does_not_close_what_has_its_number(tmp_path: Path) -> None:
+    _read, life = os.pipe()
+    started = Started("/socket", life, identity_of(life))
+    other = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(other, life)
+    started.close()
+
+    assert os.fstat(life).st_ino == os.fstat(other).st_ino
+    for fd in (_read, life, other):
+        os.close(fd)
+
+
+def test_who_imports_waits_until_the_patch_before_the_answer_is_live(bench: Bench, tmp_path: Path) -> None:
+    bench.next()
+    bench.patcher.libraries.append(("/lib/new.so", "cd" * 20))
+    calls: list[Any] = []
+    waiter = threading.Thread(target=lambda: (bench.link.announce_and_wait(), calls.extend(bench.patcher.calls)))
+    waiter.start()
+    loaded = bench.next()
+    assert loaded["libraries"] == [["/lib/new.so", "cd" * 20]]
+    (tmp_path / "patch").write_bytes(b"the patch")
+    with (tmp_path / "patch").open("rb") as file:
+        bench.send(file.fileno(), cmd="stage+commit")
+    bench.next()
+    assert waiter.is_alive()
+    bench.send(cmd="answer", ask=loaded["ask"])
+    waiter.join(10)
+
+    assert [call[0] for call in calls] == ["stage", "commit"]
+
+
+def test_a_helper_that_does_not_answer_is_waited_for_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "_PATIENCE", 0.3)
+    bench.next()
+    durations = []
+    for _ in range(3):
+        started = time.monotonic()
+        bench.link.announce_and_wait()
+        durations.append(time.monotonic() - started)
+
+    assert durations[0] >= 0.3
+    assert sum(durations[1:]) < 0.2
+
+
+def test_nobody_waits_for_a_helper_that_is_gone_or_goes(bench: Bench, capfd: pytest.CaptureFixture[str]) -> None:
+    bench.next()
+    waiter = threading.Thread(target=bench.link.announce_and_wait)
+    waiter.start()
+    bench.next()
+    started = time.monotonic()
+    bench.helper.close()
+    waiter.join(10)
+    bench.link.announce_and_wait()
+
+    assert time.monotonic() - started < 1.0
+    assert bench.link._running.acquire(timeout=10)
+    bench.link._running.release()
+    assert "helper process is gone" in capfd.readouterr().err
+
+
+def test_an_import_by_the_links_own_thread_does_not_wait(bench: Bench) -> None:
+    bench.next()
+    bench.link._publish = lambda event: bench.link.announce_and_wait()
+    started = time.monotonic()
+    bench.send(cmd="event", event={})
+    bench.send(cmd="attach")
+
+    assert bench.next()["ok"] is True
+    assert time.monotonic() - started < 1.0

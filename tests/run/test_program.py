@@ -313,3 +313,34 @@ def test_a_helper_that_cannot_start_costs_the_program_nothing(start: Start, tmp_
         "hotreload: the helper process has failed; the program serves on with the code it has"
     ]
     assert not leftovers(tmp_path)
+
+
+def test_where_nothing_can_be_written_edits_go_live_all_the_same(
+    server: Path, extension: Extension, tmp_path: Path
+) -> None:
+    code = (
+        "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 2); "
+        f"os.execv(sys.executable, [sys.executable, '-m', 'hotreload', 'run', {str(server)!r}])"
+    )
+    with Program(["-c", code], directory=tmp_path) as program:
+        program.wait_line("ready 2")
+        for number in (41, 51):
+            time.sleep(0.5)
+            extension.header.write_text(extension.shade(f"x + {number}"))
+            program.wait_line(f"value {number + 1} ")
+        program.end()
+        deadline = time.monotonic() + PATIENCE
+        while helper_pids(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    assert not helper_pids(tmp_path)
+    assert not leftovers(tmp_path)
+
+
+def test_an_extension_of_another_store_is_named(start: Start, server: Path, tmp_path: Path) -> None:
+    program = start(str(server), HOTRELOAD_STORE=str(tmp_path / "other"), HOTRELOAD_HINT_AFTER="0.5")
+    event = program.wait_event("extension.missed")
+
+    assert "was built hot, but is not in this store" in event["reason"]
+    assert "tiny" in event["reason"]
+    assert str(tmp_path / "other") in event["reason"]

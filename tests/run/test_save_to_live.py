@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -297,3 +298,25 @@ def test_two_extensions_that_share_a_header_are_two_lines(start: Start, tmp_path
     program.wait_reloads(2)
 
     assert sorted(reload["module"] for reload in program.reloads()) == ["other", "tiny"]
+
+
+def test_two_copies_of_one_build_in_one_process_are_both_patched(
+    start: Start, tmp_path: Path, extension: Extension
+) -> None:
+    (library,) = extension.directory.glob("tiny*.so")
+    package = extension.directory / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(library, package / library.name)
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"import sys, time\nsys.path.insert(0, {str(extension.directory)!r})\nimport tiny\nfrom package import tiny as copy\n"
+        "while True:\n    print('values', tiny.value(), copy.value(), flush=True)\n    time.sleep(0.02)\n"
+    )
+    program = start(str(script))
+    program.wait_line("values 2 2")
+    program.wait_event("extension.found")
+    extension.header.write_text(extension.shade("x + 41"))
+    program.wait_line("values 42 42")
+
+    assert program.wait_reloads(1)["processes"] == 1

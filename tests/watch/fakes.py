@@ -76,6 +76,11 @@ class FakeOpener:
         self.workshop = workshop
         self.asked: list[str] = []
         self.error: Exception | None = None
+        self.place = "/the/store"
+        self.built_hot: set[str] = set()
+
+    def was_built_hot(self, path: str) -> bool:
+        return path in self.built_hot
 
     def knows(self, build_id: str) -> bool:
         self.asked.append(build_id)

@@ -206,3 +206,36 @@ def test_a_look_tells_states_apart(tmp_path: Path) -> None:
     path.with_name("b.c").replace(path)
 
     assert look_at(path) != first
+
+
+def test_a_file_that_is_not_there_yet_is_seen_when_it_is_created(watching: Watching, tmp_path: Path) -> None:
+    here, below = tmp_path / "new.h", tmp_path / "inc" / "new.h"
+    watching.watcher.watch([here, below])
+    here.write_text("v1\n")
+    watching.expect(here, whole=True)
+    below.parent.mkdir()
+    below.write_text("v1\n")
+    watching.watcher.check()
+
+    watching.expect(below)
+
+
+def test_a_directory_that_may_not_be_read_is_no_reason_to_poll(
+    watching: Watching, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir()
+    schedule = watching.watcher._schedule
+
+    def refuse(directory: str) -> object:
+        if directory == str(private):
+            raise PermissionError(13, "Permission denied")
+        return schedule(directory)
+
+    monkeypatch.setattr(watching.watcher, "_schedule", refuse)
+    watching.watcher.watch([source, private / "new.h"])
+    watching.watcher.check()
+    source.write_text("v2\n")
+
+    watching.expect(source, whole=True)
+    assert not watching.degraded

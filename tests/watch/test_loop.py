@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -320,7 +321,7 @@ def test_a_forked_process_that_has_the_newest_patch_already_is_not_sent_it_again
     bed.settle()
     bed.answer(first, generation=1)
     child = FakePeer(2)
-    bed.loop.process_joined(child, [("/lib/fake.so", BUILD_ID)], {BUILD_ID: "v2\n"})
+    bed.loop.process_joined(child, [("/lib/fake.so", BUILD_ID)], {"/lib/fake.so": "v2\n"})
     assert not child.commands("stage+commit", "rollback")
     bed.save("render.c", "// render.c\n")
     bed.settle()
@@ -330,7 +331,7 @@ def test_a_forked_process_that_has_the_newest_patch_already_is_not_sent_it_again
 
 def test_a_process_that_has_something_else_live_is_brought_to_what_the_sources_say(bed: Bed) -> None:
     peer = FakePeer(1)
-    bed.loop.process_joined(peer, [("/lib/fake.so", BUILD_ID)], {BUILD_ID: "from an earlier helper"})
+    bed.loop.process_joined(peer, [("/lib/fake.so", BUILD_ID)], {"/lib/fake.so": "from an earlier helper"})
     assert not peer.commands("stage+commit", "rollback"), "not before the first build"
     bed.settle()
 
@@ -386,6 +387,7 @@ def test_a_program_without_a_hot_extension_gets_one_hint(bed: Bed) -> None:
     bed.loop.process_joined(FakePeer(7), [("/lib/libc.so.6", "cd" * 20)])
     for _ in range(3):
         bed.pass_time(5.0)
+        bed.worker.work()
 
     (line,) = bed.log.of(events.EXTENSION_MISSED)
     assert "hotreload build" in line["hint"]
@@ -403,3 +405,57 @@ def test_a_program_with_a_hot_extension_gets_no_hint(bed: Bed) -> None:
 
     assert not bed.log.of(events.EXTENSION_MISSED)
     assert not bed.log.of(events.PROGRAM_MISSED)
+
+
+def test_a_save_that_cannot_be_built_gets_its_line_though_a_file_is_missing_for_good(bed: Bed) -> None:
+    bed.join()
+    gone = bed.workshop.directory / "gone.h"
+    bed.workshop.watched_files = lambda: [*bed.workshop.files, gone]
+    for number in range(3):
+        bed.workshop.error = BuildError("the compiler failed")
+        bed.save("render.c", f"broken {number}\n")
+        bed.settle()
+        bed.pass_time(0.5)
+        bed.settle()
+        assert len(bed.finished) == number + 1
+
+
+def test_a_header_that_the_build_misses_is_built_when_it_is_created(bed: Bed) -> None:
+    peer = bed.join()
+    header = bed.workshop.directory / "new.h"
+    bed.workshop.during = lambda: setattr(bed.workshop, "watched_files", lambda: [*bed.workshop.files, header])
+    bed.workshop.error = BuildError("new.h: No such file or directory")
+    bed.workshop.made.clear()
+    for text in ("#include 1\n", "#include 2\n"):
+        bed.save("render.c", text)
+        bed.settle()
+    assert bed.workshop.made == ["#include 1\n", "#include 2\n"], "no build is repeated for what was never there"
+    assert header in bed.watcher.files
+    bed.workshop.error = None
+    bed.save("new.h", "// new\n", whole=False)
+    bed.pass_time(0.06)
+    bed.worker.work()
+
+    assert peer.commands("stage+commit")
+
+
+def test_a_changed_initial_value_is_not_called_a_comment(bed: Bed) -> None:
+    bed.join()
+    make = bed.workshop.make
+    bed.workshop.make = lambda: replace(make(), notes=("initial value of `m` changed: the live value is kept",))
+    bed.save("render.c", "// render.c\n")
+    bed.settle()
+
+    (line,) = bed.finished
+    assert "comments" not in line["reason"]
+    assert "notes" in line["reason"]
+
+
+def test_a_library_that_was_built_hot_for_another_store_is_named(bed: Bed) -> None:
+    bed.opener.built_hot.add("/lib/k.so")
+    bed.loop.process_joined(FakePeer(7), [("/lib/libc.so.6", "cd" * 20), ("/lib/k.so", "ef" * 20)])
+    bed.pass_time(5.0)
+    bed.worker.work()
+
+    (line,) = bed.log.of(events.EXTENSION_MISSED)
+    assert line["reason"] == "k.so was built hot, but is not in this store (/the/store)"
