@@ -9,6 +9,9 @@
     quiet-ms = 10              # HOTRELOAD_QUIET_MS                      how long a burst of saves must rest
     hint-after = 3.0           # HOTRELOAD_HINT_AFTER                    seconds until a missing extension is named
     verbose = false            # HOTRELOAD_VERBOSE, --verbose            debug lines too
+    app = "shop"               # HOTRELOAD_APP                           what `hotreload push --app` calls the program
+    state = "/run/shop/hot"    # HOTRELOAD_STATE                         where its agents keep sockets and patches
+    probation = 60.0           # HOTRELOAD_PROBATION                     seconds in which a crash is blamed on a patch
 
 A key or a value that means nothing is an error that names the nearest one that does: a misspelt setting that is
 silently ignored costs an afternoon.
@@ -33,7 +36,7 @@ __all__ = ["LOG_FORMATS", "Config", "find_pyproject", "load_config"]
 LOG_FORMATS = ("auto", "console", "json")
 
 # Tables of [tool.hotreload] that another part of the package reads.
-_TABLES = frozenset({"build"})
+_TABLES = frozenset({"build", "policy"})
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 
@@ -48,6 +51,9 @@ class Config:
     quiet_ms: float = 10.0
     hint_after: float = 3.0
     verbose: bool = False
+    app: str = ""
+    state: str = ""
+    probation: float = 60.0
 
     def to_json(self) -> str:
         """The form in which the launcher hands it to the helper process."""
@@ -144,6 +150,10 @@ def _checked(name: str, value: Any, where: str) -> Any:
         if 0.0 <= number < float("inf"):
             return number
         raise HotReloadError(f"{where}: {value!r} is not a number of zero or more", hint=f"the default is {default:g}")
+    if not default:
+        if isinstance(value, str):
+            return value
+        raise HotReloadError(f"{where}: {value!r} is not text", hint="write it in quotes")
     if value not in LOG_FORMATS:
         raise HotReloadError(f"{where}: no log format {value!r}", hint=_nearest(str(value), LOG_FORMATS))
     return value

@@ -7,6 +7,13 @@ Each is a noun and a past participle. The same names are used in the log of the 
 from __future__ import annotations
 
 __all__ = [
+    "AGENT_ABORTED",
+    "AGENT_COMMITTED",
+    "AGENT_FAILED",
+    "AGENT_PREPARED",
+    "AGENT_REFUSED",
+    "AGENT_STARTED",
+    "AGENT_TRIED",
     "BUILD_DISCARDED",
     "EXTENSION_FOUND",
     "EXTENSION_MISSED",
@@ -15,7 +22,10 @@ __all__ = [
     "HELPER_STARTED",
     "HELPER_STOPPED",
     "PATCH_DELIVERED",
+    "PATCH_QUARANTINED",
     "PATCH_REFUSED",
+    "PATCH_RESTORED",
+    "PATCH_WITHHELD",
     "PROCESS_CONNECTED",
     "PROCESS_DISCONNECTED",
     "PROCESS_REFUSED",
@@ -47,6 +57,19 @@ PROGRAM_MISSED = "program.missed"
 PROCESS_CONNECTED = "process.connected"
 PROCESS_DISCONNECTED = "process.disconnected"
 PROCESS_REFUSED = "process.refused"
+
+# What an agent did with a push, in its own process.
+AGENT_STARTED = "agent.started"
+AGENT_PREPARED = "agent.prepared"
+AGENT_TRIED = "agent.tried"
+AGENT_COMMITTED = "agent.committed"
+AGENT_ABORTED = "agent.aborted"
+AGENT_REFUSED = "agent.refused"
+AGENT_FAILED = "agent.failed"
+# What was done without a push: the current patch at an import, and what a crash led to.
+PATCH_RESTORED = "patch.restored"
+PATCH_WITHHELD = "patch.withheld"
+PATCH_QUARANTINED = "patch.quarantined"
 
 # The helper process itself.
 HELPER_STARTED = "helper.started"

@@ -16,11 +16,23 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 
 from hotreload.build.record import Record
 from hotreload.errors import BuildError
 
-__all__ = ["find", "load_base", "load_object", "load_text", "prune", "root", "save_base", "save_object", "save_text"]
+__all__ = [
+    "find",
+    "load_base",
+    "load_object",
+    "load_text",
+    "prune",
+    "records",
+    "root",
+    "save_base",
+    "save_object",
+    "save_text",
+]
 
 KEPT_DAYS = 30
 DAY = 86400.0
@@ -88,6 +100,22 @@ def load_base(build_id: str) -> tuple[Record, bytes]:
         raise BuildError(
             f"the stored build {build_id} cannot be read: {error}", hint="run `hotreload build` again"
         ) from error
+
+
+def records() -> Iterator[Record]:
+    """The record of every base, the newest build first; those of other versions of hotreload are passed over."""
+    found = []
+    for directory in _entries("builds"):
+        path = os.path.join(directory, "record.json")
+        try:
+            found.append((os.stat(path).st_mtime_ns, path))
+        except OSError:
+            continue
+    for _, path in sorted(found, reverse=True):
+        try:
+            yield Record.from_json(_read(path))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
 
 
 def prune(now: float | None = None) -> int:
