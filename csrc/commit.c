@@ -63,7 +63,7 @@ enum hr_status hr_text_probe(struct hr_error *error) {
     if (!ftruncate(fd, HR_PAGE))
         page = mmap(NULL, HR_PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
     if (page == MAP_FAILED) {
-        status = hr_refuse_call(error, HR_TEXT_LOCKED, "mmap(r-x)", errno);
+        status = hr_refuse_call(error, errno == ENOMEM ? HR_NO_MEMORY : HR_TEXT_LOCKED, "mmap(r-x)", errno);
     } else {
         status = try_text(page, error);
         munmap(page, HR_PAGE);

@@ -16,8 +16,8 @@
  *     address  symbols,   numbers  unwind    the      pages and  membarrier
  *     space    libraries           tables    map      stores     core sync
  *
- * and status.c (texts) and lock.c (the one lock) under all of them. Above this header nobody computes addresses;
- * below it nobody knows Python.
+ * and status.c (texts) and lock.c (the one lock) under all of them; marker.c stands beside them and is called by fatal
+ * signals. Above this header nobody computes addresses; below it nobody knows Python.
  *
  * Conventions. Every function that can fail returns enum hr_status and fills struct hr_error; results come through
  * parameters and are written only on success. Nothing here aborts, asserts, prints or throws. Verbs come in pairs:
@@ -162,6 +162,31 @@ enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_un
 enum hr_status hr_text_probe(struct hr_error *error);    /* may text be opened for writing here, and closed again? */
 enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */
 uint64_t hr_barrier_count(void);                         /* successful core syncs of this process so far */
+
+/* The crash marker: while it is armed, a fatal signal leaves one line before it takes its course. The caller keeps the
+ * marker and all that it points to long after another was armed, since a signal may be at work on it. */
+struct hr_marker_function {
+    uintptr_t start;
+    const char *name;
+};
+
+struct hr_marker_region {
+    uintptr_t start, end;
+    const char *label; /* what the line says of it: module, generation, push */
+    const struct hr_marker_function *functions;
+    size_t function_count;
+};
+
+struct hr_marker {
+    const char *directory;                  /* gets a file crash-PID */
+    uint64_t until;                         /* nanoseconds of CLOCK_MONOTONIC */
+    const struct hr_marker_region *regions; /* the newest first */
+    size_t count;
+};
+
+enum hr_status hr_marker_arm(const struct hr_marker *marker, struct hr_error *error);
+void hr_marker_disarm(void);
+int hr_marker_is_armed(void);
 
 /* The displacement of an instruction that ends at next and refers to target; 0 when it does not fit. */
 int hr_rel32(uintptr_t next, uintptr_t target, int32_t *displacement);

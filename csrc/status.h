@@ -44,6 +44,7 @@
     X(TEXT_CHANGED, STAGE, "the entry holds other bytes than the last commit left", "another tool patches it too")     \
     X(TEXT_LOCKED, STAGE, "this host does not allow text to be opened for writing", "see MDWE, systemd and SELinux")   \
     X(NO_SYNC, STAGE, "the kernel has no membarrier with core sync", "allow an unsynchronised commit explicitly")      \
+    X(MARKER, STAGE, "the crash marker cannot be armed", "see the system call and its errno")                          \
     X(SYNC_FAILED, TRANSITION, "core sync failed after the stores; they were undone", "the earlier code serves")       \
     X(TEXT_LEFT_OPEN, TRANSITION, "a text page could not be closed; the stores were undone", "it stays writable")      \
     X(POISONED, POISONED, "a store was overwritten or could not be undone", "restart the process")

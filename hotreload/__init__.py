@@ -16,6 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hotreload import errors as errors
+    from hotreload.live import lock as lock
     from hotreload.live import redirect as redirect
     from hotreload.live import status as status
     from hotreload.run.switch import disable as disable
@@ -28,6 +29,7 @@ __all__ = [
     "enable",
     "errors",
     "get_include",
+    "lock",
     "redirect",
     "status",
     "subscribe",
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
+    "lock": "hotreload.live",
     "redirect": "hotreload.live",
     "status": "hotreload.live",
     "subscribe": "hotreload.run.switch",

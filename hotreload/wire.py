@@ -3,14 +3,15 @@
 ::
 
     ┌──────────────┬──────────────────────────┐
-    │ length, 4 B  │ JSON object, UTF-8       │   big-endian length of the JSON, at most 1 MiB
+    │ length, 4 B  │ JSON object, UTF-8       │   big-endian length of the JSON, at most 1 MiB, or less
     └──────────────┴──────────────────────────┘
       ▲
       └ a patch's file descriptor travels with this first byte (SCM_RIGHTS)
 
 A process says ``hello``, ``loaded`` and ``reply``; the helper says ``attach``, ``stage+commit``,
 ``rollback``, ``event``, and ``answer`` to a ``hello`` or ``loaded`` that asks. Both sides are one user:
-:func:`peer_is_us` is asked before the first byte is read.
+:func:`peer_is_us` is asked before the first byte is read. An agent speaks in the same frames and takes in less
+at once.
 """
 
 from __future__ import annotations
@@ -48,18 +49,18 @@ def decode(body: bytes) -> Message:
     """The message in ``body``, which must be a JSON object."""
     try:
         message = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
         raise WireError("a message is a JSON object")
     return message
 
 
-def split(buffer: bytearray) -> list[Message]:
+def split(buffer: bytearray, *, limit: int = LIMIT) -> list[Message]:
     """Takes every whole message from the front of ``buffer`` and leaves the rest in it."""
     messages = []
     while len(buffer) >= _LENGTH.size:
-        length = _length_of(bytes(buffer[: _LENGTH.size]))
+        length = _length_of(bytes(buffer[: _LENGTH.size]), limit)
         end = _LENGTH.size + length
         if len(buffer) < end:
             break
@@ -104,10 +105,10 @@ def peer_is_us(sock: socket.socket) -> bool:
     return uid in (os.getuid(), os.geteuid(), 0)
 
 
-def _length_of(head: bytes) -> int:
+def _length_of(head: bytes, limit: int = LIMIT) -> int:
     (length,) = _LENGTH.unpack(head)
-    if length > LIMIT:
-        raise WireError(f"a message of {length} bytes is over the limit of {LIMIT}")
+    if length > limit:
+        raise WireError(f"a message of {length} bytes is over the limit of {limit}")
     return int(length)
 
 

@@ -79,3 +79,15 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
 
 def test_the_other_end_of_a_pair_is_us(pair: tuple[socket.socket, socket.socket]) -> None:
     assert peer_is_us(pair[0])
+
+
+def test_a_smaller_limit_holds_for_the_whole_stream() -> None:
+    buffer = bytearray(encode({"n": 1}) + struct.pack(">I", 11))
+    with pytest.raises(WireError, match="limit of 10"):
+        split(buffer, limit=10)
+    assert split(bytearray(encode({"n": 1})), limit=10) == [{"n": 1}]
+
+
+def test_json_that_is_nested_without_end_is_no_message() -> None:
+    with pytest.raises(WireError, match="not JSON"):
+        decode(b"[" * 100_000)

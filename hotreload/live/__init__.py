@@ -9,6 +9,8 @@
     manager.py    attach, stage, commit, roll back
     report.py     events for the subscribers
     process.py    one manager per process, also after a fork
+    arrivals.py   being told of imports; which extensions are hot
+    probation.py  who is to blame when the process dies soon after a commit
     redirect.py   the bare mechanism, on addresses
 
 The C core is loaded when this package is imported, and the package is imported when the process is to be patched.
@@ -29,6 +31,7 @@ __all__ = [
     "Manager",
     "Redirection",
     "StagedPatch",
+    "lock",
     "manager",
     "redirect",
     "status",
@@ -38,3 +41,8 @@ __all__ = [
 def status() -> dict[str, Any]:
     """What is live in this process: extensions, generations, functions, memory; plain data for JSON."""
     return manager().status()
+
+
+def lock() -> None:
+    """Has this process, and every child it forks, refuse patches and rollbacks until it ends. There is no unlock."""
+    manager().lock()

@@ -8,6 +8,7 @@ released during every call.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
@@ -21,6 +22,8 @@ __all__ = [
     "Core",
     "Image",
     "LoadedObject",
+    "Marker",
+    "MarkerRegion",
     "NativeCore",
     "Patch",
     "PatchCarried",
@@ -108,6 +111,25 @@ class CommitReport:
     is_synchronised: bool
     pages: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class MarkerRegion:
+    """New code that may be to blame: its addresses, what the line says of it, and where its functions begin."""
+
+    start: int
+    end: int
+    label: str
+    functions: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a fatal signal is to write, and where; ``until`` is in nanoseconds of the monotonic clock."""
+
+    directory: str
+    until: int
+    regions: tuple[MarkerRegion, ...]
 
 
 class Core(Protocol):
@@ -227,6 +249,29 @@ class NativeCore:
         """How many core syncs this process has made."""
         return int(lib.hr_barrier_count())
 
+    def arm_marker(self, marker: Marker) -> None:
+        """Has a fatal signal leave one line until the time is over; it replaces what was armed before.
+
+        Raises:
+            StageError: a handler cannot be installed; nothing is armed that was not before.
+        """
+        raw, kept = _raw_marker(marker)
+        error = _new_error()
+        _check(lib.hr_marker_arm(raw, error), error)
+        _armed_markers.append(kept)
+
+    def disarm_marker(self) -> None:
+        """Takes the handlers away again, where nobody has put others over them."""
+        lib.hr_marker_disarm()
+
+    def is_marker_armed(self) -> bool:
+        """Whether a fatal signal would leave a line now, if its time is not over."""
+        return bool(lib.hr_marker_is_armed())
+
+
+#: A signal may be at work on a marker while the next one is armed: the last few are kept.
+_armed_markers: deque[list[Any]] = deque(maxlen=8)
+
 
 class _OneOf:
     """A pointer into a C array, which keeps the array alive."""
@@ -234,6 +279,28 @@ class _OneOf:
     def __init__(self, array: Any, index: int) -> None:
         self._array = array
         self.pointer = array + index
+
+
+def _raw_marker(marker: Marker) -> tuple[Any, list[Any]]:
+    """The C structure of a marker, and everything that it points to."""
+    kept: list[Any] = []
+
+    def keep(made: Any) -> Any:
+        kept.append(made)
+        return made
+
+    regions = keep(ffi.new("struct hr_marker_region[]", len(marker.regions)))
+    for raw, region in zip(regions, marker.regions):
+        functions = keep(ffi.new("struct hr_marker_function[]", max(1, len(region.functions))))
+        for function, (start, name) in zip(functions, region.functions):
+            function.start, function.name = start, keep(ffi.new("char[]", name.encode("ascii", "replace")))
+        raw.start, raw.end = region.start, region.end
+        raw.label = keep(ffi.new("char[]", region.label.encode("ascii", "replace")))
+        raw.functions, raw.function_count = functions, len(region.functions)
+    whole = keep(ffi.new("struct hr_marker *"))
+    whole.directory = keep(ffi.new("char[]", os.fsencode(marker.directory)))
+    whole.until, whole.regions, whole.count = marker.until, regions, len(marker.regions)
+    return whole, kept
 
 
 def _new_error() -> Any:

@@ -56,6 +56,7 @@ class Manager:
         self._ledgers: dict[str, Ledger] = {}
         self._subscribers = Subscribers()
         self._lock = threading.RLock()
+        self._is_locked = False
 
     # What there is -------------------------------------------------------------------------------------------------
 
@@ -109,6 +110,33 @@ class Manager:
         """
         return self._subscribers.add(callback)
 
+    # Refusing for ever ---------------------------------------------------------------------------------------------
+
+    def lock(self) -> None:
+        """From now on nothing is staged and nothing is rolled back here, nor in children: there is no unlock.
+
+        A patch that was staged before may still be committed, since others may have committed it already.
+        """
+        self._is_locked = True
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether :meth:`lock` was called."""
+        return self._is_locked
+
+    def check_unlocked(self) -> None:
+        """Insists that this process takes patches.
+
+        Raises:
+            StageError: it was locked; nothing was changed.
+        """
+        if self._is_locked:
+            raise StageError(
+                "this process was locked: it takes no patch and no rollback",
+                hint="restart it to change its code",
+                status="LOCKED",
+            )
+
     # What changes --------------------------------------------------------------------------------------------------
 
     def stage(self, module: LoadedModule, patch: PatchSource) -> StagedPatch:
@@ -124,6 +152,7 @@ class Manager:
         """
         started = time.perf_counter()
         with Report(self._subscribers, module, "stage") as report:
+            self.check_unlocked()
             with self._lock:
                 staged = self._stage(self._healthy(module), patch)
             report.succeed(
@@ -172,8 +201,13 @@ class Manager:
             report.succeed(SWAP_COMMITTED, **swap_fields(generation))
         return generation
 
-    def rollback(self, module: LoadedModule, to: int = 0) -> Generation:
+    def rollback(self, module: LoadedModule, to: int = 0, *, is_promised: bool = False) -> Generation:
         """Makes an earlier generation live again; functions that it lacks go back to their original code.
+
+        Args:
+            module: from :meth:`attach`.
+            to: the number of the generation.
+            is_promised: it was agreed with others before this process was locked, so it is done all the same.
 
         Raises:
             StageError: there is no such generation, or the swap was refused; nothing was stored.
@@ -181,6 +215,8 @@ class Manager:
             PoisonedError: an undo failed; restart the process.
         """
         with Report(self._subscribers, module, "rollback") as report:
+            if not is_promised:
+                self.check_unlocked()
             with self._lock:
                 ledger = self._healthy(module)
                 left = ledger.live.number
@@ -256,11 +292,13 @@ class Manager:
             bytes_mapped=staged.bytes_mapped,
             distance=staged.distance,
             address=staged.image.address,
+            length=staged.image.length,
             committed_at=time.time(),
             duration=seconds,
             synchronised=is_synchronised,
             info=info,
             redirects=staged.redirects,
+            carried=staged.carried,
         )
         ledger.record(staged, generation)
         return generation

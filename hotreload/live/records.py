@@ -56,7 +56,7 @@ class Generation:
     """One state of an extension that was live at some time; number 0 is the base as loaded from disk.
 
     ``synchronised`` is false when the kernel has no core sync and the commit was allowed without. ``info`` is what
-    the caller of commit wanted to be remembered.
+    the caller of commit wanted to be remembered. ``length`` is that of the address space from ``address`` on.
     """
 
     module: str
@@ -66,11 +66,13 @@ class Generation:
     bytes_mapped: int = 0
     distance: int = 0
     address: int = 0
+    length: int = 0
     committed_at: float = 0.0
     duration: float = 0.0
     synchronised: bool = True
     info: Mapping[str, Any] = field(default_factory=dict)
     redirects: tuple[Redirect, ...] = field(default=(), repr=False)
+    carried: tuple[PatchCarried, ...] = field(default=(), repr=False)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -2,6 +2,9 @@
 
 The program is started in place of this process, so its pid, its signals, its terminal and its exit code are its own;
 what it gets besides is two variables in its environment and one descriptor that keeps the helper alive.
+
+With HOTRELOAD_AGENT=1 nothing is watched: there is no helper, and each Python process of the program has an agent
+that takes what `hotreload push` sends.
 """
 
 from __future__ import annotations
@@ -18,7 +21,22 @@ from hotreload.errors import HotReloadError
 from hotreload.run.spawn import BOOTSTRAP, start_helper
 from hotreload.run.switch import is_forbidden
 
-__all__ = ["command_of", "launch"]
+__all__ = ["command_of", "launch", "wants_agent"]
+
+
+def wants_agent() -> bool:
+    """Whether HOTRELOAD_AGENT asks for agents instead of a helper."""
+    return os.environ.get("HOTRELOAD_AGENT", "") not in ("", "0")
+
+
+def _app_of(command: Sequence[str], config: Config) -> str:
+    """The application's name: every process of the program must find the same, whatever its own name is."""
+    from hotreload.state.place import app_name
+
+    if config.app:
+        return config.app
+    words = command[2:] if command[1:2] == ["-m"] else command[1:] if command[:1] == [sys.executable] else command
+    return app_name(argv=[word.replace(":", ".") for word in words[:1]])
 
 
 def command_of(rest: Sequence[str]) -> list[str]:
@@ -48,11 +66,15 @@ def launch(rest: Sequence[str], config: Config) -> NoReturn:
     command = command_of(rest)
     if shutil.which(command[0]) is None:
         raise HotReloadError(f"no such command: {command[0]}", hint="check the spelling and PATH")
-    started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest))
-    os.environ["HOTRELOAD_SOCKET"] = started.socket_path
+    if wants_agent():
+        os.environ.setdefault("HOTRELOAD_APP", _app_of(command, config))
+        os.environ.pop("HOTRELOAD_SOCKET", None)
+    else:
+        started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest))
+        os.environ["HOTRELOAD_SOCKET"] = started.socket_path
+        os.set_inheritable(started.life_fd, True)
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([BOOTSTRAP, path] if path else [BOOTSTRAP])
-    os.set_inheritable(started.life_fd, True)
     sys.stdout.flush()
     sys.stderr.flush()
     try:

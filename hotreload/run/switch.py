@@ -7,19 +7,15 @@ the newest patch is live in it; a fork gives the child a connection of its own. 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 from collections.abc import Callable
-from importlib.machinery import ExtensionFileLoader
 from typing import TYPE_CHECKING, Any
 
 from hotreload.run.link import Link
 from hotreload.wire import WireError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from hotreload.run.spawn import Started
 
 __all__ = ["disable", "enable", "is_forbidden", "join", "subscribe"]
@@ -36,7 +32,7 @@ class _Switch:
         self._exported = False
         self._told = False
         self._hooked_fork = False
-        self._exec_module: Callable[..., None] | None = None
+        self._unwatch: Callable[[], None] | None = None
         self._feed: dict[object, Callable[[Event], None]] = {}
 
     def connect(self, socket_path: str) -> None:
@@ -68,9 +64,9 @@ class _Switch:
         if self._exported:
             os.environ.pop("HOTRELOAD_SOCKET", None)
             self._exported = False
-        if self._exec_module is not None:
-            ExtensionFileLoader.exec_module = self._exec_module  # type: ignore[method-assign]
-            self._exec_module = None
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
         if self.link is not None:
             self.link.close()
             self.link = None
@@ -100,19 +96,14 @@ class _Switch:
                 sys.excepthook(*sys.exc_info())
 
     def _watch_imports(self) -> None:
-        if self._exec_module is not None:
-            return
-        original = ExtensionFileLoader.exec_module
-        switch = self
+        from hotreload.live.arrivals import watch_imports
 
-        @functools.wraps(original)
-        def exec_module(self: ExtensionFileLoader, module: ModuleType) -> None:
-            original(self, module)
-            if switch.link is not None:
-                switch.link.announce_and_wait()
+        if self._unwatch is None:
+            self._unwatch = watch_imports(self._announce)
 
-        self._exec_module = original
-        ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
+    def _announce(self, path: str) -> None:  # noqa: ARG002 - the link looks for itself what is new
+        if self.link is not None:
+            self.link.announce_and_wait()
 
     def _watch_forks(self) -> None:
         """Registered once: the interpreter keeps such hooks for good, and they do nothing while it is off."""
@@ -160,13 +151,23 @@ def join(socket_path: str) -> None:
             return
 
 
-def enable(*, polling: bool | None = None, log_format: str | None = None, verbose: bool | None = None) -> bool:
+def enable(
+    *,
+    agent: bool = False,
+    polling: bool | None = None,
+    log_format: str | None = None,
+    verbose: bool | None = None,
+) -> bool:
     """Turns hot reload on in this process: from now on, a save of a C source goes live here.
 
     Under ``hotreload run``, or in a child of a process that has enabled it, the helper process that is there is
     joined; otherwise one is started beside this process. Enabling twice is enabling once.
 
+    In production nothing is watched and nothing compiled: ``enable(agent=True)`` starts a thread that takes what
+    `hotreload push` sends, here and in every child. It is on until the process ends or :func:`disable` is called.
+
     Args:
+        agent: take pushes, instead of watching.
         polling: look at the files now and then instead of being told by the kernel.
         log_format: ``console``, ``json`` or ``auto``.
         verbose: write debug lines too.
@@ -176,11 +177,17 @@ def enable(*, polling: bool | None = None, log_format: str | None = None, verbos
         is how production turns off what development left in the code.
 
     Raises:
-        HotReloadError: the configuration is wrong or the helper process did not start; nothing has changed.
+        HotReloadError: the configuration is wrong, the helper process did not start, or the agent has no state
+            directory to work in; nothing has changed.
     """
     if is_forbidden():
         os.write(2, b"hotreload: refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1\n")
         return False
+    if agent:
+        from hotreload.agent.process import start
+
+        start()
+        return True
     if _switch.link is not None and _switch.link.is_alive:
         return True
     _switch.disconnect()
@@ -202,8 +209,12 @@ def _tell(text: str) -> None:
 
 
 def disable() -> None:
-    """Turns hot reload off in this process. The code that is live stays live; edits are no longer taken."""
+    """Turns hot reload off in this process. The code that is live stays live; edits and pushes are no longer taken."""
     _switch.disconnect()
+    if "hotreload.agent.process" in sys.modules:
+        from hotreload.agent.process import stop
+
+        stop()
 
 
 def subscribe(callback: Callable[[Event], None]) -> Callable[[], None]:

@@ -54,9 +54,25 @@ def test_every_function_of_the_header_is_bound() -> None:
 
 
 def test_what_runs_at_the_point_of_no_return_can_neither_allocate_nor_print() -> None:
-    for name in ("poke.c", "barrier.c"):
+    for name in ("poke.c", "barrier.c", "marker.c"):
         poisoned = re.search(r"#pragma GCC poison (.*)", (CSRC / name).read_text()).group(1).split()
         assert {"malloc", "free", "printf", "abort", "dlsym"} <= set(poisoned)
+
+
+#: What POSIX lists as safe in a signal handler, three system calls that are not on its list, and plain memory.
+SAFE_IN_A_HANDLER = set(
+    "clock_gettime close getpid open poll sigaction sigemptyset strlen memcpy memset write "
+    "process_vm_readv syscall __errno_location _GLOBAL_OFFSET_TABLE_ hr_refuse_call".split()
+)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_crash_marker_calls_what_a_signal_handler_may_call(compiler: str, tmp_path: Path) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"needs {compiler}")
+    tiny.run(compiler, *STRICT, "-c", CSRC / "marker.c", "-o", tmp_path / "marker.o")
+    called = {line.split()[-1] for line in tiny.run("nm", "-u", tmp_path / "marker.o").splitlines()}
+    assert called - SAFE_IN_A_HANDLER == set()
 
 
 def test_nothing_of_the_core_ends_the_host_or_writes_to_its_terminal() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import tiny
 
 from hotreload.errors import StageError
-from hotreload.live.core import NativeCore
+from hotreload.live.core import Marker, MarkerRegion, NativeCore
 
 ROUNDS = 1000
 
@@ -108,3 +108,15 @@ def test_finding_libraries_and_sites(core: NativeCore, base: tiny.TinyBase) -> N
         core.close_base(opened)
 
     assert settle(work, ROUNDS // 2) < 1 << 20
+
+
+def test_arming_and_disarming_the_crash_marker(core: NativeCore) -> None:
+    functions = tuple((4096 + number, f"function_{number}") for number in range(200))
+    marker = Marker("/tmp", 1 << 62, (MarkerRegion(4096, 8192, "label", functions),))
+
+    def work() -> None:
+        core.arm_marker(marker)
+        core.disarm_marker()
+
+    assert settle(work, ROUNDS) < 2 << 20
+    assert not core.is_marker_armed()

@@ -356,6 +356,26 @@ assert tiny.call(entry) == 2
     )
 
 
+@provokes("MARKER")
+@pytest.mark.parametrize(
+    "why",
+    ['seccomp.deny("rt_sigaction", errno.EPERM)', 'folder = "/" + "deep/" * 200'],
+    ids=["no-handler", "long-path"],
+)
+def test_a_crash_marker_that_cannot_be_armed(why: str) -> str:
+    return child(
+        CHILD
+        + f"""
+from hotreload.live.core import Marker, MarkerRegion
+folder = "/tmp"
+{why}
+marker = Marker(folder, 1 << 62, (MarkerRegion(target, target + 16, "label", ((target, "f"),)),))
+print(status_of(core.arm_marker, marker))
+assert not core.is_marker_armed()
+"""
+    )
+
+
 @provokes("SYNC_FAILED")
 def test_core_sync_that_fails_after_the_stores() -> str:
     return child(

@@ -480,3 +480,18 @@ m.rollback(module)
 assert f() == 0
 """
     )
+
+
+def test_a_locked_manager_refuses_for_ever_and_keeps_its_promises(bench: Bench) -> None:
+    bench.push(STEP_100, "step")
+    staged = bench.stage(OTHER_2000, "other")
+    assert not bench.manager.is_locked
+    bench.manager.lock()
+    assert bench.manager.is_locked
+    assert status_of(bench.manager.stage, bench.module, b"") == "LOCKED"
+    assert status_of(bench.manager.rollback, bench.module) == "LOCKED"
+    assert bench.events[-1]["event"] == "patch.refused"
+    assert bench.manager.commit(staged).number == 2
+    assert bench.other(1) == 2001
+    bench.manager.rollback(bench.module, 0, is_promised=True)
+    assert bench.other(1) == 1001

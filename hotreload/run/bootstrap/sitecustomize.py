@@ -1,5 +1,7 @@
 """Connects a Python process to the helper process, then makes room for the program's own ``sitecustomize``.
 
+Where HOTRELOAD_AGENT=1 asks for one, an agent is started instead.
+
 ``hotreload run`` puts this directory in front of PYTHONPATH, and the interpreter imports this file before anything of
 the program. Whatever goes wrong here costs one line on stderr, never the program.
 """
@@ -66,7 +68,19 @@ def _chain() -> None:
             sys.modules[__name__] = ours
 
 
+def _start_agent() -> None:
+    try:
+        _find_package()
+        from hotreload.agent.process import start
+
+        start()
+    except Exception as error:  # noqa: BLE001 - the program comes first
+        os.write(2, f"hotreload: no agent in process {os.getpid()}: {error}\n".encode())
+
+
 _leave_path()
 if os.environ.get("HOTRELOAD_SOCKET") and os.environ.get("HOTRELOAD_DISABLE", "") in ("", "0"):
     _connect(os.environ["HOTRELOAD_SOCKET"])
+elif os.environ.get("HOTRELOAD_AGENT", "") not in ("", "0") and os.environ.get("HOTRELOAD_DISABLE", "") in ("", "0"):
+    _start_agent()
 _chain()

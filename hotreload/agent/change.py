@@ -1,0 +1,176 @@
+"""What a push would do in this process: a patch to commit, an earlier generation to go back to, or nothing any more.
+
+prepare ──▶ change ──▶ apply() ──▶ take_back()     a trial that was not confirmed
+              └──────▶ drop()                      never applied
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from hotreload.artefact import Artefact
+from hotreload.errors import HotReloadError, StageError
+
+__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
+
+
+class Live(Protocol):
+    """What an agent needs of ``hotreload.live``'s manager."""
+
+    @property
+    def is_locked(self) -> bool: ...
+    def check_unlocked(self) -> None: ...
+    def attach(self, path: str) -> Any: ...
+    def modules(self) -> Sequence[Any]: ...
+    def history(self, module: Any) -> Sequence[Any]: ...
+    def loaded_libraries(self) -> list[tuple[str, str]]: ...
+    def status(self) -> dict[str, Any]: ...
+    def stage(self, module: Any, patch: bytes) -> Any: ...
+    def unstage(self, staged: Any) -> None: ...
+    def commit(self, staged: Any, *, info: Mapping[str, Any] | None = None) -> Any: ...
+    def rollback(self, module: Any, to: int = 0, *, is_promised: bool = False) -> Any: ...
+
+
+class Probation(Protocol):
+    """What is told of a generation that has just become live, and of one that went away."""
+
+    def begin(self, module: Any, generation: Any, artefact: Artefact, push: str) -> None: ...
+    def end(self, module: Any) -> None: ...
+
+
+class Change(Protocol):
+    """One prepared change; ``sequence`` is that of the patch that is live afterwards, 0 for the base."""
+
+    @property
+    def module(self) -> Any: ...
+    @property
+    def artefact(self) -> Artefact | None: ...
+    @property
+    def sequence(self) -> int: ...
+    def describe(self) -> dict[str, Any]: ...
+    def apply(self) -> Any: ...
+    def take_back(self) -> Any: ...
+    def drop(self) -> None: ...
+    def watch(self, probation: Probation, generation: Any, push: str) -> None: ...
+
+
+def live_generation(live: Live, module: Any) -> Any:
+    """The generation of an extension that is live now."""
+    return live.history(module)[live.attach(module.path).generation]
+
+
+def _sequence_of(generation: Any) -> int:
+    """The sequence number of the patch that a generation is; 0 for the base, -1 where it did not come by a push."""
+    return int(generation.info.get("sequence", -1)) if generation.number else 0
+
+
+class Patch:
+    """A patch that is staged."""
+
+    def __init__(self, live: Live, module: Any, artefact: Artefact, staged: Any, info: Mapping[str, Any]) -> None:
+        self.module, self.artefact = module, artefact
+        self._live, self._staged, self._info = live, staged, info
+        self._before = live_generation(live, module).number
+        self.sequence = artefact.manifest.sequence
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "staged": True,
+            "functions": list(self._staged.functions),
+            "distance": self._staged.distance,
+            "generation_now": self._before,
+        }
+
+    def apply(self) -> Any:
+        """Makes it live; where that was done already, as in the parent of a fork, the generation that did it."""
+        now = live_generation(self._live, self.module)
+        if now.number and now.info.get("push") == self._info.get("push"):
+            return now
+        self._before = now.number
+        try:
+            return self._live.commit(self._staged, info=self._info)
+        except StageError as error:
+            if error.status != "STALE":
+                raise
+        # An import has restored the current patch since: it was promised all the same, so it is staged again.
+        self.drop()
+        self._staged = self._live.stage(self.module, self.artefact.elf)
+        return self._live.commit(self._staged, info=self._info)
+
+    def take_back(self) -> Any:
+        return self._live.rollback(self.module, self._before, is_promised=True)
+
+    def drop(self) -> None:
+        with contextlib.suppress(HotReloadError):  # it is live, or was: then it stays mapped
+            self._live.unstage(self._staged)
+
+    def watch(self, probation: Probation, generation: Any, push: str) -> None:
+        probation.begin(self.module, generation, self.artefact, push)
+
+
+class Rollback:
+    """Back to an earlier generation; there is nothing to stage."""
+
+    artefact = None
+
+    def __init__(self, live: Live, module: Any, to: int) -> None:
+        self.module = module
+        self._live, self._to = live, to
+        self._before = live_generation(live, module).number
+        target = live.history(module)[to]
+        self._functions = list(target.functions)
+        self.sequence = _sequence_of(target)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "staged": True,
+            "functions": self._functions,
+            "distance": 0,
+            "generation_now": self._before,
+            "to": self._to,
+        }
+
+    def apply(self) -> Any:
+        return self._live.rollback(self.module, self._to, is_promised=True)
+
+    def take_back(self) -> Any:
+        return self._live.rollback(self.module, self._before, is_promised=True)
+
+    def drop(self) -> None:
+        pass
+
+    def watch(self, probation: Probation, generation: Any, push: str) -> None:  # noqa: ARG002
+        probation.end(self.module)
+
+
+class Nothing:
+    """The process has it already."""
+
+    def __init__(self, live: Live, module: Any, artefact: Artefact | None) -> None:
+        self.module, self.artefact = module, artefact
+        self._live = live
+        self.sequence = _sequence_of(live_generation(live, module))
+
+    def describe(self) -> dict[str, Any]:
+        now = live_generation(self._live, self.module)
+        return {
+            "staged": False,
+            "is_live": True,
+            "functions": list(now.functions),
+            "distance": now.distance,
+            "generation_now": now.number,
+        }
+
+    def apply(self) -> Any:
+        return live_generation(self._live, self.module)
+
+    def take_back(self) -> Any:
+        return live_generation(self._live, self.module)
+
+    def drop(self) -> None:
+        pass
+
+    def watch(self, probation: Probation, generation: Any, push: str) -> None:
+        pass

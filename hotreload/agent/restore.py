@@ -1,0 +1,150 @@
+"""A process that starts after a push has the patch before its first request.
+
+::
+
+    import shop.kernels ─▶ loader ─▶ module init ─▶ restore ─▶ import returns
+                                                       │
+                        current patch for its build-id ┴─▶ policy, quarantine ─▶ stage ─▶ commit
+
+What was loaded before the agent came is looked at when it comes. A forked child has its parent's generations with
+the memory. Whatever refuses here is told, and the base serves: a server must come up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hotreload.agent.books import Books
+from hotreload.agent.change import Live, Probation, live_generation
+from hotreload.agent.policy import PolicySource
+from hotreload.artefact import Artefact
+from hotreload.errors import HotReloadError
+from hotreload.events import PATCH_RESTORED, PATCH_WITHHELD
+from hotreload.live.arrivals import is_hot
+
+__all__ = ["Restorer"]
+
+
+class Restorer:
+    """Gives extensions the patch that is current for their build.
+
+    Args:
+        live: the manager.
+        books: the state directory.
+        policy: what is allowed.
+        probation: is told of what becomes live.
+        collect: is called before a patch is taken: who has died of it since?
+    """
+
+    def __init__(
+        self, live: Live, books: Books, policy: PolicySource, probation: Probation, collect: Callable[[], None]
+    ) -> None:
+        self._live = live
+        self._books = books
+        self._policy = policy
+        self._probation = probation
+        self._collect = collect
+        self._seen: set[tuple[str, str]] = set()
+        # An import and a request may both have just found the same extension.
+        self._lock = threading.RLock()
+
+    def renew_lock(self) -> None:
+        """In a forked child: the thread that held the lock is not there."""
+        self._lock = threading.RLock()
+
+    def look_around(self) -> None:
+        """Sees to every hot extension that is loaded and was not seen yet."""
+        for path, build_id in self._live.loaded_libraries():
+            if (path, build_id) not in self._seen:
+                self._seen.add((path, build_id))
+                if is_hot(path):
+                    self.restore(path)
+
+    def arrived(self, path: str) -> None:
+        """An extension module was imported."""
+        real = os.path.realpath(path)
+        if not is_hot(real):
+            return
+        self.restore(real)
+
+    def restore(self, path: str) -> None:
+        """Takes one extension under management and makes the current patch for it live, where there is one."""
+        with self._lock:
+            self._restore(path)
+
+    def _restore(self, path: str) -> None:
+        try:
+            module = self._live.attach(path)
+        except HotReloadError as error:
+            self._withhold(error, path=path)
+            return
+        self._seen.add((module.path, module.build_id))
+        if module.generation:
+            return
+        try:
+            artefact = self._books.patches.current(module.build_id)
+        except HotReloadError as error:
+            self._withhold(error, module=module.name, build_id=module.build_id)
+            return
+        if artefact is not None:
+            self._take(module, artefact)
+
+    def _take(self, module: Any, artefact: Artefact) -> None:
+        about = {
+            "module": module.name,
+            "build_id": module.build_id,
+            "sequence": artefact.manifest.sequence,
+            "sha256": artefact.sha256,
+            "elf_sha256": artefact.manifest.elf_sha256,
+            "author": artefact.manifest.author,
+            "created": artefact.manifest.created,
+        }
+        push = f"restore-{os.getpid()}-{artefact.manifest.sequence}"
+        try:
+            self._live.check_unlocked()
+            signer = self._check(module, artefact)
+            staged = self._live.stage(module, artefact.elf)
+            try:
+                info = {"push": push, "at": time.time(), "restored": True, "signer": signer, **about}
+                generation = self._live.commit(staged, info=info)
+            except BaseException:
+                self._live.unstage(staged)
+                raise
+        except HotReloadError as error:
+            self._withhold(error, **about)
+            return
+        self._probation.begin(module, generation, artefact, push)
+        self._write(PATCH_RESTORED, **about, generation=generation.number, functions=list(generation.functions))
+
+    def _check(self, module: Any, artefact: Artefact) -> str:
+        """What is in the store is checked as if it had just been sent: the policy may have changed since."""
+        from hotreload.agent.refusal import refuse
+
+        self._collect()
+        policy = self._policy.read()
+        signer = policy.check_signature(artefact.raw)
+        policy.check_module(module.name)
+        policy.check_functions((*artefact.functions, *artefact.carried))
+        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.elf_sha256)
+        if why is not None:
+            raise refuse("QUARANTINED", f"the current patch is in quarantine, the base serves: {why}")
+        return signer
+
+    def _withhold(self, error: HotReloadError, **about: Any) -> None:
+        self._write(PATCH_WITHHELD, **about, error=error.as_dict())
+
+    def _write(self, event: str, **fields: Any) -> None:
+        try:
+            self._books.audit(event, **fields)
+        except HotReloadError:  # it was told to the log of the host at least
+            return
+
+
+def live_patches(live: Live) -> list[tuple[Any, Any]]:
+    """Every extension that has a patch live, with the generation."""
+    pairs = [(module, live_generation(live, module)) for module in live.modules()]
+    return [(module, generation) for module, generation in pairs if generation.number]
