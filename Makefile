@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test soak lint format bench clean
+.PHONY: help setup demo demo-push serve test soak fuzz lint format bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the virtual environment and build the core (done by the others when needed)
 
@@ -18,6 +18,9 @@ $(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py) script
 
 demo: $(READY) ## edits to C going live in a loaded server, with a table at the end
 	@$(BIN)/python examples/server/demo.py $(ARGS)
+
+demo-push: $(READY) ## C code pushed into four loaded workers, all or none, and out of them again
+	@$(BIN)/python examples/server/demo_push.py $(ARGS)
 
 serve: $(READY) ## the example server with hot reload on: edit examples/server/render.c and watch the page
 	@cd examples/server && ../../$(BIN)/hotreload build && \
@@ -28,6 +31,9 @@ test: $(READY) ## the tests (ARGS="-k hammer" for some of them)
 
 soak: $(READY) ## the long ones: 1,000 edits in a serving process
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+fuzz: $(READY) ## the parsers against anything, a minute for each (HOTRELOAD_FUZZ_SECONDS=600 for ten)
+	@HOTRELOAD_FUZZ_SECONDS=$${HOTRELOAD_FUZZ_SECONDS:-60} $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 lint: $(READY) ## formatting, ruff, mypy, spelling, and the core under both compilers with every warning an error
 	@VENV=$(VENV) scripts/lint

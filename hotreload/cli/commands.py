@@ -1,4 +1,4 @@
-"""The commands that are typed by people."""
+"""The commands that are typed by people; each group has a file, which is imported when one of it is typed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,32 @@ _RUN_USAGE = "hotreload run [OPTIONS] (SCRIPT | -m MODULE | -- COMMAND) [ARGS...
 _BUILD_USAGE = "hotreload build [-- COMMAND...]"
 _FLAGS_WITH_VALUE = frozenset({"--log-format"})
 _USAGE_ERROR = 2
+_ARTEFACT_COMMANDS = {
+    "pack": "make a patch file of what the sources say now",
+    "show": "print what a patch file would change",
+    "sign": "sign a patch file",
+    "verify": "check who signed a patch file",
+}
+_PUSH_COMMANDS = {
+    "push": "make a change live in every running process, or in none",
+    "status": "show what is live in each process",
+    "rollback": "take a push back, in every process or in none",
+    "log": "print the audit trail",
+    "doctor": "say what this host and each process allow",
+}
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Runs ``run``, ``build``, or says what there is."""
+    """Runs one command, or says what there is."""
+    command = arguments[0] if arguments else ""
+    if command in _ARTEFACT_COMMANDS:
+        from hotreload.cli.artefact_commands import run as run_artefact_command
+
+        return run_artefact_command(command, arguments[1:])
+    if command in _PUSH_COMMANDS:
+        from hotreload.cli.push_commands import run as run_push_command
+
+        return run_push_command(command, arguments[1:])
     try:
         if arguments[:1] == ["run"]:
             return _run(arguments[1:])
@@ -41,6 +63,8 @@ def _top_parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="run a program with hot reload on", usage=_RUN_USAGE)
     commands.add_parser("build", help="build a project's extensions so that they can be patched", usage=_BUILD_USAGE)
     commands.add_parser("cc", help='compiler wrapper: CC="hotreload cc gcc"', usage="hotreload cc COMPILER [ARGS...]")
+    for name, text in {**_ARTEFACT_COMMANDS, **_PUSH_COMMANDS}.items():
+        commands.add_parser(name, help=text, usage=f"hotreload {name} [OPTIONS] ...")
     return parser
 
 

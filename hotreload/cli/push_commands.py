@@ -1,0 +1,562 @@
+"""``hotreload push``, ``status``, ``rollback``, ``log`` and ``doctor``: what an operator does to servers that run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, Union
+
+from hotreload.agent.policy import PolicySource
+from hotreload.artefact import Artefact, ArtefactError, load, printable
+from hotreload.config import load_config
+from hotreload.errors import BuildError, HotReloadError, IncompatibleError
+from hotreload.push.books import StateBooks, catch_up, name_of_operator, what_was_before
+from hotreload.push.canary import Canary, parse_seconds
+from hotreload.push.changes import BaseChange, PatchChange
+from hotreload.push.client import AgentClient, Finder
+from hotreload.push.coordinator import Coordinator, EndedError, RefusedError, SilentError, Terms
+from hotreload.push.doctor import Finding, examine_host, examine_state
+from hotreload.push.place import find_state
+from hotreload.push.processes import family_of, pids_of_sockets
+from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
+from hotreload.push.table import Show, make_show, status_table
+from hotreload.state import Audit, PatchStore, StateDirectory
+
+__all__ = ["COMMANDS", "run"]
+
+EXIT_CODES = """exit codes:
+  0   done: the change is live in every process, or there is nothing to report
+  2   the command line is wrong
+  3   nothing to do: every process has it already
+  4   refused: no process was changed
+  5   partly: it was decided, and not every process has confirmed it yet; the table says which and what they will do
+  70  an error of hotreload itself; `hotreload status` shows what is live
+"""
+_SUFFIX = ".hotpatch"
+_AT_ONCE = 32
+_SHORT = 12
+_DIFFERS = "differs from the others"
+
+Change = Union[PatchChange, BaseChange]
+
+
+def run(command: str, arguments: Sequence[str]) -> int:
+    """Runs one of :data:`COMMANDS`; a refusal is told on stderr, or as JSON where that was asked for."""
+    as_json = "--json" in arguments
+    try:
+        return COMMANDS[command](list(arguments))
+    except HotReloadError as error:
+        _tell(error, as_json=as_json)
+        return Exit.REFUSED
+    except KeyboardInterrupt:
+        os.write(2, b"hotreload: interrupted; `hotreload status` shows what is live\n")
+        return Exit.PARTLY
+    except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told what to look at
+        os.write(2, f"hotreload: internal error: {type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
+        return Exit.INTERNAL
+
+
+# push and rollback ----------------------------------------------------------------------------------------------------
+
+
+def _push(arguments: list[str]) -> int:
+    parser = _parser("push", "Makes a change live in every process of an application, or in none.")
+    parser.add_argument("what", metavar="FILE", help="a C source of the module, or a .hotpatch from `hotreload pack`")
+    _add_terms(parser)
+    parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the one that runs)")
+    parser.add_argument("--canary", type=int, default=0, metavar="N", help="N processes take it first, on trial")
+    parser.add_argument("--hold", type=_seconds, default=30.0, metavar="TIME", help="how long they hold it (30s)")
+    parser.add_argument("--health", default="", metavar="CMD", help="a command that must succeed before it goes on")
+    parser.add_argument("--allow-quarantined", action="store_true", help="although a process has died of this patch")
+    options = parser.parse_args(arguments)
+    if options.canary < 0 or (options.health and not options.canary):
+        parser.error("--canary must be 1 or more; --health needs it")
+    with _Session(options) as session:
+        artefact = session.artefact_of(options.what, options.build_id)
+        if artefact is None:
+            return session.carry_out("push", None, session.base_of_source(options.what, options.build_id))
+        trial = None
+        if options.canary:
+            trial = Canary.of_command(options.canary, options.hold, options.health, session.show.say)
+        change = PatchChange(artefact, allow_quarantined=options.allow_quarantined)
+        return session.carry_out("push", artefact, change, trial)
+
+
+def _rollback(arguments: list[str]) -> int:
+    parser = _parser("rollback", "Takes the last push back, or goes to an earlier state, in every process or in none.")
+    parser.add_argument("module", nargs="?", default="", help="whose (default: the one module that is patched)")
+    parser.add_argument("--to", default="", metavar="N", help="0 or base, a generation, or a patch's sequence number")
+    _add_terms(parser)
+    options = parser.parse_args(arguments)
+    with _Session(options) as session:
+        live = session.module_of(options.module)
+        artefact = session.target_of(live, options.to)
+        change: Change = PatchChange(artefact, is_rollback=True) if artefact else BaseChange(live.module, live.build_id)
+        return session.carry_out("rollback", artefact, change)
+
+
+class _Session:
+    """One command against one application: its directory, its processes, and how it is shown."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.directory = _directory_of(options)
+        self.show: Show = make_show(as_json=options.json)
+        self._options = options
+        self._statuses: list[ProcessStatus] | None = None
+
+    def __enter__(self) -> _Session:  # noqa: PYI034 - Self is not in typing before 3.11
+        for note in catch_up(self.directory):
+            self.show.say(f"push {note.push} was decided and its command did not finish: finished now")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.show.close()
+
+    # What is meant -------------------------------------------------------------------------------------------------
+
+    def artefact_of(self, what: str, build_id: str) -> Artefact | None:
+        """The artefact in a file, or made of a source; None when the source means what the base means."""
+        if what.endswith(_SUFFIX):
+            return load(what)
+        from hotreload.patch.pack import pack
+
+        record = self._record_of(what, build_id)
+        packed = pack(what, build_id=record.build_id)
+        if packed is not None and packed.result.warnings:
+            os.write(2, packed.result.warnings.encode(errors="backslashreplace"))
+        return None if packed is None else packed.artefact
+
+    def base_of_source(self, what: str, build_id: str) -> BaseChange:
+        """The way back to what was loaded, for a source that has its original text again."""
+        record = self._record_of(what, build_id)
+        return BaseChange(record.module, record.build_id)
+
+    def _record_of(self, what: str, build_id: str) -> Any:
+        """The base that a source went into: among several builds of it the one that runs."""
+        from hotreload.patch.pack import find_base
+
+        if build_id:
+            return find_base(what, build_id)
+        fitting = {}
+        for running in sorted({live.build_id for status in self.statuses() for live in status.live}):
+            with suppress(BuildError):
+                fitting[running] = find_base(what, running)
+        if len(fitting) > 1:
+            raise HotReloadError(
+                f"{what} is a source of {len(fitting)} builds that run: {', '.join(fitting)}", hint="use --build-id"
+            )
+        return next(iter(fitting.values())) if fitting else find_base(what)
+
+    def statuses(self) -> list[ProcessStatus]:
+        """What the processes that answer say; asked once."""
+        if self._statuses is None:
+            with self._finder() as finder:
+                answers = _ask_all(finder.clients(), AgentClient.status)
+            self._statuses = [answer for _client, answer in answers if isinstance(answer, ProcessStatus)]
+        return self._statuses
+
+    def module_of(self, name: str) -> Live:
+        """The module to roll back.
+
+        Raises:
+            HotReloadError: there is none of that name, or several could be meant.
+        """
+        store = PatchStore(self.directory)
+        live = [live for status in self.statuses() for live in status.live]
+        if name:
+            named = {one.build_id: one for one in live if one.module == name or one.build_id.startswith(name)}
+        else:
+            patched = [one for one in live if one.name != BASE or store.current_name(one.build_id) != BASE]
+            named = {one.build_id: one for one in patched}
+            named = named or ({one.build_id: one for one in live} if len({one.build_id for one in live}) == 1 else {})
+        if len(named) == 1:
+            return next(iter(named.values()))
+        if not named:
+            there = ", ".join(sorted({printable(one.module) for one in live})) or "nothing"
+            what = f"no process has loaded {printable(name)}" if name else "no module is patched"
+            raise HotReloadError(what, hint=f"the processes have {there}")
+        listed = ", ".join(f"{printable(one.module)} {one.build_id[:_SHORT]}" for one in named.values())
+        raise HotReloadError(f"which module? {listed}", hint="name it, or the beginning of its build-id")
+
+    def target_of(self, live: Live, to: str) -> Artefact | None:
+        """What to go back to; None is the base.
+
+        Raises:
+            HotReloadError: nothing that is known here is called that, or processes call different things that.
+        """
+        store = PatchStore(self.directory)
+        if not to:
+            name = what_was_before(self.directory, live.build_id)
+            return None if name == BASE else store.get(live.build_id, name)
+        if to in ("0", BASE):
+            return None
+        if not to.isdecimal():
+            raise HotReloadError(f"{to!r} is no generation", hint="a number, or base")
+        kept = {int(name.split(".")[0]): name for name in store.names(live.build_id)}
+        if int(to) in kept:
+            return store.get(live.build_id, kept[int(to)])
+        hashes = {sha for status in self.statuses() if (sha := _hash_of(status, live.build_id, int(to))) is not None}
+        if not hashes:
+            there = ", ".join(str(sequence) for sequence in kept) or "none"
+            raise HotReloadError(f"no process has a generation {to}", hint=f"patches that are kept: {there}")
+        for name in store.names(live.build_id):
+            with suppress(ArtefactError):
+                found = store.get(live.build_id, name)
+                if hashes == {found.sha256}:
+                    return found
+        raise HotReloadError(
+            f"generation {to} is not the same patch in every process",
+            hint="name the patch by its sequence number: " + ", ".join(str(sequence) for sequence in kept),
+        )
+
+    # What is done --------------------------------------------------------------------------------------------------
+
+    def carry_out(self, kind: str, artefact: Artefact | None, change: Change, trial: Canary | None = None) -> int:
+        """The two phases, shown and written down."""
+        options = self._options
+        policy = PolicySource.find().read()
+        audit = Audit(self.directory, policy.needs_audit)
+        about = {
+            "kind": kind,
+            "module": change.module,
+            "build_id": change.build_id,
+            "hash": artefact.sha256 if artefact else "",
+            "sequence": artefact.manifest.sequence if artefact else 0,
+            "functions": list(artefact.functions) if artefact else [],
+            "user": name_of_operator(),
+            "dry_run": options.dry_run,
+        }
+        audit.write({"event": "push.requested", **about})
+        books = StateBooks(
+            self.directory,
+            artefact,
+            module=change.module,
+            build_id=change.build_id,
+            kind=kind,
+            is_partial=self._is_partial(),
+        )
+        what = f"{change.module}: {', '.join(about['functions'])}" if artefact else f"{change.module}: back to the base"
+        self.show.say(f"{kind} of {what}")
+        try:
+            self.show.open()
+            with self._finder() as finder:
+                coordinator = Coordinator(
+                    finder, books, observe=self.show.observe, terms=Terms(deadline=options.deadline)
+                )
+                outcome = coordinator.run(change, trial=trial, dry_run=options.dry_run)
+        except BaseException as error:
+            with suppress(HotReloadError):
+                audit.write({"event": "push.failed", **about, "reason": f"{type(error).__name__}: {error}"})
+            raise
+        finally:
+            self.show.close()
+            change.close()
+        self.show.conclude(outcome, about)
+        _write_down(audit, about, outcome)
+        return outcome.exit
+
+    @contextmanager
+    def _finder(self) -> Iterator[Finder]:
+        with _sockets(self.directory) as fd:
+            yield Finder(fd, pids=tuple(self._options.pid), timeout=self._options.timeout)
+
+    def _is_partial(self) -> bool:
+        """Whether --pid leaves out processes of this application: then those that start later are not to have it."""
+        if not self._options.pid:
+            return False
+        with _sockets(self.directory) as fd:
+            return not set(pids_of_sockets(fd)) <= family_of(self._options.pid)
+
+
+def _write_down(audit: Audit, about: Mapping[str, Any], outcome: Outcome) -> None:
+    told = outcome.as_dict()
+    processes = {str(row["pid"]): row["state"] for row in told.pop("processes")}
+    try:
+        audit.write({"event": "push.finished", **about, **told, "processes": processes})
+    except HotReloadError as error:  # what was done is done, and was requested in writing
+        os.write(2, f"hotreload: {printable(str(error))}\n".encode())
+
+
+def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
+    """Which patch a process calls generation ``number``; None when it has no such generation."""
+    for module in status.raw.get("modules") or ():
+        if module.get("build_id") == build_id:
+            for generation in module.get("generations") or ():
+                if generation.get("number") == number:
+                    return str((generation.get("info") or {}).get("sha256", ""))
+    return None
+
+
+# status ---------------------------------------------------------------------------------------------------------------
+
+
+def _status(arguments: list[str]) -> int:
+    parser = _parser("status", "Shows what is live in each process, since when and by whom, and where they differ.")
+    _add_common(parser)
+    options = parser.parse_args(arguments)
+    directory = _directory_of(options)
+    with _sockets(directory) as fd:
+        clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
+        answers = _ask_all(clients, AgentClient.status)
+    store = PatchStore(directory)
+    usual = _usual([answer for _client, answer in answers if isinstance(answer, ProcessStatus)])
+    processes, rows, silent = [], [], 0
+    for client, answer in answers:
+        if not isinstance(answer, ProcessStatus):
+            silent += 1
+            processes.append({"pid": client.identity.pid, "command": client.command, "error": str(answer)})
+            rows.append([str(client.identity.pid), client.command[:36], "", "", "", "", "", "", f"{answer}"])
+            continue
+        processes.append({"command": client.command, **answer.raw})
+        rows += _status_rows(client, answer, usual)
+    current = {build_id: store.current_name(build_id) for build_id in store.build_ids()}
+    differ = any(_DIFFERS in row[-1] for row in rows)
+    if options.json:
+        print(
+            json.dumps(
+                {"state": directory.path, "current": current, "differ": differ, "processes": processes},
+                indent=2,
+                default=str,
+            )
+        )
+        return Exit.PARTLY if silent else Exit.DONE
+    headings = ("pid", "process", "module", "generation", "patch", "functions", "since", "by", "note")
+    if rows:
+        status_table(rows, headings, f"{directory.path}")
+    else:
+        print(f"no process has an agent in {directory.path}")
+    for build_id, name in sorted(current.items()):
+        print(f"a process that starts now has {name} on base {build_id[:_SHORT]}")
+    if differ:
+        print("the processes are not all the same: see the notes")
+    return Exit.PARTLY if silent else Exit.DONE
+
+
+def _pusher(info: Mapping[str, Any]) -> str:
+    """Who made a generation live: the user who pushed it, or the process itself when it started."""
+    if info.get("restored"):
+        return f"restored, by {info.get('author', '')}"
+    uid = info.get("peer_uid")
+    try:
+        user = pwd.getpwuid(uid).pw_name if isinstance(uid, int) else ""
+    except KeyError:
+        user = f"uid {uid}"
+    author = str(info.get("author") or "")
+    return f"{user}, by {author}" if user and author and author != user else user or author
+
+
+def _usual(statuses: Sequence[ProcessStatus]) -> dict[str, str]:
+    """For each module what most processes have live: the hash of a patch, or nothing for the base."""
+    counts: dict[str, Counter[str]] = {}
+    for status in statuses:
+        for live in status.live:
+            counts.setdefault(live.module, Counter())[f"{live.build_id}/{live.sha256}"] += 1
+    return {module: counter.most_common(1)[0][0] for module, counter in counts.items()}
+
+
+def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str, str]) -> list[list[str]]:
+    head = [str(client.identity.pid), client.command[:36]]
+    rows = []
+    for live, module in zip(status.live, status.raw.get("modules") or ()):
+        generations = module.get("generations") or ()
+        made: Mapping[str, Any] = next((one for one in generations if one.get("number") == live.generation), {})
+        info = made.get("info") or {}
+        note = []
+        if usual.get(live.module) != f"{live.build_id}/{live.sha256}":
+            note.append(_DIFFERS)
+        if module.get("poisoned"):
+            note.append("poisoned: restart it")
+        if status.locked:
+            note.append("locked")
+        under_way = status.raw.get("prepared") or {}
+        if under_way.get("build_id") == live.build_id:
+            left = under_way.get("seconds_left", 0)
+            note.append(f"{under_way.get('step')} for push {under_way.get('push')}, settles within {left:.1f} s")
+        memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
+        since = time.strftime("%m-%d %H:%M:%S", time.localtime(made.get("committed_at") or 0)) if made else ""
+        rows.append(
+            [
+                *head,
+                f"{live.module} {live.build_id[:_SHORT]}",
+                f"{live.generation} ({memory >> 10:,} KiB)",
+                live.name,
+                ", ".join(module.get("functions") or ()),
+                since if live.generation else "",
+                _pusher(info),
+                "; ".join(note),
+            ]
+        )
+        head = ["", ""]
+    return rows or [[*head, "nothing hot is loaded", "", "", "", "", "", ""]]
+
+
+# log and doctor -------------------------------------------------------------------------------------------------------
+
+
+def _log(arguments: list[str]) -> int:
+    parser = _parser("log", "Prints the audit trail: who pushed what, and what came of it.")
+    _add_place(parser)
+    parser.add_argument("-n", type=int, default=0, metavar="N", help="only the last N events")
+    options = parser.parse_args(arguments)
+    events = list(Audit(_directory_of(options)).read())
+    for event in events[-options.n :] if options.n > 0 else events:
+        print(json.dumps(event, sort_keys=True) if options.json else _line_of(event))
+    return Exit.DONE
+
+
+def _line_of(event: Mapping[str, Any]) -> str:
+    rest = {
+        key: value
+        for key, value in event.items()
+        if key not in ("time", "event", "pid", "user", "uid", "module") and value not in ("", None, [], {}, 0, False)
+    }
+    who = event.get("user") or f"uid {event.get('uid', '?')}"
+    fields = " ".join(f"{key}={_short(value)}" for key, value in sorted(rest.items()))
+    parts = (event.get("time", ""), f"{event.get('event', ''):<18}", who, event.get("module", ""), fields)
+    return printable("  ".join(str(part) for part in parts))
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    is_hash = len(text) >= 40 and all(character in "0123456789abcdef" for character in text)
+    return text[:_SHORT] if is_hash else text
+
+
+def _doctor(arguments: list[str]) -> int:
+    parser = _parser("doctor", "Says what this host and each process allow. It changes nothing.")
+    _add_common(parser)
+    options = parser.parse_args(arguments)
+    findings = list(examine_host())
+    processes: list[dict[str, Any]] = []
+    try:
+        directory = _directory_of(options)
+    except HotReloadError as error:
+        findings.append(Finding("application", "note", str(error)))
+    else:
+        findings += examine_state(directory)
+        with _sockets(directory) as fd:
+            clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
+            for client, answer in _ask_all(clients, AgentClient.doctor):
+                is_answer = isinstance(answer, dict) and bool(answer.get("fine", True))
+                told = answer if isinstance(answer, dict) else {"error": str(answer)}
+                processes.append({"command": client.command, "pid": client.identity.pid, **told})
+                detail = _doctor_line(told) if isinstance(answer, dict) else str(answer)
+                findings.append(Finding(f"process {client.identity.pid}", "yes" if is_answer else "no", detail))
+    if options.json:
+        told_findings = [finding._asdict() for finding in findings]
+        print(json.dumps({"findings": told_findings, "processes": processes}, indent=2, default=str))
+    else:
+        status_table(findings, ("what", "good", "detail"))
+    return Exit.REFUSED if any(finding.verdict == "no" for finding in findings) else Exit.DONE
+
+
+def _doctor_line(told: Mapping[str, Any]) -> str:
+    """What a process cannot do, or that it can do everything."""
+    bad = [check for check in told.get("checks") or () if not check.get("ok")]
+    if bad:
+        return "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in bad)
+    versions = told.get("versions") or {}
+    return ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+
+
+# What they share ------------------------------------------------------------------------------------------------------
+
+
+COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
+    "push": _push,
+    "status": _status,
+    "rollback": _rollback,
+    "log": _log,
+    "doctor": _doctor,
+}
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"hotreload {command}",
+        description=description,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="answer as JSON")
+    return parser
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--app", default="", metavar="NAME", help="the application (default: the only one there is)")
+    parser.add_argument("--state", default="", metavar="DIR", help="its state directory, where it is not the usual one")
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    _add_place(parser)
+    parser.add_argument(
+        "--pid", type=int, action="append", default=[], metavar="N", help="only this process and its descendants"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, default=6.0, metavar="TIME", help="how long a process may take to answer (6s)"
+    )
+
+
+def _add_terms(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--dry-run", action="store_true", help="everything but the commit, in the live processes")
+    parser.add_argument(
+        "--deadline", type=_seconds, default=10.0, metavar="TIME", help="after it a process settles by itself (10s)"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30s, 500ms or 2m") from None
+
+
+def _directory_of(options: argparse.Namespace) -> StateDirectory:
+    config = load_config()
+    return find_state(app=options.app, state=options.state, configured_app=config.app, configured_state=config.state)
+
+
+@contextmanager
+def _sockets(directory: StateDirectory) -> Iterator[int]:
+    with directory.open("sockets", create=True) as fd:
+        yield fd
+
+
+def _ask_all(
+    clients: Sequence[AgentClient], ask: Callable[[AgentClient], Any]
+) -> list[tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]]:
+    """One question to each, side by side; those that have ended are left out."""
+
+    def one(client: AgentClient) -> Any:
+        try:
+            return ask(client)
+        except (RefusedError, SilentError, EndedError) as error:
+            return error
+
+    if not clients:
+        return []
+    with ThreadPoolExecutor(min(_AT_ONCE, len(clients))) as pool:
+        answers = list(pool.map(one, clients))
+    return [(client, answer) for client, answer in zip(clients, answers) if not isinstance(answer, EndedError)]
+
+
+def _tell(error: HotReloadError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"exit": int(Exit.REFUSED), "outcome": "refused", **error.as_dict()}, indent=2, default=str))
+        return
+    lines = [f"hotreload: {printable(str(error))}"]
+    if isinstance(error, BuildError) and error.diagnostics:
+        lines.append(error.diagnostics.rstrip("\n"))
+    if isinstance(error, IncompatibleError):
+        lines += [printable(str(finding)) for finding in error.findings if str(finding) != error.message]
+    sys.stdout.flush()
+    os.write(2, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))

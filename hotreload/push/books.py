@@ -1,0 +1,177 @@
+"""What a push writes down: the patch, the decision, what is current, and what was current before.
+
+::
+
+    keep          patches/BUILD-ID/NAME       the artefact, where processes that start later look for it
+                  pushes/PUSH                 from what to what, by whom: written before the decision, never changed
+    decide        decisions/PUSH              the point of no return
+    make current  patches/BUILD-ID/current    a process that starts from here on has it
+
+A command that was killed between the last two leaves a decision that every process carries out and a `current` that is
+behind it. :func:`catch_up` finds that by the note in ``pushes`` and finishes it; the next command calls it first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from hotreload.artefact import Artefact
+from hotreload.errors import HotReloadError
+from hotreload.push.records import BASE
+from hotreload.state import Decisions, PatchStore, StateDirectory
+
+__all__ = ["Note", "StateBooks", "catch_up", "name_of_operator", "notes", "what_was_before"]
+
+_ROOM = "pushes"
+_LIMIT = 64 << 10
+_KEEP = 500
+
+
+class Note(NamedTuple):
+    """One push as it was written down before its decision; ``was`` and ``becomes`` are names in the patch store.
+
+    ``is_partial`` means that it was for some of the processes only, so what is current was not to follow it.
+    """
+
+    push: str
+    kind: str
+    module: str
+    build_id: str
+    was: str
+    becomes: str
+    sha256: str
+    user: str
+    uid: int
+    at: float
+    is_partial: bool = False
+
+
+class StateBooks:
+    """The books of one push.
+
+    Args:
+        directory: the application's state directory.
+        artefact: what is pushed, or gone back to; None is the base.
+        module, build_id: whose.
+        kind: "push" or "rollback".
+        is_partial: whether it is for some of the processes only.
+    """
+
+    def __init__(
+        self,
+        directory: StateDirectory,
+        artefact: Artefact | None,
+        *,
+        module: str,
+        build_id: str,
+        kind: str,
+        is_partial: bool = False,
+    ) -> None:
+        self._directory = directory
+        self._store = PatchStore(directory)
+        self._decisions = Decisions(directory)
+        self._artefact = artefact
+        self._module, self._build_id, self._kind, self._is_partial = module, build_id, kind, is_partial
+        self._name = BASE
+
+    def keep(self, push: str) -> None:
+        """Puts the patch into the store and writes the note. Raises StateError or ArtefactError; nothing is decided."""
+        was = self._store.current_name(self._build_id)
+        if self._artefact is not None:
+            self._name = self._store.put(self._artefact)
+        note = Note(
+            push=push,
+            kind=self._kind,
+            module=self._module,
+            build_id=self._build_id,
+            was=was,
+            becomes=self._name,
+            sha256=self._artefact.sha256 if self._artefact else "",
+            user=name_of_operator(),
+            uid=os.getuid(),
+            at=time.time(),
+            is_partial=self._is_partial,
+        )
+        self._directory.write(_ROOM, push, content=json.dumps(note._asdict(), sort_keys=True).encode("ascii"))
+        _forget_old(self._directory)
+
+    def decide(self, push: str, word: str) -> str:
+        """The decision that holds."""
+        return self._decisions.decide(push, word)
+
+    def make_current(self) -> None:
+        """From here on, a process that starts has it."""
+        if not self._is_partial:
+            self._store.set_current(self._build_id, self._name)
+
+    def is_current(self) -> bool:
+        """Whether a process that starts has it already."""
+        if self._is_partial:
+            return True
+        with suppress(HotReloadError):
+            current = self._store.current(self._build_id)
+            wanted = self._artefact.sha256 if self._artefact else ""
+            return (current.sha256 if current else "") == wanted
+        return False
+
+
+def notes(directory: StateDirectory) -> Iterator[Note]:
+    """Every note, newest first; one that cannot be read is passed over."""
+    for name in sorted(directory.names(_ROOM), reverse=True):
+        content = directory.read(_ROOM, name, limit=_LIMIT)
+        with suppress(ValueError, TypeError):
+            yield Note(**_object(content))
+
+
+def what_was_before(directory: StateDirectory, build_id: str) -> str:
+    """The name of what was current before the push that made current what is so now; the base when nobody knows."""
+    current = PatchStore(directory).current_name(build_id)
+    decisions = Decisions(directory)
+    for note in notes(directory):
+        is_it = note.build_id == build_id and note.becomes == current and note.kind == "push" and not note.is_partial
+        if is_it and note.was != current and decisions.look(note.push) != "abort":
+            return note.was
+    return BASE
+
+
+def catch_up(directory: StateDirectory) -> list[Note]:
+    """Finishes pushes whose command was killed between the decision and making it current; returns their notes."""
+    store, decisions = PatchStore(directory), Decisions(directory)
+    done: list[Note] = []
+    seen: set[str] = set()
+    for note in notes(directory):
+        if note.is_partial or note.build_id in seen or decisions.look(note.push) != "commit":
+            continue
+        seen.add(note.build_id)
+        if store.current_name(note.build_id) == note.was != note.becomes:
+            store.set_current(note.build_id, note.becomes)
+            done.append(note)
+    return done
+
+
+def name_of_operator() -> str:
+    """Who is typing: behind sudo the one who typed sudo."""
+    sudo = os.environ.get("SUDO_USER", "")
+    try:
+        own = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        own = f"uid {os.getuid()}"
+    return f"{sudo} as {own}" if sudo and sudo != own else own
+
+
+def _object(content: bytes | None) -> Mapping[str, Any]:
+    document = json.loads(content or b"")
+    if not isinstance(document, dict):
+        raise TypeError
+    return document
+
+
+def _forget_old(directory: StateDirectory) -> None:
+    for name in sorted(directory.names(_ROOM))[:-_KEEP]:
+        directory.remove(_ROOM, name)

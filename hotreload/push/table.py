@@ -1,0 +1,187 @@
+"""How a push is shown: a table that fills on a terminal, a line for each thing that happens in a pipe, or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hotreload.artefact import printable
+from hotreload.push.records import Exit, Outcome, Row, State
+
+__all__ = ["Show", "make_show", "outcome_sentence", "status_table"]
+
+_STYLES = {
+    State.PREPARED: "cyan",
+    State.TRYING: "yellow",
+    State.COMMITTED: "green",
+    State.CURRENT: "green",
+    State.ABSENT: "dim",
+    State.REFUSED: "bold red",
+    State.SILENT: "bold red",
+    State.FAILED: "bold red",
+    State.SETTLING: "yellow",
+    State.ENDED: "yellow",
+    State.ABORTED: "dim",
+}
+_PASSING = {State.FOUND, State.PREPARING, State.COMMITTING}
+_COMMAND_LEN = 36
+
+
+class Show(Protocol):
+    """What a command tells while it runs."""
+
+    def open(self) -> None: ...
+    def say(self, line: str) -> None: ...
+    def observe(self, rows: Sequence[Row]) -> None: ...
+    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+def make_show(*, as_json: bool) -> Show:
+    """The way of showing that suits where the output goes."""
+    if as_json:
+        return _Json()
+    return _OnTerminal() if sys.stdout.isatty() else _Lines(sys.stdout)
+
+
+def outcome_sentence(outcome: Outcome) -> str:
+    """How it ended, in one sentence."""
+    counts: dict[State, int] = {}
+    for row in outcome.rows:
+        counts[row.state] = counts.get(row.state, 0) + 1
+    live = counts.get(State.COMMITTED, 0)
+    if outcome.exit is Exit.DONE:
+        if outcome.decision == "abort":
+            return f"dry run: {_processes(counts.get(State.ABORTED, 0))} would take it; nothing was changed"
+        return f"live in {_processes(live)} after {outcome.live_seconds * 1000:.0f} ms" if live else outcome.reason
+    if outcome.exit is Exit.NOTHING:
+        return f"nothing to do: {outcome.reason}"
+    if outcome.exit is Exit.REFUSED:
+        return f"refused, no process was changed: {printable(outcome.reason)}"
+    return f"partly: decided {outcome.decision}, live in {_processes(live)}; {printable(outcome.reason)}"
+
+
+class _Json:
+    """One document at the end, and nothing else on standard output."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def observe(self, rows: Sequence[Row]) -> None: ...
+
+    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
+        print(json.dumps({**about, **outcome.as_dict()}, indent=2, default=str))
+
+
+class _Lines:
+    """A line when a process has come to a state that says something."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._told: dict[int, State] = {}
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def say(self, line: str) -> None:
+        print(printable(line), file=self._file, flush=True)
+
+    def observe(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            state = row.state
+            if state not in _PASSING and self._told.get(row.pid) is not state:
+                self._told[row.pid] = state
+                self.say(f"{row.pid:>8}  {state.value:<10} {_change(row)}{row.detail}".rstrip())
+
+    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:  # noqa: ARG002 - for --json
+        self.say(outcome_sentence(outcome))
+
+
+class _OnTerminal:
+    """The table, filling."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._rows: list[Row] = []
+        self._lines: list[str] = []
+        self._began = time.monotonic()
+        self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=12, transient=True)
+
+    def open(self) -> None:
+        self._live.start()
+
+    def close(self) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        self._lines = [*self._lines, printable(line)][-3:]
+
+    def observe(self, rows: Sequence[Row]) -> None:
+        self._rows = list(rows)
+
+    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:  # noqa: ARG002 - for --json
+        self._live.stop()
+        self._console.print(_table(outcome.rows, ""))
+        good = outcome.exit in (Exit.DONE, Exit.NOTHING)
+        style = "bold green" if good else "bold yellow" if outcome.exit is Exit.PARTLY else "bold red"
+        self._console.print(Text(outcome_sentence(outcome), style=style))
+
+    def _render(self) -> Group:
+        lines = [Text(line, style="dim") for line in self._lines]
+        return Group(_table(self._rows, f"{time.monotonic() - self._began:.1f} s"), *lines)
+
+
+def _table(rows: Sequence[Row], title: str) -> Table:
+    table = Table(title=title or None, title_style="dim", expand=False)
+    table.add_column("pid", justify="right")
+    table.add_column("process", style="dim", max_width=_COMMAND_LEN, no_wrap=True)
+    table.add_column("state")
+    table.add_column("before")
+    table.add_column("after")
+    table.add_column("commit", justify="right")
+    table.add_column("why")
+    for row in rows:
+        took = f"{row.milliseconds:.2f} ms" if row.milliseconds else ""
+        cells = (printable(row.command), row.before, row.after, took, printable(row.detail))
+        command, before, after, took, detail = (escape(cell) for cell in cells)
+        state = Text(row.state.value, style=_STYLES.get(row.state, ""))
+        table.add_row(str(row.pid), command, state, before, after, took, detail)
+    return table
+
+
+def status_table(rows: Sequence[Sequence[str]], headings: Sequence[str], title: str = "") -> None:
+    """Prints a table of texts: drawn on a terminal; in a pipe a line for each row, never wrapped."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        table = Table(title=title or None, title_justify="left", expand=False)
+        for heading in headings:
+            table.add_column(heading)
+        for row in cells:
+            table.add_row(*map(escape, row))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(headings, *cells)]
+    for line in ([title] if title else [], headings, *cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def _change(row: Row) -> str:
+    return f"{row.before} -> {row.after}  " if row.after else f"{row.before}  " if row.before else ""
+
+
+def _processes(count: int) -> str:
+    return f"{count} process" if count == 1 else f"{count} processes"
