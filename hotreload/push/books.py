@@ -123,21 +123,31 @@ class StateBooks:
 
 def notes(directory: StateDirectory) -> Iterator[Note]:
     """Every note, newest first; one that cannot be read is passed over."""
-    for name in sorted(directory.names(_ROOM), reverse=True):
+    found = []
+    for name in directory.names(_ROOM):
         content = directory.read(_ROOM, name, limit=_LIMIT)
         with suppress(ValueError, TypeError):
-            yield Note(**_object(content))
+            found.append(Note(**_object(content)))
+    yield from sorted(found, key=lambda note: note.at, reverse=True)  # a push's name is exact to the second only
 
 
 def what_was_before(directory: StateDirectory, build_id: str) -> str:
-    """The name of what was current before the push that made current what is so now; the base when nobody knows."""
-    current = PatchStore(directory).current_name(build_id)
+    """The name of what was current before the last push that has not been rolled back; in the end the base.
+
+    Pushes are a stack on the base, whatever they pushed, the base included; a rollback takes off what lies above the
+    one it went back to. So going back again and again ends at the base and stays there.
+    """
     decisions = Decisions(directory)
-    for note in notes(directory):
-        is_it = note.build_id == build_id and note.becomes == current and note.kind == "push" and not note.is_partial
-        if is_it and note.was != current and decisions.look(note.push) != "abort":
-            return note.was
-    return BASE
+    stack = [BASE]
+    for note in reversed(list(notes(directory))):
+        if note.build_id != build_id or note.is_partial or decisions.look(note.push) == "abort":
+            continue
+        if note.kind == "rollback" and note.becomes in stack:
+            while stack[-1] != note.becomes:
+                stack.pop()
+        elif note.becomes != stack[-1]:
+            stack.append(note.becomes)
+    return stack[-2] if len(stack) > 1 else BASE
 
 
 def catch_up(directory: StateDirectory) -> list[Note]:

@@ -59,6 +59,21 @@ def test_each_rollback_goes_one_push_further_back(directory: StateDirectory, pro
     assert what_was_before(directory, project.build_id) == "base"
 
 
+def test_going_back_again_and_again_ends_at_the_base_and_stays_there(
+    directory: StateDirectory, project: Project
+) -> None:
+    patch, store = patch_of(project), PatchStore(directory)
+    push(directory, patch, project)
+    push(directory, None, project)  # a source with its original text again
+    went: list[str] = []
+    for _ in range(4):
+        name = what_was_before(directory, project.build_id)
+        back = None if name == "base" else store.get(project.build_id, name)
+        went.append(name if back is None else back.sha256)
+        push(directory, back, project, kind="rollback")
+    assert went == [patch.sha256, "base", "base", "base"]
+
+
 def test_an_aborted_push_is_not_what_was_before(directory: StateDirectory, project: Project) -> None:
     push(directory, patch_of(project), project)
     made = books(directory, patch_of(project, EDITS[1]), project)
