@@ -126,7 +126,7 @@ class Restorer:
 
         self._collect()
         policy = self._policy.read()
-        signer = policy.check_signature(artefact.raw)
+        signer = policy.check_signature(artefact.raw, was_committed=True)
         policy.check_module(module.name)
         policy.check_functions((*artefact.functions, *artefact.carried))
         why = self._books.quarantine.find(artefact.sha256, artefact.manifest.elf_sha256)

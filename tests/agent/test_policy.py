@@ -10,6 +10,7 @@ import pytest
 from hotreload import signing
 from hotreload.agent.policy import Policy, PolicySource, read_policy
 from hotreload.errors import StageError
+from tests.artefact import kit as artefact_kit
 
 KEY = signing.public_key(signing.new_key())
 
@@ -136,3 +137,13 @@ def test_a_signature_is_checked_where_there_are_keys_even_if_none_is_required(tm
         policy.check_signature(signed)
     assert caught.value.status == "SIGNATURE_BAD"
     assert Policy().check_signature(signed) == ""
+
+
+def test_a_patch_that_was_committed_in_time_is_good_for_workers_that_start_later() -> None:
+    private = signing.new_key()
+    raw = signing.sign(artefact_kit.make(expires="2001-01-01T00:00:00Z"), private)
+    policy = Policy(signature="required", keys=(signing.public_key(private),))
+    with pytest.raises(StageError) as caught:
+        policy.check_signature(raw)
+    assert caught.value.status == "SIGNATURE_EXPIRED"
+    assert policy.check_signature(raw, was_committed=True)
