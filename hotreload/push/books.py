@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError
 from hotreload.push.records import BASE
-from hotreload.state import Decisions, PatchStore, StateDirectory
+from hotreload.state import Decisions, PatchStore, Quarantine, StateDirectory
 
 __all__ = ["Note", "StateBooks", "catch_up", "name_of_operator", "notes", "what_was_before"]
 
@@ -61,6 +61,8 @@ class StateBooks:
         module, build_id: whose.
         kind: "push" or "rollback".
         is_partial: whether it is for some of the processes only.
+        releases: whether the patch leaves the quarantine when it becomes current: somebody has said that it may run,
+            and a process that starts later must not be the only one without it.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class StateBooks:
         build_id: str,
         kind: str,
         is_partial: bool = False,
+        releases: bool = False,
     ) -> None:
         self._directory = directory
+        self._releases = releases
         self._store = PatchStore(directory)
         self._decisions = Decisions(directory)
         self._artefact = artefact
@@ -107,6 +111,10 @@ class StateBooks:
 
     def make_current(self) -> None:
         """From here on, a process that starts has it."""
+        if self._releases and self._artefact is not None:
+            quarantine = Quarantine(self._directory)
+            quarantine.release(self._artefact.sha256)
+            quarantine.release(self._artefact.manifest.elf_sha256)
         if not self._is_partial:
             self._store.set_current(self._build_id, self._name)
 

@@ -11,7 +11,7 @@ from hotreload import artefact
 from hotreload.artefact import Artefact
 from hotreload.push.books import Note, StateBooks, catch_up, name_of_operator, notes, what_was_before
 from hotreload.push.records import new_push_id
-from hotreload.state import PatchStore, StateDirectory
+from hotreload.state import PatchStore, Quarantine, StateDirectory
 from tests.push.kit import EDITS, Project
 
 
@@ -72,6 +72,17 @@ def test_going_back_again_and_again_ends_at_the_base_and_stays_there(
         went.append(name if back is None else back.sha256)
         push(directory, back, project, kind="rollback")
     assert went == [patch.sha256, "base", "base", "base"]
+
+
+@pytest.mark.parametrize("releases", [True, False])
+def test_a_patch_that_is_pushed_although_a_process_died_of_it_is_for_processes_that_start_later_too(
+    directory: StateDirectory, project: Project, releases: bool
+) -> None:
+    patch, quarantine = patch_of(project), Quarantine(directory)
+    quarantine.add(patch.sha256, "a process died")
+    quarantine.add(patch.manifest.elf_sha256, "a process died")
+    push(directory, patch, project, releases=releases)
+    assert quarantine.find(patch.sha256, patch.manifest.elf_sha256) == (None if releases else "a process died")
 
 
 def test_an_aborted_push_is_not_what_was_before(directory: StateDirectory, project: Project) -> None:
