@@ -40,6 +40,7 @@ __all__ = [
     "Envelope",
     "Manifest",
     "build",
+    "is_same_module",
     "load",
     "open_envelope",
     "parse",
@@ -277,6 +278,14 @@ def read_manifest(text: bytes) -> Manifest:
     if manifest.to_bytes() != text:
         raise ArtefactError("the manifest is not spelt as it must be", hint="it was edited; pack it again")
     return manifest
+
+
+def is_same_module(one: str, other: str) -> bool:
+    """Whether two names may be of one extension module.
+
+    A manifest has the name of the init function, ``kernels``; a process has the name of the import, ``shop.kernels``.
+    """
+    return one.rpartition(".")[2] == other.rpartition(".")[2]
 
 
 def printable(text: str) -> str:

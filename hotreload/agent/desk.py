@@ -30,7 +30,7 @@ from hotreload.agent.policy import Policy, PolicySource
 from hotreload.agent.refusal import refuse
 from hotreload.agent.sealed import read_sealed
 from hotreload.agent.session import DEADLINE_LIMIT, Session
-from hotreload.artefact import Artefact, parse, printable
+from hotreload.artefact import Artefact, is_same_module, parse, printable
 from hotreload.errors import HotReloadError
 from hotreload.events import AGENT_REFUSED
 from hotreload.state.directory import is_hex, is_plain_name
@@ -234,7 +234,8 @@ class Desk:
             raise refuse("TWICE", f"the build {build_id} is loaded {len(paths)} times: {', '.join(paths)}")
         if paths:
             return self._live.attach(paths[0])
-        other = next((module for module in self._live.modules() if name and module.name == name), None)
+        modules = self._live.modules() if name else ()
+        other = next((module for module in modules if is_same_module(module.name, name)), None)
         if other is not None:
             raise refuse(
                 "OTHER_BUILD",

@@ -4,13 +4,14 @@
 
     thread:  poll(listening socket or client, wake pipe; until the next deadline)
                  │ client ──▶ request whole? ──▶ desk.answer ──▶ reply
-                 │ nobody ──▶ settle what has no pusher any more
+                 │ nobody ──▶ settle what has no pusher any more; every few seconds: is the name still ours?
                  └ wake   ──▶ the thread ends: a fork, or the end
 
     STATE/sockets/.PID.new ── fchmod 0600, bind, listen ── rename ──▶ STATE/sockets/PID.sock
 
 A name that ends in ``.sock`` therefore always had a listener: where nobody answers, the process is dead. The path is
-reached through a descriptor of the checked directory, so no link is followed and no path is too long.
+reached through a descriptor of the checked directory, so no link is followed and no path is too long. A process
+without its name would be passed over by every push, so a name that is lost, or was not to be had, is tried for again.
 
 Before a fork the thread is ended and afterwards started again, in the parent with the same socket and in the child
 with one of its own. It is started below ``threading`` and takes no signal: the program's stay the program's.
@@ -43,6 +44,8 @@ _BACKLOG = 8
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS}
 #: With no descriptor left a waiting client cannot be taken; asking again at once would only burn time.
 _PAUSE = 0.1
+#: A cleaner may take the socket's name away, and a state directory may come later than the process.
+_LOOK_SECONDS = 3.0
 
 _poll = select.poll
 
@@ -75,6 +78,9 @@ class Listener:
         self._stopping = False
         self._pid = 0
         self._sock: socket.socket | None = None
+        self._name = (0, 0)
+        self._next_look = 0.0
+        self._complaint = ""
         self._client: Conversation | None = None
         self._identities: dict[int, tuple[int, int]] = {}
         self._make_pipe()
@@ -92,9 +98,11 @@ class Listener:
         name = socket_name(pid)
         with self._directory.open("sockets", create=True) as directory:
             _clear(directory, name, self._directory.path_of("sockets", name))
-            self._sock = _listen(directory, name, pid)
+            sock, self._name = _listen(directory, name, pid)
+        self._drop_socket()
+        self._sock = sock
         self._pid = pid
-        self._remember(self._sock.fileno())
+        self._remember(sock.fileno())
 
     def start(self) -> None:
         """Starts the thread."""
@@ -126,6 +134,7 @@ class Listener:
         self._running = allocate_lock()
         self._thread = 0
         self._pid = 0
+        self._complaint = ""
         self._close_files()
         self._make_pipe()
 
@@ -158,16 +167,22 @@ class Listener:
         """Closes what is still ours: a program that closed everything may have these numbers for its own by now."""
         if self._client is not None:
             self._drop_client()
-        if self._sock is not None:
-            if self._is_ours(self._sock.fileno()):
-                self._sock.close()
-            else:
-                self._sock.detach()
-            self._sock = None
+        self._drop_socket()
         for fd in (self._wake_read, self._wake_write):
             if self._is_ours(fd):
                 os.close(fd)
         self._identities.clear()
+
+    def _drop_socket(self) -> None:
+        if self._sock is None:
+            return
+        fd = self._sock.fileno()
+        if self._is_ours(fd):
+            self._sock.close()
+        else:
+            self._sock.detach()
+        self._identities.pop(fd, None)
+        self._sock = None
 
     def _unlink(self) -> None:
         if self._pid != os.getpid():
@@ -179,10 +194,34 @@ class Listener:
         """The program closed all descriptors it did not know, as a daemon does: a new socket takes the name."""
         self._close_files()
         self._make_pipe()
+        self._try_to_open()
+
+    def _try_to_open(self) -> None:
+        """Makes the socket, or says once why not; there is another look later."""
+        self._next_look = time.monotonic() + _LOOK_SECONDS
         try:
             self.open()
         except (HotReloadError, OSError) as error:
-            self._tell(f"this process takes no pushes any more: {error}")
+            if self._complaint != str(error):
+                self._complaint = str(error)
+                self._tell(f"this process takes no pushes: {error}")
+        else:
+            self._complaint = ""
+
+    def _look_after_name(self) -> None:
+        """Whoever finds the processes finds them by the names of their sockets: one that is lost is taken anew."""
+        if self._stopping or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        if self._sock is None or not self._has_name():
+            self._try_to_open()
+
+    def _has_name(self) -> bool:
+        try:
+            found = os.lstat(self._directory.path_of("sockets", socket_name(self._pid)))
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._name
 
     # The thread ----------------------------------------------------------------------------------------------------
 
@@ -199,10 +238,7 @@ class Listener:
 
     def _serve(self) -> None:
         if self._sock is None:
-            try:
-                self.open()
-            except (HotReloadError, OSError) as error:
-                self._tell(f"this process takes no pushes: {error}")
+            self._try_to_open()
         while not self._stopping:
             self._wait()
             if not all(self._is_ours(fd) for fd in self._identities):
@@ -214,6 +250,8 @@ class Listener:
                 self._attend(self._client)
             else:
                 self._accept()
+            if self._client is None:  # and nobody waits at the socket that may be given up
+                self._look_after_name()
             self._tick()
 
     def _tick(self) -> None:
@@ -231,8 +269,10 @@ class Listener:
         if self._client is not None:
             poll.register(self._client.sock, select.POLLIN)
             times.append(self._client.seconds_left)
-        elif self._sock is not None:
-            poll.register(self._sock, select.POLLIN)
+        else:
+            times.append(self._next_look - time.monotonic())
+            if self._sock is not None:
+                poll.register(self._sock, select.POLLIN)
         known = [max(0.0, seconds) for seconds in times if seconds is not None]
         poll.poll(min(known) * 1000 + 1 if known else None)
 
@@ -290,8 +330,8 @@ class Listener:
         self._client = None
 
 
-def _listen(directory: int, name: str, pid: int) -> socket.socket:
-    """A socket that listens under ``name`` in a directory that is open; only its owner may connect."""
+def _listen(directory: int, name: str, pid: int) -> tuple[socket.socket, tuple[int, int]]:
+    """A socket that listens under ``name`` in an open directory, and that file; only its owner may connect."""
     fresh = f".{pid}.new"
     place = f"/proc/self/fd/{directory}"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -302,13 +342,14 @@ def _listen(directory: int, name: str, pid: int) -> socket.socket:
         sock.bind(f"{place}/{fresh}")
         sock.listen(_BACKLOG)
         sock.setblocking(False)
+        made = os.stat(fresh, dir_fd=directory, follow_symlinks=False)
         os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         sock.close()
         with contextlib.suppress(OSError):
             os.unlink(fresh, dir_fd=directory)
         raise
-    return sock
+    return sock, (made.st_dev, made.st_ino)
 
 
 def _clear(directory: int, name: str, path: str) -> None:

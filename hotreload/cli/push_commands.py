@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Union
 
 from hotreload.agent.policy import PolicySource
-from hotreload.artefact import Artefact, ArtefactError, load, printable
+from hotreload.artefact import Artefact, ArtefactError, is_same_module, load, printable
 from hotreload.config import load_config
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
 from hotreload.push.books import StateBooks, catch_up, name_of_operator, what_was_before
@@ -25,10 +25,10 @@ from hotreload.push.client import AgentClient, Finder
 from hotreload.push.coordinator import Coordinator, EndedError, RefusedError, SilentError, Terms
 from hotreload.push.doctor import Finding, examine_host, examine_state
 from hotreload.push.place import find_state
-from hotreload.push.processes import family_of, pids_of_sockets
+from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
-from hotreload.push.table import Show, make_show, status_table
-from hotreload.state import Audit, PatchStore, StateDirectory
+from hotreload.push.table import Show, make_show, status_table, stop_telling, write_line
+from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
 
 __all__ = ["COMMANDS", "run"]
 
@@ -40,6 +40,8 @@ EXIT_CODES = """exit codes:
   5   partly: it was decided, and not every process has confirmed it yet; the table says which and what they will do
   70  an error of hotreload itself; `hotreload status` shows what is live
 """
+#: What a shell says of a program that SIGPIPE ended: what it would have told is not known, so it is not "done".
+_NOBODY_READS = 128 + 13
 _SUFFIX = ".hotpatch"
 _AT_ONCE = 32
 _SHORT = 12
@@ -52,16 +54,21 @@ def run(command: str, arguments: Sequence[str]) -> int:
     """Runs one of :data:`COMMANDS`; a refusal is told on stderr, or as JSON where that was asked for."""
     as_json = "--json" in arguments
     try:
-        return COMMANDS[command](list(arguments))
+        code = COMMANDS[command](list(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `hotreload log | head`: nobody reads any more, and that is all
+        stop_telling(sys.stdout)
+        return _NOBODY_READS
     except HotReloadError as error:
         _tell(error, as_json=as_json)
         return Exit.REFUSED
     except KeyboardInterrupt:
-        os.write(2, b"hotreload: interrupted; `hotreload status` shows what is live\n")
+        _complain("hotreload: interrupted; `hotreload status` shows what is live\n")
         return Exit.PARTLY
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told what to look at
-        os.write(2, f"hotreload: internal error: {type(error).__name__}: {error}\n".encode(errors="backslashreplace"))
+        _complain(f"hotreload: internal error: {type(error).__name__}: {error}\n")
         return Exit.INTERNAL
+    return code
 
 
 # push and rollback ----------------------------------------------------------------------------------------------------
@@ -131,7 +138,7 @@ class _Session:
         record = self._record_of(what, build_id)
         packed = pack(what, build_id=record.build_id)
         if packed is not None and packed.result.warnings:
-            os.write(2, packed.result.warnings.encode(errors="backslashreplace"))
+            _complain(packed.result.warnings)
         return None if packed is None else packed.artefact
 
     def base_of_source(self, what: str, build_id: str) -> BaseChange:
@@ -172,7 +179,8 @@ class _Session:
         store = PatchStore(self.directory)
         live = [live for status in self.statuses() for live in status.live]
         if name:
-            named = {one.build_id: one for one in live if one.module == name or one.build_id.startswith(name)}
+            named = {one.build_id: one for one in live if one.module == name}
+            named = named or {one.build_id: one for one in live if _is_short_for(name, one)}
         else:
             patched = [one for one in live if one.name != BASE or store.current_name(one.build_id) != BASE]
             named = {one.build_id: one for one in patched}
@@ -224,6 +232,7 @@ class _Session:
         options = self._options
         policy = PolicySource.find().read()
         audit = Audit(self.directory, policy.needs_audit)
+        is_partial = self._is_partial()
         about = {
             "kind": kind,
             "module": change.module,
@@ -233,6 +242,7 @@ class _Session:
             "functions": list(artefact.functions) if artefact else [],
             "user": name_of_operator(),
             "dry_run": options.dry_run,
+            "partial": is_partial,
         }
         audit.write({"event": "push.requested", **about})
         books = StateBooks(
@@ -241,7 +251,8 @@ class _Session:
             module=change.module,
             build_id=change.build_id,
             kind=kind,
-            is_partial=self._is_partial(),
+            is_partial=is_partial,
+            releases=getattr(options, "allow_quarantined", False),
         )
         what = f"{change.module}: {', '.join(about['functions'])}" if artefact else f"{change.module}: back to the base"
         self.show.say(f"{kind} of {what}")
@@ -273,7 +284,8 @@ class _Session:
         if not self._options.pid:
             return False
         with _sockets(self.directory) as fd:
-            return not set(pids_of_sockets(fd)) <= family_of(self._options.pid)
+            living = {pid for pid in pids_of_sockets(fd) if look(pid)}
+        return not living <= family_of(self._options.pid)
 
 
 def _write_down(audit: Audit, about: Mapping[str, Any], outcome: Outcome) -> None:
@@ -282,7 +294,12 @@ def _write_down(audit: Audit, about: Mapping[str, Any], outcome: Outcome) -> Non
     try:
         audit.write({"event": "push.finished", **about, **told, "processes": processes})
     except HotReloadError as error:  # what was done is done, and was requested in writing
-        os.write(2, f"hotreload: {printable(str(error))}\n".encode())
+        _complain(f"hotreload: {printable(str(error))}\n")
+
+
+def _is_short_for(name: str, live: Live) -> bool:
+    """Whether an operator may mean that by ``name``: the module without its packages, or how its build-id begins."""
+    return live.build_id.startswith(name) or ("." not in name and is_same_module(live.module, name))
 
 
 def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
@@ -318,15 +335,11 @@ def _status(arguments: list[str]) -> int:
         processes.append({"command": client.command, **answer.raw})
         rows += _status_rows(client, answer, usual)
     current = {build_id: store.current_name(build_id) for build_id in store.build_ids()}
+    withheld = _withheld(directory, current)
     differ = any(_DIFFERS in row[-1] for row in rows)
     if options.json:
-        print(
-            json.dumps(
-                {"state": directory.path, "current": current, "differ": differ, "processes": processes},
-                indent=2,
-                default=str,
-            )
-        )
+        told = {"state": directory.path, "current": current, "withheld": withheld, "differ": differ}
+        print(json.dumps({**told, "processes": processes}, indent=2, default=str))
         return Exit.PARTLY if silent else Exit.DONE
     headings = ("pid", "process", "module", "generation", "patch", "functions", "since", "by", "note")
     if rows:
@@ -334,10 +347,33 @@ def _status(arguments: list[str]) -> int:
     else:
         print(f"no process has an agent in {directory.path}")
     for build_id, name in sorted(current.items()):
-        print(f"a process that starts now has {name} on base {build_id[:_SHORT]}")
+        print(_line_of_current(build_id, name, withheld.get(build_id, "")))
     if differ:
         print("the processes are not all the same: see the notes")
     return Exit.PARTLY if silent else Exit.DONE
+
+
+def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str, str]:
+    """For each base whose current patch a process that starts does not take: why not."""
+    store, quarantine = PatchStore(directory), Quarantine(directory)
+    withheld = {}
+    for build_id in current:
+        try:
+            artefact = store.current(build_id)
+            why = quarantine.find(artefact.sha256, artefact.manifest.elf_sha256) if artefact else None
+        except HotReloadError as error:
+            withheld[build_id] = f"it cannot be read: {error}"
+        else:
+            if why is not None:
+                withheld[build_id] = f"it is in quarantine: {why}"
+    return withheld
+
+
+def _line_of_current(build_id: str, name: str, withheld: str) -> str:
+    if withheld:
+        line = f"a process that starts now has the base {build_id[:_SHORT]}: {name} is withheld, {withheld}"
+        return printable(line)
+    return f"a process that starts now has {name} on base {build_id[:_SHORT]}"
 
 
 def _pusher(info: Mapping[str, Any]) -> str:
@@ -551,12 +587,22 @@ def _ask_all(
 
 def _tell(error: HotReloadError, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"exit": int(Exit.REFUSED), "outcome": "refused", **error.as_dict()}, indent=2, default=str))
+        told = {"exit": int(Exit.REFUSED), "outcome": "refused", **error.as_dict()}
+        write_line(sys.stdout, json.dumps(told, indent=2, default=str))
         return
     lines = [f"hotreload: {printable(str(error))}"]
     if isinstance(error, BuildError) and error.diagnostics:
         lines.append(error.diagnostics.rstrip("\n"))
     if isinstance(error, IncompatibleError):
         lines += [printable(str(finding)) for finding in error.findings if str(finding) != error.message]
-    sys.stdout.flush()
-    os.write(2, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        stop_telling(sys.stdout)
+    _complain("".join(f"{line}\n" for line in lines))
+
+
+def _complain(text: str) -> None:
+    """To stderr, where somebody reads it or not: what is done does not depend on it."""
+    with suppress(BrokenPipeError):
+        os.write(2, text.encode(errors="backslashreplace"))

@@ -84,6 +84,10 @@ class AgentClient:
     def command(self) -> str:
         return self._process.command
 
+    @property
+    def parent(self) -> int:
+        return self._process.parent
+
     def is_alive(self) -> bool:
         return self._process.is_alive()
 

@@ -78,6 +78,8 @@ class Worker(Protocol):
     def identity(self) -> Identity: ...
     @property
     def command(self) -> str: ...
+    @property
+    def parent(self) -> int: ...
     def is_alive(self) -> bool: ...
     def status(self) -> ProcessStatus: ...
     def commit(self, push: str, *, hold: float | None = None) -> dict[str, Any]: ...
@@ -246,7 +248,7 @@ class Coordinator:
 
     def _try_first(self, change: Change, push: str, trial: Trial) -> str:
         """A few processes take it on trial; the reason why not to go on, empty when they do well."""
-        canaries = self._rows_in(State.FOUND)[: trial.count]
+        canaries = self._choose(trial.count)
         reason = self._prepare(change, push, canaries)
         canaries = [row for row in canaries if row.state is State.PREPARED]
         if reason or not canaries:
@@ -261,6 +263,15 @@ class Coordinator:
         reason = self._why_not(canaries) or trial.judge(push, [self._workers[row.identity] for row in canaries])
         # Who started meanwhile belongs to the rest.
         return reason or self._survey_again(change)
+
+    def _choose(self, count: int) -> list[Row]:
+        """Those that go first: who is another one's parent only where all are.
+
+        A parent may serve nobody, so that its health says nothing, and what it forks meanwhile has code on trial.
+        """
+        found = self._rows_in(State.FOUND)
+        parents = {worker.parent for worker in self._workers.values()}
+        return ([row for row in found if row.pid not in parents] or found)[:count]
 
     def _survey_again(self, change: Change) -> str:
         self._survey(change, self._find().workers)

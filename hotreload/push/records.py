@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any
 
+from hotreload.artefact import is_same_module
+
 __all__ = ["BASE", "Exit", "Identity", "Live", "Outcome", "ProcessStatus", "Row", "State", "new_push_id"]
 
 #: The name of what a process has loaded from disk, wherever a patch could be named.
@@ -90,7 +92,8 @@ class ProcessStatus:
 
     def other_build(self, module: str, build_id: str) -> Live | None:
         """Another build of the same module, which a patch for this one does not fit."""
-        return next((live for live in self.live if live.module == module and live.build_id != build_id), None)
+        others = (live for live in self.live if live.build_id != build_id)
+        return next((live for live in others if is_same_module(live.module, module)), None)
 
     @classmethod
     def of_reply(cls, reply: Mapping[str, Any]) -> ProcessStatus:

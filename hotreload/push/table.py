@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TextIO
@@ -17,7 +19,7 @@ from rich.text import Text
 from hotreload.artefact import printable
 from hotreload.push.records import Exit, Outcome, Row, State
 
-__all__ = ["Show", "make_show", "outcome_sentence", "status_table"]
+__all__ = ["Show", "make_show", "outcome_sentence", "partial_sentence", "status_table", "stop_telling", "write_line"]
 
 _STYLES = {
     State.PREPARED: "cyan",
@@ -70,6 +72,29 @@ def outcome_sentence(outcome: Outcome) -> str:
     return f"partly: decided {outcome.decision}, live in {_processes(live)}; {printable(outcome.reason)}"
 
 
+def partial_sentence(outcome: Outcome, about: Mapping[str, Any]) -> str:
+    """What a push with --pid that left processes out did not do; empty for every other."""
+    if not about.get("partial") or outcome.decision != "commit":
+        return ""
+    return "processes that start later do not get it: --pid left out others of this application"
+
+
+def write_line(file: TextIO, line: str) -> None:
+    """One line in one piece. Whether anybody reads it decides nothing about the push."""
+    try:
+        file.write(f"{line}\n")
+        file.flush()
+    except BrokenPipeError:
+        stop_telling(file)
+
+
+def stop_telling(file: TextIO) -> None:
+    """Nobody reads that file any more: what is written to it from here on, and what it still holds, goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
+
+
 class _Json:
     """One document at the end, and nothing else on standard output."""
 
@@ -78,19 +103,22 @@ class _Json:
     def close(self) -> None: ...
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        write_line(sys.stderr, line)
 
     def observe(self, rows: Sequence[Row]) -> None: ...
 
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
-        print(json.dumps({**about, **outcome.as_dict()}, indent=2, default=str))
+        write_line(sys.stdout, json.dumps({**about, **outcome.as_dict()}, indent=2, default=str))
+        if partial := partial_sentence(outcome, about):
+            self.say(partial)
 
 
 class _Lines:
-    """A line when a process has come to a state that says something."""
+    """A line when a process has come to a state that says something; it is told by the threads that ask."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
+        self._lock = threading.RLock()
         self._told: dict[int, State] = {}
 
     def open(self) -> None: ...
@@ -98,16 +126,20 @@ class _Lines:
     def close(self) -> None: ...
 
     def say(self, line: str) -> None:
-        print(printable(line), file=self._file, flush=True)
+        with self._lock:
+            write_line(self._file, printable(line))
 
     def observe(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            state = row.state
-            if state not in _PASSING and self._told.get(row.pid) is not state:
-                self._told[row.pid] = state
-                self.say(f"{row.pid:>8}  {state.value:<10} {_change(row)}{row.detail}".rstrip())
+        with self._lock:
+            for row in rows:
+                state = row.state
+                if state not in _PASSING and self._told.get(row.pid) is not state:
+                    self._told[row.pid] = state
+                    self.say(f"{row.pid:>8}  {state.value:<10} {_change(row)}{row.detail}".rstrip())
 
-    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:  # noqa: ARG002 - for --json
+    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
+        if partial := partial_sentence(outcome, about):
+            self.say(partial)
         self.say(outcome_sentence(outcome))
 
 
@@ -133,9 +165,11 @@ class _OnTerminal:
     def observe(self, rows: Sequence[Row]) -> None:
         self._rows = list(rows)
 
-    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:  # noqa: ARG002 - for --json
+    def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
         self._live.stop()
         self._console.print(_table(outcome.rows, ""))
+        if partial := partial_sentence(outcome, about):
+            self._console.print(Text(partial, style="yellow"))
         good = outcome.exit in (Exit.DONE, Exit.NOTHING)
         style = "bold green" if good else "bold yellow" if outcome.exit is Exit.PARTLY else "bold red"
         self._console.print(Text(outcome_sentence(outcome), style=style))

@@ -312,6 +312,46 @@ def test_what_is_in_the_way_and_no_dead_socket_of_ours_stays(listener: Listener,
         assert not listener.is_listening
 
 
+def test_what_takes_its_name_meanwhile_stays_and_that_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotreload.agent.listener._LOOK_SECONDS", 0.02)
+    path = tmp_path / "state" / "sockets" / f"{os.getpid()}.sock"
+    said: list[str] = []
+    listener = Listener(StateDirectory(tmp_path / "state"), NoClerk(), said.append)
+    try:
+        listener.open()
+        listener.start()
+        path.unlink()
+        path.write_text("mine")
+        wait_until(lambda: said, "it says so")
+        time.sleep(0.2)
+        assert path.read_text() == "mine"
+        assert len(said) == 1
+        path.unlink()
+        wait_until(path.is_socket, "it takes its name again")
+        assert listener.is_listening
+    finally:
+        listener.close()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("what", ["socket", "directory"])
+def test_a_process_whose_socket_is_removed_makes_it_anew(app: Application, what: str) -> None:
+    program = app.start()
+    app.status(program)
+    before = descriptors_of(program.process.pid)
+    path = app.state_path / "sockets" / f"{program.process.pid}.sock"
+    path.unlink()
+    if what == "directory":
+        path.parent.rmdir()
+    wait_until(path.is_socket, "its socket is back", 10)
+
+    assert app.push(program, "p1", app.hot.artefact("x + 41", sequence=10))["generation"] == 1
+    assert app.value(program) == 42
+    assert descriptors_of(program.process.pid) == before
+
+
 @pytest.mark.parametrize("what", ["sockets is a link", "state is a link", "open to others", "foreign"])
 def test_a_state_directory_that_others_could_reach_is_refused(tmp_path: Path, what: str) -> None:
     real = tmp_path / "real"

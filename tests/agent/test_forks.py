@@ -170,6 +170,19 @@ def test_a_parent_that_dies_leaves_its_children_theirs(app: Application) -> None
         os.kill(pid, signal.SIGKILL)
 
 
+def test_a_child_takes_pushes_once_its_state_directory_can_be_used(app: Application, parent: Program) -> None:
+    app.state_path.chmod(0o755)
+    pid = fork(app, parent)
+    parent.wait_for(lambda: any("takes no pushes" in line for line in parent.stderr), "it says so")
+    assert pid not in app.sockets()
+    app.state_path.chmod(0o700)
+    wait_until(lambda: pid in app.sockets(), "it has a socket", 10)
+
+    assert app.push(pid, "p1", app.hot.artefact("x + 41", sequence=10))["generation"] == 1
+    parent.wait_line("child computes 42 ")
+    assert app.status(parent)["pid"] == parent.process.pid
+
+
 def test_a_daemon_keeps_its_agent(app: Application) -> None:
     """Twice forked, in a session of its own, all descriptors closed: as daemons are made."""
     program = app.start()

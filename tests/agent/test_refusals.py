@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -383,6 +384,27 @@ def test_another_build_of_the_module(app: Application, serving: int, tmp_path: P
         with pytest.raises(Refused, match="is the build"):
             app.prepare(serving, "p1", rebuilt(other).artefact("x + 41", sequence=10))
         return refusal_of(app.prepare, serving, "p1", rebuilt(other).artefact("x + 41", sequence=10))
+
+
+def test_another_build_of_a_module_in_a_package(app: Application, tmp_path: Path) -> None:
+    """The artefact says ``tiny``, the process ``shop.tiny``."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").touch()
+    for library in app.hot.extension.directory.glob("tiny*.so"):
+        shutil.copy(library, tmp_path / "shop")
+    program = app.start(
+        server=f"import sys, time\nsys.path.insert(0, {str(tmp_path)!r})\nimport hotreload\n"
+        "hotreload.enable(agent=True)\nimport shop.tiny\nprint('ready ', flush=True)\ntime.sleep(60)\n"
+    )
+    assert [module["name"] for module in app.status(program)["modules"]] == ["shop.tiny"]
+    (tmp_path / "other").mkdir()
+    mine = app.hot.extension.source.read_text()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOTRELOAD_STORE", str(tmp_path / "other" / "store"))
+        other = build_hot(tmp_path / "other")
+        other.extension.source.write_text(mine.replace("calls++", "calls += 3"))
+        artefact = rebuilt(other).artefact("x + 41", sequence=10)
+    assert refusal_of(app.prepare, program, "p1", artefact) == "OTHER_BUILD"
 
 
 def rebuilt(hot):

@@ -56,6 +56,7 @@ class FakeWorker:
     def __init__(self, pid: int, books: FakeBooks, *, live: str = BASE, build: Optional[str] = BUILD) -> None:
         self.identity = Identity(pid, pid * 10)
         self.command = f"worker {pid}"
+        self.parent = 0
         self.live = live
         self.build = build
         self.prepared: Optional[tuple[str, str]] = None

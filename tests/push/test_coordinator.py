@@ -463,6 +463,31 @@ def test_a_canary_goes_first_and_the_others_follow() -> None:
     assert farm.workers[0].heard == ["status", "prepare", "commit on trial", "commit"]
 
 
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_no_canary_is_another_ones_parent_where_there_is_a_choice(count: int) -> None:
+    farm = Farm()
+    for worker in farm.workers[1:]:
+        worker.parent = 1
+    trial = FakeTrial(count)
+    outcome = push(farm, trial=trial)
+
+    assert outcome.exit is Exit.DONE, outcome.reason
+    assert trial.judged == [2, 3, 4][:count]
+    assert farm.workers[0].heard == ["status", "prepare", "commit"]
+    assert farm.live == ["new"] * 4
+
+
+def test_a_parent_is_the_canary_when_there_is_nobody_else() -> None:
+    farm = Farm(2)
+    farm.workers[1].parent, farm.workers[1].build = 1, None
+    trial = FakeTrial()
+    outcome = push(farm, trial=trial)
+
+    assert outcome.exit is Exit.DONE, outcome.reason
+    assert trial.judged == [1]
+    assert farm.workers[0].live == "new"
+
+
 def test_a_canary_that_does_not_do_well_goes_back_and_nobody_else_is_touched() -> None:
     farm = Farm()
     outcome = push(farm, trial=FakeTrial(1, lambda workers: "the health command exited with 1"))

@@ -57,6 +57,17 @@ def test_fault_e74_processes_forked_before_the_push_are_listed_and_reached(progr
     assert len(set(program.live().values())) == 1
 
 
+def test_fault_e74_a_process_whose_socket_was_removed_is_reached_again(program: Program) -> None:
+    child = program.fork()
+    path = program.state / "sockets" / f"{child}.sock"
+    path.unlink()
+    wait_until(path.exists)
+    outcome = program.push(EDITS[0])
+
+    assert outcome.code == 0
+    assert outcome.states() == {program.pid: "committed", child: "committed"}
+
+
 def test_fault_e75_a_child_forked_after_the_push_has_the_new_code_and_an_agent_of_its_own(program: Program) -> None:
     assert program.push(EDITS[0]).code == 0
     child = program.fork()
@@ -221,6 +232,19 @@ def test_fault_h109_a_health_check_that_passes_lets_it_go_on(serve: Serve) -> No
     assert outcome.code == 0
     assert len(marks.read_text().split()) == 2
     assert server.answers() == {EDITS[0]}
+
+
+def test_fault_h109_the_canary_of_a_preloaded_gunicorn_is_one_that_serves(serve: Serve) -> None:
+    server = serve(workers=2, options=("--preload",))
+    workers = set(server.worker_pids())
+    wait_until(lambda: {server.pid, *workers} <= set(server.answering()))
+    health = f"{sys.executable} -c 'import os; raise SystemExit(os.environ[\"HOTRELOAD_CANARIES\"])'"
+    outcome = server.push(EDITS[0], "--canary", 1, "--hold", "100ms", "--health", health)
+
+    assert outcome.code == 4
+    assert int(outcome.json["reason"].split()[-1]) in workers
+    assert outcome.states()[server.pid] == "found"
+    assert server.answers() == {BASE_ANSWER}
 
 
 def test_fault_h112_new_code_that_ends_the_process_is_caught_by_the_canary(serve: Serve) -> None:

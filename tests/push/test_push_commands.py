@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from hotreload import artefact
 from hotreload.cli.commands import run_command
+from hotreload.push.processes import look
+from hotreload.state import Quarantine, StateDirectory
 from tests.push.kit import EDITS, Program, wait_until
 
+PARTIAL = "processes that start later do not get it"
 COMMANDS = ("push", "status", "rollback", "log", "doctor")
 
 
@@ -112,6 +117,48 @@ def test_status_says_what_is_live_since_when_and_by_whom(program: Program) -> No
     told = program.cli("status", "--json").json
     assert told["differ"] is False
     assert {process["pid"] for process in told["processes"]} == {program.pid, child}
+
+
+def test_status_says_that_what_is_in_quarantine_is_withheld_and_why(program: Program) -> None:
+    patch = program.project.patch(EDITS[0])
+    assert program.cli("push", patch).code == 0
+    made = artefact.load(str(patch))
+    Quarantine(StateDirectory(program.state)).add(made.manifest.elf_sha256, "process 7 died of it")
+    build_id, name = made.manifest.build_id, f"{made.manifest.sequence:020}.hotpatch"
+    shown = program.cli("status").out.splitlines()
+    told = program.cli("status", "--json").json
+
+    assert shown[-1] == (
+        f"a process that starts now has the base {build_id[:12]}: {name} is withheld, "
+        "it is in quarantine: process 7 died of it"
+    )
+    assert not any(f"now has {name}" in line for line in shown)
+    assert told["withheld"] == {build_id: "it is in quarantine: process 7 died of it"}
+
+
+def test_the_socket_of_a_process_that_is_gone_makes_no_push_partial(program: Program) -> None:
+    gone = program.fork()
+    os.kill(gone, signal.SIGKILL)
+    wait_until(lambda: look(gone) is None)
+    (program.state / "sockets" / f"{gone}.sock").touch()
+    outcome = program.push(EDITS[0], "--pid", program.pid)
+
+    assert outcome.code == 0, outcome
+    assert outcome.json["partial"] is False
+    assert list(program.status()["current"].values()) != ["base"]
+    assert PARTIAL not in outcome.err
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_push_that_leaves_processes_out_says_who_does_not_get_it(program: Program, options: tuple[str, ...]) -> None:
+    child = program.fork()
+    patch = program.project.patch(EDITS[0])
+    outcome = program.cli("push", patch, "--pid", child, *options)
+
+    assert outcome.code == 0, outcome
+    assert [PARTIAL in line for line in (outcome.out + outcome.err).splitlines()].count(True) == 1
+    assert set(program.status()["current"].values()) <= {"base"}
+    assert PARTIAL not in program.cli("push", patch).out
 
 
 def test_the_log_tells_who_pushed_what_and_what_came_of_it(program: Program) -> None:

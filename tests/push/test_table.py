@@ -1,0 +1,91 @@
+"""How a push is told: whole lines whoever tells them, and nobody reading is no trouble."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from hotreload.push.records import Exit, Identity, Outcome, Row, State
+from hotreload.push.table import _Lines, _OnTerminal, partial_sentence
+from tests.push.kit import EDITS, Program
+
+
+class Slow(io.StringIO):
+    """A file between two writes to which others have all the time they need."""
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        time.sleep(0.001)
+        return written
+
+
+def test_what_many_threads_tell_at_once_is_a_line_for_each_thing() -> None:
+    file = Slow()
+    show = _Lines(file)
+    rows = [Row(Identity(pid, 1), State.PREPARED, "answer") for pid in range(1, 21)]
+    threads = [threading.Thread(target=show.observe, args=(rows,)) for _ in range(8)]
+    threads += [threading.Thread(target=show.say, args=("said",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    told = file.getvalue().splitlines()
+    assert sorted(told) == sorted([f"{pid:>8}  prepared   answer" for pid in range(1, 21)] + ["said"] * 8)
+
+
+@pytest.mark.parametrize(
+    ("partial", "decision", "is_told"), [(True, "commit", True), (True, "abort", False), (False, "commit", False)]
+)
+def test_only_a_partial_push_that_was_decided_is_told_so(partial: bool, decision: str, is_told: bool) -> None:
+    outcome = Outcome("p1", Exit.DONE, "", [], decision)
+
+    assert bool(partial_sentence(outcome, {"partial": partial})) == is_told
+
+
+def test_on_a_terminal_a_partial_push_leaves_that_line_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    _OnTerminal().conclude(Outcome("p1", Exit.DONE, "", [], "commit"), {"partial": True})
+
+    assert capsys.readouterr().out.count("processes that start later do not get it") == 1
+
+
+def cli_that_nobody_reads(program: Program, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command whose output goes into a pipe that has no other end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "hotreload", *map(str, arguments)],
+            cwd=program.project.directory,
+            env=program.environment,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_push_that_nobody_reads_is_carried_out(program: Program, options: tuple[str, ...]) -> None:
+    done = cli_that_nobody_reads(program, "push", program.project.patch(EDITS[0]), *options)
+
+    assert done.returncode == 0
+    assert done.stderr == ("push of kernel: answer\n" if options else "")
+    assert int(program.tell("answer")) == EDITS[0]
+    assert cli_that_nobody_reads(program, "push", "no-such-file.hotpatch", *options).returncode == 4
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("log",), ("doctor",)])
+def test_what_nobody_reads_ends_quietly_and_is_not_done(program: Program, arguments: tuple[str, ...]) -> None:
+    assert program.push(EDITS[0]).code == 0
+    done = cli_that_nobody_reads(program, *arguments)
+
+    assert (done.returncode, done.stderr) == (141, "")
