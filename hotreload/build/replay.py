@@ -13,6 +13,7 @@ import subprocess
 from typing import NamedTuple
 
 from hotreload.build import depfile
+from hotreload.build.looks import look_at
 from hotreload.build.record import MEANINGFUL_ENVIRONMENT, Unit
 from hotreload.elf.file import ElfFile
 from hotreload.errors import BuildError
@@ -44,7 +45,7 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
         BuildError: the compiler said no (``diagnostics`` is what it printed), cannot be run, or is not the one
             that made the base. Nothing is left behind.
     """
-    looks = {path: _look(path) for path in unit.files}
+    looks = {path: look_at(path) for path in unit.files}
     before = {path: _read(path) for path in unit.files if path == unit.source or os.path.exists(path)}
     output = os.path.join(directory, f"{os.path.basename(unit.source)}.{os.getpid()}.o")
     rule = f"{output}.d"
@@ -70,7 +71,7 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
         files={path: hashlib.sha256(content).hexdigest() for path, content in contents.items()},
         texts={path: content.decode("utf-8", errors="surrogateescape") for path, content in contents.items()},
         warnings=diagnostics,
-        is_settled=all(_look(path) == look for path, look in looks.items()),
+        is_settled=all(look_at(path) == look for path, look in looks.items()),
     )
 
 
@@ -117,15 +118,6 @@ def _redirected(argv: list[str], output: str) -> list[str]:
         elif arg not in ("-MD", "-MMD", "-MP") and not arg.startswith(("-o", "-MF", "-Wp,-MD,", "-Wp,-MMD,")):
             kept.append(arg)
     return [*kept, "-o", output]
-
-
-def _look(path: str) -> tuple[int, ...]:
-    """What tells one state of a file from the next, also when the text goes back to what it was."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _read(path: str) -> bytes:

@@ -12,6 +12,7 @@ from hotreload.build import command as commands
 from hotreload.build import depfile, store
 from hotreload.build.command import Command
 from hotreload.build.flags import hot_compile_args, hot_link_args
+from hotreload.build.looks import look_at
 from hotreload.build.prologue import prepare_object
 from hotreload.build.record import MEANINGFUL_ENVIRONMENT, UNIT_SECTION, Unit, unit_line
 from hotreload.elf.edit import Editor
@@ -93,23 +94,21 @@ def _compile_settled(argv: list[str], source: str, dependencies: str) -> dict[st
 
     A file that is saved meanwhile would be remembered with a text that is not in the object: then it is done again.
     """
-    before = {os.path.abspath(source): _look(source)}
+    before = {os.path.abspath(source): look_at(source)}
     for _ in range(TRIES):
         started = time.time_ns() - CLOCK_STEP_NS
         _run(argv)
         with open(dependencies, encoding="utf-8", errors="surrogateescape") as file:
             names = depfile.project_files(depfile.parse(file.read()), os.getcwd())
         texts = {path: _read(path) for path in names}
-        after = {path: _look(path) for path in names}
-        if all(before[path] == look if path in before else look[0] < started for path, look in after.items()):
+        after = {path: look_at(path) for path in names}
+        if all(
+            before[path] == look if path in before else os.stat(path).st_mtime_ns < started
+            for path, look in after.items()
+        ):
             return texts
         before = after
     raise BuildError(f"{source}: its files are saved faster than they can be compiled", hint="build again")
-
-
-def _look(path: str) -> tuple[int, int, int]:
-    found = os.stat(path)
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _link(command: Command, args: list[str], say: Say) -> None:

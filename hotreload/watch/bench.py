@@ -20,8 +20,8 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from hotreload.build.looks import look_at
 from hotreload.watch.burst import Burst
-from hotreload.watch.files import look_at
 from hotreload.watch.seams import PatchResult, Peer, Workshop
 
 __all__ = ["Attempt", "Bench", "Holder", "Made", "Newest", "State", "drop_file", "make"]

@@ -25,21 +25,12 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.polling import PollingObserver
 
-__all__ = ["SourceWatcher", "look_at"]
+__all__ = ["SourceWatcher"]
 
 Saved = Callable[[str, bool], None]
 Degraded = Callable[[str], None]
 if TYPE_CHECKING:
     Identity = tuple[int, int] | None
-
-
-def look_at(path: str | Path) -> tuple[int, ...]:
-    """What tells one state of a file from the next without reading it; empty when there is no such file."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class SourceWatcher:

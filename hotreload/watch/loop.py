@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hotreload import events
+from hotreload.build.looks import look_at
 from hotreload.config import Config
 from hotreload.errors import BuildError, HotReloadError
 from hotreload.log import Log
@@ -20,7 +21,6 @@ from hotreload.watch import report
 from hotreload.watch.bench import Attempt, Bench, Holder, Made, Newest, State, drop_file, make
 from hotreload.watch.burst import Burst
 from hotreload.watch.courier import Courier, Delivery
-from hotreload.watch.files import look_at
 from hotreload.watch.hints import Hints
 from hotreload.watch.report import Outcome
 from hotreload.watch.seams import Opener, Peer, Watcher, Worker, Workshop

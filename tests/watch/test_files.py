@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hotreload.watch.files import SourceWatcher, look_at
+from hotreload.build.looks import look_at
+from hotreload.watch.files import SourceWatcher
 
 PATIENCE = 5.0
 
