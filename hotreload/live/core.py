@@ -29,7 +29,12 @@ __all__ = [
     "PatchCarried",
     "PatchFunction",
     "PatchSource",
+    "Progress",
     "Site",
+    "Span",
+    "Straggler",
+    "Switch",
+    "Transition",
 ]
 
 PatchSource = Union[int, bytes, "os.PathLike[str]"]
@@ -105,6 +110,56 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Addresses from ``start`` up to and not including ``end``."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One entry of a transition: its definition before and after; 0 is the site's original code."""
+
+    site: Site
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Threads on their way from one definition of several functions to another; ``stubs`` are its entries."""
+
+    stubs: Span
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """A thread that has not moved, and why.
+
+    ``reason`` is one of RUNNING (computing, and has not called a changed function since), INSIDE (``where`` is a return address on
+    its stack that belongs to code of the side that it leaves), REQUEST (inside ``request()``), FOREIGN_STACK, UNREADABLE.
+    ``frames`` are return addresses found on its stack, innermost first: a conservative scan, which may show stale ones.
+    """
+
+    tid: int
+    reason: str
+    where: int
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a transition is: of ``threads`` that were there when it began, ``settled`` have moved or are proven outside."""
+
+    threads: int
+    settled: int
+    is_settled: bool
+    stragglers: tuple[Straggler, ...]
+
+
+@dataclass(frozen=True)
 class CommitReport:
     """What one commit did; ``seconds`` runs from the first page opened to the last page closed."""
 
@@ -145,6 +200,16 @@ class Core(Protocol):
     def unstage(self, image: Image) -> None: ...
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def open_transition(
+        self, base: Base, switches: Sequence[Switch], before: Sequence[Span], after: Sequence[Span], *, per_request: bool
+    ) -> Transition: ...
+    def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def wait(self, transition: Transition, seconds: float) -> bool: ...
+    def progress(self, transition: Transition) -> Progress: ...
+    def reverse(self, transition: Transition) -> None: ...
+    def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def close_transition(self, transition: Transition) -> None: ...
+    def discard_stubs(self, transition: Transition) -> None: ...
     def probe_text(self) -> None: ...
     def probe_barrier(self) -> None: ...
     def barrier_count(self) -> int: ...
