@@ -12,8 +12,8 @@
 **Threads, not tasks.** What has a generation is the thread. Where requests share one, as in asyncio, the promise is:
 everything that the thread calls while *any* request is open on it is of one generation. So a request sees one from
 beginning to end; so do all that overlap with it, one after the other. The thread can move in a moment in which none is
-open. If there is no such moment, because the next always begins before the last has ended, the transition waits, and its
-deadline decides. What runs in other threads (``run_in_executor``, ``to_thread``, a pool) is not covered unless it
+open. If there is no such moment, because the next always begins before the last has ended, the transition waits, and
+its deadline decides. What runs in other threads (``run_in_executor``, ``to_thread``, a pool) is not covered unless it
 enters a request itself; two that do may be in different generations.
 """
 
@@ -146,6 +146,7 @@ class _Body:
             if self._close is not None:
                 self._close()
         finally:
+            self._response, self._close = (), None
             self._end()
 
     def _end(self) -> None:
