@@ -110,9 +110,10 @@ class Desk:
         self.module = self.manager.attach(str(self.base.path))
 
     def raw(self, *, carried: tuple[str, ...] = (), extra: str = "", **values: int) -> bytes:
-        """A patch in which each named function returns that value."""
+        """A patch in which each named function returns that value, and nobody can keep a pointer into."""
         source = extra + "".join(f"HOOK long {name}(void) {{ return {value}; }}" for name, value in values.items())
-        return tiny.make_patch(self.folder, self.base, source, replaces=tuple(values), carried=carried).to_bytes()
+        patch = tiny.make_patch(self.folder, self.base, source, replaces=tuple(values), carried=carried)
+        return patch.but(data_escapes=False).to_bytes()
 
     def stage(self, **values: Any) -> Any:
         return self.manager.stage(self.module, self.raw(**values))
