@@ -102,7 +102,9 @@ def test_a_generator_function_is_refused(registry: Registry) -> None:
 def serve(app, **environ) -> bytes:
     """One request through the server of the standard library."""
     out = io.BytesIO()
-    handler = SimpleHandler(io.BytesIO(), out, io.StringIO(), {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.0", **environ})
+    handler = SimpleHandler(
+        io.BytesIO(), out, io.StringIO(), {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.0", **environ}
+    )
     handler.run(app)
     return out.getvalue().split(b"\r\n\r\n", 1)[1]
 
