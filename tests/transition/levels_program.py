@@ -70,6 +70,7 @@ def calls(
     native.start(program.library.a, threads)
     seen: dict[str, int] = {}
     durations = []
+    newest = 0
     try:
         for i in range(transitions):
             started = time.perf_counter()
