@@ -51,7 +51,7 @@ class request:  # noqa: N801 - it reads as a verb at its only kind of use
     __slots__ = ("_handle",)
 
     def __init__(self) -> None:
-        self._handle = -1
+        self._handle: Any = None
 
     def __enter__(self) -> request:  # noqa: PYI034 - Self is not in typing before 3.11
         self._handle = _enter()
@@ -118,7 +118,7 @@ def wsgi(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
     return call
 
 
-def _until_closed(response: Iterable[bytes], handle: int, file_wrapper: object) -> Iterable[bytes]:
+def _until_closed(response: Iterable[bytes], handle: Any, file_wrapper: object) -> Iterable[bytes]:
     body = _Body(response, handle)
     if isinstance(file_wrapper, type) and isinstance(response, file_wrapper):
         try:
@@ -132,10 +132,10 @@ def _until_closed(response: Iterable[bytes], handle: int, file_wrapper: object) 
 class _Body:
     """A response that is not finished, with the request that it belongs to."""
 
-    def __init__(self, response: Iterable[bytes], handle: int) -> None:
+    def __init__(self, response: Iterable[bytes], handle: Any) -> None:
         self._response = response
         self._close = getattr(response, "close", None)
-        self._handle: int | None = handle
+        self._handle = handle
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._response)
