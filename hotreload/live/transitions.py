@@ -250,8 +250,11 @@ class Transitions:
 
     def settle(self, transition: OpenTransition, seconds: float) -> None:
         """Drives it on for so long; then a thread does. The manager's lock must be free."""
-        if not self._drive(transition, time.monotonic() + max(0.0, seconds)):
-            self.start_driver(transition)
+        try:
+            self._drive(transition, time.monotonic() + max(0.0, seconds))
+        finally:  # an interrupt from the keyboard leaves it open too
+            if self.open is transition:
+                self.start_driver(transition)
 
     def start_driver(self, transition: OpenTransition) -> None:
         """Has a thread drive it to its end; without one, whoever asks does."""
@@ -272,8 +275,8 @@ class Transitions:
             if not transition.over.wait(max(0.0, until - time.monotonic())):
                 return False
 
-    def _drive(self, transition: OpenTransition, until: float | None) -> bool:
-        """Drives it until it is over, or for a time; whether it is over."""
+    def _drive(self, transition: OpenTransition, until: float | None) -> None:
+        """Drives it until it is over, or for a time."""
         seconds = SLICE_FIRST
         while True:
             left = seconds if until is None else min(seconds, max(0.0, until - time.monotonic()))
@@ -286,9 +289,9 @@ class Transitions:
                 if self.open is transition:
                     self._advance(transition, settled, turn)
                 if self.open is not transition:
-                    return True
+                    return
             if until is not None and time.monotonic() >= until:
-                return False
+                return
             seconds = min(SLICE_LAST, seconds * 2)
             if settled:  # and yet not over: no hurry
                 time.sleep(seconds)
