@@ -55,6 +55,8 @@ CONTENT = "content"
 IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
 
 LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
+#: A migration hook, see hotreload.h: called by the server, by nobody else.
+HOOK_NAME = re.compile(r"^hotreload_(pre_commit|post_commit|post_rollback)_(\w+)$")
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
 LOADED_FIRST = (".init_array", ".preinit_array", ".ctors")
@@ -168,7 +170,7 @@ class ObjectGraph:
         local = {
             section
             for section, symbols in self.symbols_in.items()
-            if all(s.bind == STB_LOCAL for s in symbols if s.type in FUNC_TYPES)
+            if all(s.bind == STB_LOCAL and not HOOK_NAME.match(s.name) for s in symbols if s.type in FUNC_TYPES)
         }
         for section in self.elf.sections:
             if section.flags & SHF_ALLOC and not section.name.startswith((*NOT_DATA, *NOT_CODE)):
@@ -365,7 +367,7 @@ class ObjectGraph:
         symbol = self.elf.symbols[reference.symbol]
         if symbol.type != STT_SECTION:
             start = symbol.value
-        elif reference.type in PC_RELATIVE and self._is_lea(index, reference.offset):
+        elif reference.type in PC_RELATIVE and self.is_lea(index, reference.offset):
             start = reference.delta + PC_BIAS
         elif reference.type == R.ABS64:
             start = reference.delta
@@ -376,7 +378,8 @@ class ObjectGraph:
             return _text_at(data, start, section.entsize), reference.delta - start
         return data[start : start + section.entsize], reference.delta - start
 
-    def _is_lea(self, index: int, offset: int) -> bool:
+    def is_lea(self, index: int, offset: int) -> bool:
+        """Whether the field at ``offset`` of section ``index`` is that of an instruction which computes an address."""
         code = self.elf.content(self.elf.sections[index])
         return offset >= 2 and code[offset - 2] == LEA and code[offset - 1] & 0xC7 == 0x05
 
