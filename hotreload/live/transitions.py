@@ -35,6 +35,7 @@ from hotreload.events import (
     TRANSITION_STALLED,
     TRANSITION_STARTED,
 )
+from hotreload.live import hooks
 from hotreload.live.core import CommitReport, Core, Image, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
@@ -314,17 +315,24 @@ class Transitions:
             with suppress(HotReloadError):
                 self.force(transition, transition.terms.reason, transition.terms.by or "deadline")
         elif transition.terms.policy == "revert" and transition.is_forward:
-            self.reverse(transition, "its deadline passed")
+            self.reverse(transition, "its deadline passed", may_veto=False)
 
     # Ending --------------------------------------------------------------------------------------------------------
 
-    def reverse(self, transition: OpenTransition, reason: str = "") -> None:
-        """Turns it round: who has moved goes back, who has not stays."""
+    def reverse(self, transition: OpenTransition, reason: str = "", *, may_veto: bool = True) -> None:
+        """Turns it round: who has moved goes back, who has not stays.
+
+        Raises:
+            StageError: VETO, where a hook may: it goes on as before.
+        """
+        ledger = transition.ledger
+        runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
         transition.turn()
-        ledger, goal = transition.ledger, transition.goal
-        ledger.mark(transition.origin, transition="reversed")
+        goal = transition.goal
+        left = ledger.mark(transition.origin, transition="reversed")
         ledger.make_live(ledger.generations[goal])
-        ledger.mark(goal, transition="open")
+        runs += hooks.run_rollback(left, goal) + hooks.run_post(ledger.generations[goal], left.number)
+        ledger.mark(goal, transition="open", hook_runs=runs)
         self._tell(TRANSITION_REVERSED, transition, reason=reason)
 
     def force(self, transition: OpenTransition, reason: str, by: str) -> None:
