@@ -104,7 +104,7 @@ def greenlets_entry(since: float) -> dict[str, Any]:
 
 def brief(entry: dict[str, Any]) -> str:
     """One straggler in one phrase: who, why, for how long."""
-    what = _SAYINGS.get(entry["reason"], entry["reason"]).format(where=entry["where"] or "old code")
+    what: str = _SAYINGS.get(entry["reason"], str(entry["reason"])).format(where=entry["where"] or "old code")
     if entry["reason"] == GREENLETS:
         return what
     return f"{entry['name']} (thread {entry['tid']}) {what}, for {max(0.0, time.time() - entry['since']):.1f} s"
