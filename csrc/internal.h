@@ -28,6 +28,9 @@ void hr_error_detail(struct hr_error *error, const char *detail);
 void hr_lock(void);
 void hr_unlock(void);
 
+/* site.c */
+int hr_site_is_as_opened(const struct hr_site *site, uint64_t word); /* are these 8 bytes at the entry its own? */
+
 /* maps.c: iterator over /proc/self/maps */
 enum { HR_MAP_R = 1, HR_MAP_W = 2, HR_MAP_X = 4 };
 
@@ -35,6 +38,7 @@ struct hr_mapping {
     uintptr_t start, end;
     int prot; /* HR_MAP_*, which have the values of PROT_* */
     int is_private;
+    uint64_t device, inode; /* both 0: no file */
     int is_heap, is_stack;
 };
 
@@ -146,7 +150,7 @@ int hr_barrier_sync(void); /* 0, or errno */
 /* poke.c: the point of no return */
 struct hr_page {
     uintptr_t address;
-    int prot; /* as found */
+    int open, closed; /* protections, PROT_*; text is closed as it was found */
 };
 
 struct hr_poke {
@@ -156,6 +160,6 @@ struct hr_poke {
 
 enum hr_status hr_pages_open(const struct hr_page *pages, size_t count, struct hr_error *error);
 enum hr_status hr_poke(const struct hr_poke *pokes, size_t count, const struct hr_page *pages, size_t page_count,
-                       int is_synchronised, struct hr_error *error);
+                       int needs_core_sync, struct hr_error *error);
 
 #endif

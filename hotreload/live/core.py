@@ -103,10 +103,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Site:
-    """One redirectable entry."""
+    """One redirectable entry; ``kind`` is "jump" or "slot"."""
 
     entry: int
     handle: Any = field(repr=False, compare=False)
+    kind: str = "jump"
 
 
 @dataclass(frozen=True)
@@ -211,8 +212,12 @@ class Core(Protocol):
     def close_transition(self, transition: Transition) -> None: ...
     def discard_stubs(self, transition: Transition) -> None: ...
     def probe_text(self) -> None: ...
+    def probe_slots(self) -> None: ...
     def probe_barrier(self) -> None: ...
     def barrier_count(self) -> int: ...
+
+
+_KINDS = {lib.HR_SITE_JUMP: "jump", lib.HR_SITE_SLOT: "slot"}
 
 
 class NativeCore:
@@ -282,7 +287,7 @@ class NativeCore:
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]:
         sites, error = ffi.new("struct hr_site[]", max(1, len(entries))), _new_error()
         _check(lib.hr_sites_open(ffi.new("uintptr_t[]", list(entries) or [0]), len(entries), sites, error), error)
-        return tuple(Site(entry, _OneOf(sites, i)) for i, entry in enumerate(entries))
+        return tuple(Site(entry, _OneOf(sites, i), _KINDS[sites[i].kind]) for i, entry in enumerate(entries))
 
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport:
         """Redirects every site to its target in one batch; target 0 puts the original bytes back.
@@ -304,6 +309,11 @@ class NativeCore:
         """Raises StageError when this host does not allow text to be opened for writing."""
         error = _new_error()
         _check(lib.hr_text_probe(error), error)
+
+    def probe_slots(self) -> None:
+        """Raises StageError when this host does not allow a page of data to be opened for writing and closed again."""
+        error = _new_error()
+        _check(lib.hr_slot_probe(error), error)
 
     def probe_barrier(self) -> None:
         """Raises StageError when the kernel has no core sync."""
