@@ -12,8 +12,8 @@
  *                v
  *             poke.c
  *
- * A slot is 8 aligned bytes of data: one store changes it, each core jumps to what it loads, and no instruction changes.
- * Closing its page is a system call that drains the store, so no core sync is needed before "committed" is said.
+ * A slot is 8 aligned bytes of data: one store changes it, each core jumps to what it loads, no instruction changes.
+ * Closing its page is a system call that drains the store: no core sync is needed before "committed" is said.
  *
  * Context: any thread, without the GIL. Memory is allocated before the lock is taken: an allocator of the host may
  * have a lock and fork handlers of its own.

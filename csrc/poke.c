@@ -6,8 +6,8 @@
  *                               one instruction each      one for all   insists
  *                                                         the entries
  *
- * Other threads run on the pages of text the whole time, hence rwx and not rw; those of slots they only read. When something fails after the first store,
- * every store is undone, newest first:
+ * Other threads run on the pages of text the whole time, hence rwx and not rw; those of slots they only read. When
+ * something fails after the first store, every store is undone, newest first:
  *
  *   core sync fails              undo -> SYNC_FAILED     the earlier code serves
  *   a page cannot be closed      undo -> TEXT_LEFT_OPEN  the earlier code serves, the page stays writable
@@ -56,8 +56,8 @@ enum hr_status hr_pages_open(const struct hr_page *pages, size_t count, struct h
         int errnum = open_page(&pages[i]);
         if (!errnum)
             continue;
-        while (i > 0)
-            close_page(&pages[--i]);
+        for (size_t opened = i; opened > 0; opened--)
+            close_page(&pages[opened - 1]);
         return refuse_page(error, pages[i].open & PROT_EXEC ? HR_TEXT_LOCKED : HR_SLOT_LOCKED, &pages[i], errnum);
     }
     return HR_OK;

@@ -48,7 +48,7 @@
     X(NO_SYNC, STAGE, "the kernel has no membarrier with core sync", "allow an unsynchronised commit explicitly")      \
     X(MARKER, STAGE, "the crash marker cannot be armed", "see the system call and its errno")                          \
     X(SYNC_FAILED, TRANSITION, "core sync failed after the stores; they were undone", "the earlier code serves")       \
-    X(TEXT_LEFT_OPEN, TRANSITION, "a page could not be closed; the stores were undone", "it stays writable")      \
+    X(TEXT_LEFT_OPEN, TRANSITION, "a page could not be closed; the stores were undone", "it stays writable")           \
     X(POISONED, POISONED, "a store was overwritten or could not be undone", "restart the process")
 
 enum hr_status {
