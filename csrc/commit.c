@@ -48,13 +48,34 @@ static enum hr_status refuse_entry(struct hr_error *error, enum hr_status status
 
 /* The order that matters is RX -> RWX -> RX with a changed page in between: what MDWE, a seccomp filter or SELinux
  * refuse of it is found out here. On live text the refusal of the way back would leave the text dead. */
-static enum hr_status try_text(uint8_t *page, struct hr_error *error) {
+static enum hr_status write_text(uint64_t *page, uint64_t code, struct hr_error *error) {
     if (mprotect(page, HR_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC))
         return hr_refuse_call(error, HR_TEXT_LOCKED, "mprotect(rwx)", errno);
-    page[0] = 0xcc;
+    __atomic_store_n(page, code, __ATOMIC_RELEASE);
     if (mprotect(page, HR_PAGE, PROT_READ | PROT_EXEC))
         return hr_refuse_call(error, HR_TEXT_LOCKED, "mprotect(r-x)", errno);
     return HR_OK;
+}
+
+static uint64_t returning(uint32_t number) { /* b8 n0 n1 n2 n3 c3   mov $number, %eax; ret */
+    return UINT64_C(0xccccc300000000b8) | (uint64_t)number << 8;
+}
+
+static uint32_t call_text(const uint64_t *page) {
+    return ((uint32_t(*)(void))(uintptr_t)page)();
+}
+
+/* Valgrind, and whatever else runs a translation of the code, may go on with the old one after the text has changed:
+ * a function is called, changed and called again. */
+static enum hr_status try_text(uint64_t *page, struct hr_error *error) {
+    enum hr_status status = write_text(page, returning(1), error);
+    if (status)
+        return status;
+    uint32_t first = call_text(page);
+    status = write_text(page, returning(2), error);
+    if (status)
+        return status;
+    return first == 1 && call_text(page) == 2 ? HR_OK : hr_refuse(error, HR_TRANSLATED);
 }
 
 enum hr_status hr_text_probe(struct hr_error *error) {

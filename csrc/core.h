@@ -167,7 +167,7 @@ struct hr_commit_report {
 enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_unsynchronised,
                          struct hr_commit_report *report, struct hr_error *error);
 
-enum hr_status hr_text_probe(struct hr_error *error);    /* may text be opened for writing here, and closed again? */
+enum hr_status hr_text_probe(struct hr_error *error);    /* may text be changed here, and is that seen? */
 enum hr_status hr_slot_probe(struct hr_error *error);    /* may data be opened for writing here, and closed again? */
 enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */
 uint64_t hr_barrier_count(void);                         /* successful core syncs of this process so far */

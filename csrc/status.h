@@ -44,6 +44,7 @@
     X(DUPLICATE, STAGE, "one entry occurs twice in one commit", "redirect every function once")                        \
     X(TEXT_CHANGED, STAGE, "the entry holds other bytes than the last commit left", "another tool patches it too")     \
     X(TEXT_LOCKED, STAGE, "this host does not allow text to be opened for writing", "rebuild with prologue = slot")    \
+    X(TRANSLATED, STAGE, "valgrind, or a tool like it, would not see text change", "rebuild with prologue = slot")     \
     X(SLOT_LOCKED, STAGE, "this host does not allow a page of slots to be opened for writing", "see the system call")  \
     X(NO_SYNC, STAGE, "the kernel has no membarrier with core sync", "allow an unsynchronised commit explicitly")      \
     X(MARKER, STAGE, "the crash marker cannot be armed", "see the system call and its errno")                          \
