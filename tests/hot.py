@@ -32,6 +32,8 @@ EXTENSIONS = Path(__file__).resolve().parent / "extensions"
 WRAPPER = [sys.executable, "-m", "hotreload", "cc"]
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 30.0
+#: How the extensions of the tests are redirected, where a test does not say: the suite runs over both.
+PROLOGUE = os.environ.get("HOTRELOAD_PROLOGUE", "") or "jump"
 PR_SET_PDEATHSIG = 1
 
 
@@ -156,8 +158,10 @@ class HotExtension:
         link: Sequence[str] = (),
         compiler: str = "gcc",
         is_python: bool = False,
+        prologue: str = "",
     ) -> None:
         self.directory = directory
+        self.prologue = prologue or PROLOGUE
         self.path = directory / "ext.so"
         self._command = [compiler, "-fPIC", *flags]
         self._link = list(link)
@@ -167,7 +171,7 @@ class HotExtension:
         for name, text in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(text)
-        self.built = hot_cc(*self.argv("-o", self.path.name), cwd=directory)
+        self.built = hot_cc(*self.argv("-o", self.path.name), cwd=directory, HOTRELOAD_PROLOGUE=self.prologue)
         self._child: Optional[Child] = None
         self._workshop: Optional[Workshop] = None
         self._fresh_number = 0
@@ -188,6 +192,7 @@ class HotExtension:
             from hotreload.elf.file import ElfFile
 
             self._workshop = Workshop.open(ElfFile.read(self.path).build_id.hex())
+            assert self._workshop.record.prologue == self.prologue
         return self._workshop
 
     def __call__(self, expression: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -346,6 +347,12 @@ assert tiny.call(entry) == 1
 assert tiny.maps_at(entry) == "r-xp"
 """
     )
+
+
+@provokes("TRANSLATED")
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_text_whose_change_is_not_seen() -> str:
+    return child(CHILD + "print(status_of(core.commit, [(site, target)]))", under=("valgrind", "-q", "--tool=none"))
 
 
 @provokes("SLOT_LOCKED")

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -287,10 +288,12 @@ def maps_at(address: int) -> str:
     return ""
 
 
-def child(source: str, *arguments: object, timeout: float = 60, ok: tuple[int, ...] = (0,)) -> str:
-    """Runs Python in a process of its own and returns what it printed; shows all of it when it fails."""
+def child(
+    source: str, *arguments: object, timeout: float = 60, ok: tuple[int, ...] = (0,), under: Sequence[str] = ()
+) -> str:
+    """Runs Python in a process of its own, ``under`` a tool, and returns what it printed; shows all of it when it fails."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source), *(str(a) for a in arguments)],
+        [*under, sys.executable, "-c", textwrap.dedent(source), *(str(a) for a in arguments)],
         capture_output=True,
         text=True,
         check=False,
