@@ -24,8 +24,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef PR_GET_MDWE
+#define PR_GET_MDWE 66
+#endif
 
 enum { TARGET_SEEN = 1, ENTRY_SEEN = 2 };
 
@@ -100,6 +105,10 @@ enum hr_status hr_text_probe(struct hr_error *error) {
     if (!status)
         __atomic_store_n(&has_probed, 1, __ATOMIC_RELEASE);
     return status;
+}
+
+int hr_is_write_execute_denied(void) {
+    return prctl(PR_GET_MDWE, 0, 0, 0, 0) > 0; /* kernels before 6.3 do not know the question */
 }
 
 enum hr_status hr_slot_probe(struct hr_error *error) {

@@ -65,6 +65,8 @@ struct hr_object {
     int is_static_tls;     /* its block lies at one offset from the thread pointer in every thread */
     uint32_t build_id_len; /* 0: none */
     uint8_t build_id[32];
+    uintptr_t slots; /* 0: its entries are not redirected through slots */
+    uint64_t slots_len;
 };
 
 struct hr_objects {
@@ -75,7 +77,8 @@ struct hr_objects {
 enum hr_status hr_objects_open(struct hr_objects *objects, struct hr_error *error);
 void hr_objects_close(struct hr_objects *objects);
 
-/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. */
+/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. Its slots
+ * are read-only from here on, except during a commit. */
 struct hr_base;
 
 enum hr_status hr_base_open(const char *path, struct hr_base **base, struct hr_error *error);
@@ -168,6 +171,7 @@ enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_un
                          struct hr_commit_report *report, struct hr_error *error);
 
 enum hr_status hr_text_probe(struct hr_error *error);    /* may text be changed here, and is that seen? */
+int hr_is_write_execute_denied(void);                    /* PR_SET_MDWE */
 enum hr_status hr_slot_probe(struct hr_error *error);    /* may data be opened for writing here, and closed again? */
 enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */
 uint64_t hr_barrier_count(void);                         /* successful core syncs of this process so far */

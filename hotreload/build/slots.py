@@ -4,18 +4,20 @@ The hot link gets one more object, made here, with a slot for each hot function:
 
     .hotreload.slots     page-aligned, whole pages   slot 0 │ slot 1 │ ... │ zeros to the end of the page
     .rela                each slot gets its own address: in a library that is one R_X86_64_RELATIVE for each
+    .note.hotreload      how far it is from here to the slots, and their bytes: the server finds them in memory
 
 and after the link each slot that is taken gets another addend, "entry + 8", and its entry becomes a jump through it.
 A slot that nobody takes goes on holding its own address, and nothing reads it.
 
-The section is whole pages, so that it can be made read-only, and an ordinary section of data, so that no linker takes
-it into RELRO. What keeps it from ``--gc-sections``, in every linker, is that the link asks for its symbol by ``-u``;
-the symbol is hidden, so version scripts and other libraries have no part in it.
+The section is whole pages, so that it can be made read-only; it is an ordinary section of data, so that no linker takes
+it into RELRO. What keeps both from ``--gc-sections``, in every linker, is that the link asks by ``-u`` for
+the symbol of the note; it is hidden, so version scripts and other libraries have no part in it.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from hotreload.elf.file import (
     EM_X86_64,
@@ -25,6 +27,7 @@ from hotreload.elf.file import (
     SECTION_HEADER,
     SHF_ALLOC,
     SHF_WRITE,
+    SHT_NOTE,
     SHT_PROGBITS,
     SHT_RELA,
     SHT_STRTAB,
@@ -33,19 +36,20 @@ from hotreload.elf.file import (
     STB_LOCAL,
     STT_OBJECT,
     STT_SECTION,
+    STV_DEFAULT,
     STV_HIDDEN,
     SYMBOL,
     ElfFile,
     R,
 )
 
-__all__ = ["KEPT_BY", "SECTION", "SLOT", "Slots", "encode_entry", "make_object", "slot_of"]
+__all__ = ["KEPT_BY", "SECTION", "SLOT", "Slots", "encode_entry", "make_empty_object", "make_object", "slot_of"]
 
 SECTION = ".hotreload.slots"
 SYMBOL_NAME = "hotreload.slots"  # no C identifier has a dot
 KEPT_BY = ["-Wl,-u,hotreload.slots"]
 SLOT, PAGE = 8, 4096
-SECTIONS = ["", SECTION, f".rela{SECTION}", ".symtab", ".strtab", ".shstrtab", ".note.GNU-stack"]
+NOTE_HEADER = struct.pack("<III12s", 10, 16, 1, b"hotreload")  # bytes of its name and content, type, name
 SHF_INFO_LINK = 0x40
 
 
@@ -81,43 +85,83 @@ def _relative_addends(elf: ElfFile, addresses: range) -> dict[int, int]:
     }
 
 
-def make_object(count: int, *, symbol: str = SYMBOL_NAME, visibility: int = STV_HIDDEN, bound: bool = True) -> bytes:
-    """A relocatable object with at least ``count`` slots.
+def make_object(count: int) -> bytes:
+    """A relocatable object with at least ``count`` slots, of which ``count`` hold their own address, and their note."""
+    size = _whole_pages(count)
+    note = NOTE_HEADER + struct.pack("<qQ", 0, size)
+    own_addresses = b"".join(RELA.pack(i * SLOT, 1 << 32 | R.ABS64, i * SLOT) for i in range(count))
+    to_slots = RELA.pack(len(NOTE_HEADER), 1 << 32 | R.PC64, 0)
+    parts = [
+        _Part(SECTION, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, PAGE, bytes(size), own_addresses),
+        _Part(".note.hotreload", SHT_NOTE, SHF_ALLOC, 4, note, to_slots),
+    ]
+    return _object(parts, _Exported(SYMBOL_NAME, STV_HIDDEN, 2, len(note)))
 
-    ``bound``: each slot has a relocation that makes it hold its own address; otherwise they are zeros.
-    """
-    size = max(1, -(-count * SLOT // PAGE)) * PAGE
-    names, name_offsets = _strings(SECTIONS)
-    symbol_names, (_, name) = _strings(["", symbol])
+
+def make_empty_object(count: int, symbol: str) -> bytes:
+    """A relocatable object with at least ``count`` slots of zeros, which are exported as ``symbol``."""
+    size = _whole_pages(count)
+    parts = [_Part(SECTION, SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, PAGE, bytes(size), b"")]
+    return _object(parts, _Exported(symbol, STV_DEFAULT, 1, size))
+
+
+def _whole_pages(count: int) -> int:
+    return max(1, -(-count * SLOT // PAGE)) * PAGE
+
+
+class _Part(NamedTuple):
+    """A section and the relocations that apply to it."""
+
+    name: str
+    type: int
+    flags: int
+    align: int
+    content: bytes
+    relocations: bytes
+
+
+class _Exported(NamedTuple):
+    """The global symbol of an object, at the begin of a section."""
+
+    name: str
+    visibility: int
+    section: int
+    size: int
+
+
+def _object(parts: list[_Part], exported: _Exported) -> bytes:
+    """A relocatable object; in it symbol 1 is the first section."""
+    symbol_names, (_, name) = _strings(["", exported.name])
     symbols = [
         SYMBOL.pack(0, 0, 0, 0, 0, 0),
         SYMBOL.pack(0, STB_LOCAL << 4 | STT_SECTION, 0, 1, 0, 0),
-        SYMBOL.pack(name, STB_GLOBAL << 4 | STT_OBJECT, visibility, 1, 0, size),
+        SYMBOL.pack(name, STB_GLOBAL << 4 | STT_OBJECT, exported.visibility, exported.section, 0, exported.size),
     ]
-    relocations = [RELA.pack(i * SLOT, 1 << 32 | R.ABS64, i * SLOT) for i in range(count if bound else 0)]
-    contents = [b"", bytes(size), b"".join(relocations), b"".join(symbols), symbol_names, names, b""]
-    #         type          flags                  link info align entsize
-    headers = [
-        (0, 0, 0, 0, 0, 0),
-        (SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, 0, 0, PAGE, 0),
-        (SHT_RELA, SHF_INFO_LINK, 3, 1, 8, RELA.size),
-        (SHT_SYMTAB, 0, 4, 2, 8, SYMBOL.size),
-        (SHT_STRTAB, 0, 0, 0, 1, 0),
-        (SHT_STRTAB, 0, 0, 0, 1, 0),
-        (SHT_PROGBITS, 0, 0, 0, 1, 0),  # no executable stack is asked for
+    relocated = [(i, part) for i, part in enumerate(parts, 1) if part.relocations]
+    table = len(parts) + len(relocated) + 1
+    sections: list[tuple[str, int, int, int, int, int, int, bytes]] = [  # link, info, align, entsize before the content
+        *((part.name, part.type, part.flags, 0, 0, part.align, 0, part.content) for part in parts),
+        *(
+            (f".rela{part.name}", SHT_RELA, SHF_INFO_LINK, table, i, 8, RELA.size, part.relocations)
+            for i, part in relocated
+        ),
+        (".symtab", SHT_SYMTAB, 0, table + 1, 2, 8, SYMBOL.size, b"".join(symbols)),
+        (".strtab", SHT_STRTAB, 0, 0, 0, 1, 0, symbol_names),
+        (".note.GNU-stack", SHT_PROGBITS, 0, 0, 0, 1, 0, b""),  # no executable stack is asked for
     ]
+    names, offsets = _strings(["", *(section[0] for section in sections), ".shstrtab"])
+    sections.append((".shstrtab", SHT_STRTAB, 0, 0, 0, 1, 0, names))
     data = bytearray(HEADER.size)
-    table = b""
-    for content, offset, (kind, flags, link, info, align, entsize) in zip(contents, name_offsets, headers):
-        data += bytes(-len(data) % max(align, 1)) if kind else b""
-        at = len(data) if kind else 0
-        table += SECTION_HEADER.pack(offset, kind, flags, 0, at, len(content), link, info, align, entsize)
+    headers = [SECTION_HEADER.pack(*bytes(10))]
+    for offset, (_, kind, flags, link, info, align, entsize, content) in zip(offsets[1:], sections):
+        data += bytes(-len(data) % align)
+        headers.append(SECTION_HEADER.pack(offset, kind, flags, 0, len(data), len(content), link, info, align, entsize))
         data += content
     data += bytes(-len(data) % 8)
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
-    shape = (HEADER.size, 0, 0, SECTION_HEADER.size, len(SECTIONS), 5)
+    shape = (HEADER.size, 0, 0, SECTION_HEADER.size, len(headers), len(headers) - 1)
     HEADER.pack_into(data, 0, ident, ET_REL, EM_X86_64, 1, 0, 0, len(data), 0, *shape)
-    return bytes(data) + table
+    return bytes(data) + b"".join(headers)
 
 
 def _strings(names: list[str]) -> tuple[bytes, list[int]]:

@@ -53,10 +53,14 @@ class LoadedObject:
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded library that patches are made for; it cannot be unloaded while it is open."""
+    """A loaded library that patches are made for; it cannot be unloaded while it is open.
+
+    ``prologue`` is "jump" or "slot": how its functions are redirected.
+    """
 
     object: LoadedObject
     handle: Any = field(repr=False, compare=False)
+    prologue: str = "jump"
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,8 @@ class NativeCore:
     def open_base(self, path: str) -> Base:
         result, error = ffi.new("struct hr_base **"), _new_error()
         _check(lib.hr_base_open(os.fsencode(path), result, error), error)
-        return Base(_loaded_object(lib.hr_base_object(result[0])[0]), result[0])
+        found = lib.hr_base_object(result[0])[0]
+        return Base(_loaded_object(found), result[0], "slot" if found.slots else "jump")
 
     def close_base(self, base: Base) -> None:
         lib.hr_base_close(base.handle)
@@ -309,6 +314,10 @@ class NativeCore:
         """Raises StageError when this host does not allow text to be opened for writing."""
         error = _new_error()
         _check(lib.hr_text_probe(error), error)
+
+    def is_write_execute_denied(self) -> bool:
+        """Whether PR_SET_MDWE is in force, as in a service with MemoryDenyWriteExecute= under a recent systemd."""
+        return bool(lib.hr_is_write_execute_denied())
 
     def probe_slots(self) -> None:
         """Raises StageError when this host does not allow a page of data to be opened for writing and closed again."""

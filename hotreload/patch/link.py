@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from hotreload.build.command import parse
 from hotreload.build.record import Record
-from hotreload.build.slots import make_object
-from hotreload.elf.file import STV_DEFAULT
+from hotreload.build.slots import make_empty_object
 from hotreload.errors import BuildError
 from hotreload.patch.linktable import PAGE
 
@@ -72,7 +71,7 @@ def link_patch(inputs: list[str], output: str, record: Record, compiler: tuple[s
 
 def make_slots(count: int) -> bytes:
     """An object with slots for ``count`` new functions; the link table says what they hold."""
-    return make_object(count, symbol=SLOTS, visibility=STV_DEFAULT, bound=False)
+    return make_empty_object(count, SLOTS)
 
 
 def _libraries(record: Record) -> list[str]:
