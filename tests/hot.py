@@ -34,6 +34,9 @@ FORK = multiprocessing.get_context("fork")
 PATIENCE = 30.0
 #: How the extensions of the tests are redirected, where a test does not say: the suite runs over both.
 PROLOGUE = os.environ.get("HOTRELOAD_PROLOGUE", "") or "jump"
+#: How they are compiled, likewise: `make matrix` goes through all of it.
+FLAGS = tuple(os.environ.get("HOTRELOAD_TEST_FLAGS", "-O2").split())
+COMPILER = os.environ.get("HOTRELOAD_TEST_COMPILER", "gcc")
 PR_SET_PDEATHSIG = 1
 
 
@@ -154,9 +157,9 @@ class HotExtension:
         directory: Path,
         files: dict[str, str],
         *,
-        flags: Sequence[str] = ("-O2",),
+        flags: Sequence[str] = FLAGS,
         link: Sequence[str] = (),
-        compiler: str = "gcc",
+        compiler: str = COMPILER,
         is_python: bool = False,
         prologue: str = "",
     ) -> None:
