@@ -77,6 +77,8 @@ struct hr_object {
     int is_static_tls;     /* its block lies at one offset from the thread pointer in every thread */
     uint32_t build_id_len; /* 0: none */
     uint8_t build_id[32];
+    uintptr_t slots; /* 0: its entries are not redirected through slots */
+    uint64_t slots_len;
 };
 
 struct hr_objects {
@@ -87,7 +89,8 @@ struct hr_objects {
 enum hr_status hr_objects_open(struct hr_objects *objects, struct hr_error *error);
 void hr_objects_close(struct hr_objects *objects);
 
-/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. */
+/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. Its slots
+ * are read-only from here on, except during a commit. */
 struct hr_base;
 
 enum hr_status hr_base_open(const char *path, struct hr_base **base, struct hr_error *error);
@@ -163,13 +166,19 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
 void hr_image_unstage(struct hr_image *image); /* only when nothing was ever redirected to it */
 void hr_image_describe(const struct hr_image *image, struct hr_image_info *info);
 
-/* One redirectable entry. original and present are its 8 bytes, as found first and as the last commit left them. */
+/* What a commit stores: the jump at the entry itself, or the address in the slot that the entry jumps through. */
+enum hr_site_kind { HR_SITE_JUMP, HR_SITE_SLOT };
+
+/* One redirectable entry. where is the address of the 8 bytes that a commit stores, original and present are those
+ * bytes as found first and as the last commit left them. */
 struct hr_site {
-    uintptr_t entry;
+    uintptr_t entry, where;
+    int kind; /* enum hr_site_kind */
     uint64_t original;
     uint64_t present;
 };
 
+/* The pages of slots that are met are read-only from here on, except during a commit. */
 enum hr_status hr_sites_open(const uintptr_t *entries, size_t count, struct hr_site *sites, struct hr_error *error);
 
 /* One step of a commit: target 0 puts the original bytes back. */
@@ -184,7 +193,9 @@ struct hr_commit_report {
     uint64_t nanoseconds; /* from the first page opened to the last page closed */
 };
 
-/* allow_unsynchronised: go on where the kernel has no core sync, and report it. */
+/* One batch may have sites of both kinds. Only entries that are text themselves need the host's leave to open text and
+ * the kernel's core sync; slots are data, which every core loads as it is. allow_unsynchronised: go on where the
+ * kernel has no core sync, and report it. */
 enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_unsynchronised,
                          struct hr_commit_report *report, struct hr_error *error);
 
@@ -260,7 +271,9 @@ enum hr_status hr_request_enter(struct hr_request **request, struct hr_error *er
 void hr_request_leave(struct hr_request *request);
 uint64_t hr_request_count(void);
 
-enum hr_status hr_text_probe(struct hr_error *error);    /* may text be opened for writing here, and closed again? */
+enum hr_status hr_text_probe(struct hr_error *error);    /* may text be changed here, and is that seen? */
+int hr_is_write_execute_denied(void);                    /* PR_SET_MDWE */
+enum hr_status hr_slot_probe(struct hr_error *error);    /* may data be opened for writing here, and closed again? */
 enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */
 uint64_t hr_barrier_count(void);                         /* successful core syncs of this process so far */
 
@@ -292,6 +305,7 @@ int hr_marker_is_armed(void);
 /* The displacement of an instruction that ends at next and refers to target; 0 when it does not fit. */
 int hr_rel32(uintptr_t next, uintptr_t target, int32_t *displacement);
 uint64_t hr_encode_jump(int32_t displacement);
+uint64_t hr_encode_slot_jump(int32_t displacement); /* counted from entry + 6 */
 
 /* cdef: end */
 

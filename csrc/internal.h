@@ -30,6 +30,9 @@ void hr_unlock(void);
 void hr_transition_lock(void); /* taken before hr_lock, never after it */
 void hr_transition_unlock(void);
 
+/* site.c */
+int hr_site_is_as_opened(const struct hr_site *site, uint64_t word); /* are these 8 bytes at the entry its own? */
+
 /* maps.c: iterator over /proc/self/maps */
 enum { HR_MAP_R = 1, HR_MAP_W = 2, HR_MAP_X = 4 };
 
@@ -37,6 +40,7 @@ struct hr_mapping {
     uintptr_t start, end;
     int prot; /* HR_MAP_*, which have the values of PROT_* */
     int is_private;
+    uint64_t device, inode; /* both 0: no file */
     int is_heap, is_stack;
 };
 
@@ -311,7 +315,7 @@ void hr_transition_after_fork(void); /* in the child */
 /* poke.c: the point of no return */
 struct hr_page {
     uintptr_t address;
-    int prot; /* as found */
+    int open, closed; /* protections, PROT_*; text is closed as it was found */
 };
 
 struct hr_poke {
@@ -321,6 +325,6 @@ struct hr_poke {
 
 enum hr_status hr_pages_open(const struct hr_page *pages, size_t count, struct hr_error *error);
 enum hr_status hr_poke(const struct hr_poke *pokes, size_t count, const struct hr_page *pages, size_t page_count,
-                       int is_synchronised, struct hr_error *error);
+                       int needs_core_sync, struct hr_error *error);
 
 #endif

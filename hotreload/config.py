@@ -31,9 +31,11 @@ from typing import Any
 
 from hotreload.errors import HotReloadError
 
-__all__ = ["LOG_FORMATS", "Config", "find_pyproject", "load_config"]
+__all__ = ["LOG_FORMATS", "PROLOGUES", "Config", "find_pyproject", "load_config", "load_prologue"]
 
 LOG_FORMATS = ("auto", "console", "json")
+PROLOGUES = ("jump", "slot")
+_CHOICES = {"log_format": LOG_FORMATS, "prologue": PROLOGUES}
 
 # Tables of [tool.hotreload] that another part of the package reads.
 _TABLES = frozenset({"build", "policy"})
@@ -54,6 +56,7 @@ class Config:
     app: str = ""
     state: str = ""
     probation: float = 60.0
+    prologue: str = "jump"
 
     def to_json(self) -> str:
         """The form in which the launcher hands it to the helper process."""
@@ -88,6 +91,23 @@ def load_config(
     values.update(_from_environment(os.environ if environ is None else environ))
     values.update({name: value for name, value in (flags or {}).items() if value is not None})
     return Config(**{name: _checked(name, value, f"--{_key(name)}") for name, value in values.items()})
+
+
+def load_prologue(directory: Path | None = None, environ: Mapping[str, str] | None = None) -> str:
+    """How functions that are built in ``directory`` are to be redirected: "jump" or "slot".
+
+    ``HOTRELOAD_PROLOGUE`` wins over ``prologue`` in [tool.hotreload]; no other key is looked at.
+
+    Raises:
+        HotReloadError: there is no such prologue. Nothing was built.
+    """
+    value = (os.environ if environ is None else environ).get("HOTRELOAD_PROLOGUE", "")
+    if value:
+        return str(_checked("prologue", value, "HOTRELOAD_PROLOGUE"))
+    pyproject = find_pyproject(directory if directory is not None else Path.cwd())
+    if pyproject is None:
+        return PROLOGUES[0]
+    return str(_checked("prologue", _read_table(pyproject).get("prologue", PROLOGUES[0]), f"{pyproject}: prologue"))
 
 
 def find_pyproject(directory: Path) -> Path | None:
@@ -150,12 +170,13 @@ def _checked(name: str, value: Any, where: str) -> Any:
         if 0.0 <= number < float("inf"):
             return number
         raise HotReloadError(f"{where}: {value!r} is not a number of zero or more", hint=f"the default is {default:g}")
-    if not default:
+    if name not in _CHOICES:
         if isinstance(value, str):
             return value
         raise HotReloadError(f"{where}: {value!r} is not text", hint="write it in quotes")
-    if value not in LOG_FORMATS:
-        raise HotReloadError(f"{where}: no log format {value!r}", hint=_nearest(str(value), LOG_FORMATS))
+    if value not in _CHOICES[name]:
+        kind = name.replace("_", " ")
+        raise HotReloadError(f"{where}: no {kind} {value!r}", hint=_nearest(str(value), _CHOICES[name]))
     return value
 
 

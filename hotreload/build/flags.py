@@ -48,7 +48,7 @@ DROPPED_IPA = {
     *("-fipa-modref", "-fipa-cp", "-fipa-cp-clone", "-fipa-sra", "-fpartial-inlining"),
 }
 DROPPED_LINK = {"-s", "-Wl,-s", "-Wl,-S", "-Wl,--strip-all", "-Wl,--strip-debug", "-Wl,--build-id=none"}
-DROPPED_LINK_PREFIXES = ("-Wl,--icf=", "-Wl,-z,relr", "-Wl,-z,pack-relative-relocs")
+DROPPED_LINK_PREFIXES = ("-Wl,--icf=", "-Wl,-z,relr", "-Wl,-z,pack-relative-relocs", "-Wl,--pack-dyn-relocs")
 
 LEAVE = {
     "-fsanitize=": "a sanitizer registers each variable once, when the library is loaded",

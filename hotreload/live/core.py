@@ -55,10 +55,14 @@ class LoadedObject:
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded library that patches are made for; it cannot be unloaded while it is open."""
+    """A loaded library that patches are made for; it cannot be unloaded while it is open.
+
+    ``prologue`` is "jump" or "slot": how its functions are redirected.
+    """
 
     object: LoadedObject
     handle: Any = field(repr=False, compare=False)
+    prologue: str = "jump"
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Site:
-    """One redirectable entry."""
+    """One redirectable entry; ``kind`` is "jump" or "slot"."""
 
     entry: int
     handle: Any = field(repr=False, compare=False)
+    kind: str = "jump"
 
 
 @dataclass(frozen=True)
@@ -251,8 +256,12 @@ class Core(Protocol):
     def leave_request(self, request: Any) -> None: ...
     def request_count(self) -> int: ...
     def probe_text(self) -> None: ...
+    def probe_slots(self) -> None: ...
     def probe_barrier(self) -> None: ...
     def barrier_count(self) -> int: ...
+
+
+_KINDS = {lib.HR_SITE_JUMP: "jump", lib.HR_SITE_SLOT: "slot"}
 
 
 class NativeCore:
@@ -269,7 +278,8 @@ class NativeCore:
     def open_base(self, path: str) -> Base:
         result, error = ffi.new("struct hr_base **"), _new_error()
         _check(lib.hr_base_open(os.fsencode(path), result, error), error)
-        return Base(_loaded_object(lib.hr_base_object(result[0])[0]), result[0])
+        found = lib.hr_base_object(result[0])[0]
+        return Base(_loaded_object(found), result[0], "slot" if found.slots else "jump")
 
     def close_base(self, base: Base) -> None:
         lib.hr_base_close(base.handle)
@@ -323,7 +333,7 @@ class NativeCore:
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]:
         sites, error = ffi.new("struct hr_site[]", max(1, len(entries))), _new_error()
         _check(lib.hr_sites_open(ffi.new("uintptr_t[]", list(entries) or [0]), len(entries), sites, error), error)
-        return tuple(Site(entry, _OneOf(sites, i)) for i, entry in enumerate(entries))
+        return tuple(Site(entry, _OneOf(sites, i), _KINDS[sites[i].kind]) for i, entry in enumerate(entries))
 
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport:
         """Redirects every site to its target in one batch; target 0 puts the original bytes back.
@@ -442,6 +452,15 @@ class NativeCore:
         """Raises StageError when this host does not allow text to be opened for writing."""
         error = _new_error()
         _check(lib.hr_text_probe(error), error)
+
+    def is_write_execute_denied(self) -> bool:
+        """Whether PR_SET_MDWE is in force, as in a service with MemoryDenyWriteExecute= under a recent systemd."""
+        return bool(lib.hr_is_write_execute_denied())
+
+    def probe_slots(self) -> None:
+        """Raises StageError when this host does not allow a page of data to be opened for writing and closed again."""
+        error = _new_error()
+        _check(lib.hr_slot_probe(error), error)
 
     def probe_barrier(self) -> None:
         """Raises StageError when the kernel has no core sync."""

@@ -114,6 +114,7 @@ class Ledger:
             "path": self.path,
             "build_id": self.base.object.build_id.hex(),
             "bias": f"{self.base.object.bias:#x}",
+            "prologue": self.base.prologue,
             "generation": self.live.number,
             "functions": dict.fromkeys(self.live.functions, self.live.number),
             "level": self.live.level,

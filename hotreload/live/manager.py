@@ -381,7 +381,6 @@ class Manager:
     # How -----------------------------------------------------------------------------------------------------------
 
     def _stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
-        self._core.probe_text()
         self._retirement.check_generations(ledger)
         patch = self._core.open_patch(source)
         try:
@@ -420,6 +419,8 @@ class Manager:
         except HotReloadError as error:
             raise _naming_function(error, ledger, redirects) from None
         ledger.sites.update(zip(entries, sites))
+        if any(ledger.sites[redirect.entry].kind == "jump" for redirect in redirects):
+            self._core.probe_text()
 
     def _commit(self, ledger: Ledger, staged: StagedPatch, info: dict[str, Any], terms: Terms) -> Generation:
         draft = Generation(

@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, Union
 
-from hotreload.build.flags import PADDING
-from hotreload.build.prologue import finish_bytes
+from hotreload.build.flags import PADDING, PROLOGUE
+from hotreload.build.prologue import HOOK, finish_bytes
+from hotreload.build.slots import SLOT, encode_entry
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
     PT_GNU_RELRO,
@@ -27,6 +28,7 @@ from hotreload.patch import linktable
 from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
 from hotreload.patch.extent import code_extents, data_escapes
+from hotreload.patch.link import SLOTS
 from hotreload.patch.linktable import PAGE, Fixup, FixupKind, LinkTable, Protection
 from hotreload.patch.reduce import DirectField, NameTable
 
@@ -74,7 +76,7 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
     fixups = _TableMaker(elf, given, symbols, editor)
     fixups.add_direct_fields()
     fixups.add_dynamic_relocations()
-    _finish_prologues(elf, editor, symbols, given)
+    fixups.fixups += _finish_prologues(elf, editor, symbols, given)
     frames = elf.section(".eh_frame")
     table = LinkTable(
         build_id=given.base.elf.build_id,
@@ -213,15 +215,30 @@ def _cannot_bind(what: str) -> IncompatibleError:
     return IncompatibleError("the patch cannot be bound to the base", findings=(finding,))
 
 
-def _finish_prologues(elf: ElfFile, editor: Editor, symbols: dict[str, Symbol], given: PatchInput) -> None:
-    """New functions get hooks too: a later generation redirects them at their first entry."""
-    names = [r.symbol for r in given.replacements]
-    names += [f"hr.c.{i}" for i, c in enumerate(given.carried) if c.is_function]
-    for name in names:
-        start = elf.file_offset(symbols[name].value) - PADDING
-        code = bytearray(elf.data[start : start + 2 * PADDING])
-        if start >= 0 and finish_bytes(code, 0):
-            editor.write(start, bytes(code))
+def _finish_prologues(elf: ElfFile, editor: Editor, symbols: dict[str, Symbol], given: PatchInput) -> list[Fixup]:
+    """New functions get hooks too: a later generation redirects them at their first entry.
+
+    They are of the base's kind. The fixups make each slot that is taken hold the address of its function's body.
+    """
+    fixups: list[Fixup] = []
+    slots = symbols.get(SLOTS)
+    for replacement in given.replacements:
+        _finish(elf, editor, symbols[replacement.symbol].value, HOOK)
+    for i in (i for i, c in enumerate(given.carried) if c.is_function):
+        entry = symbols[f"hr.c.{i}"].value
+        slot = slots.value + SLOT * len(fixups) if slots else 0
+        if _finish(elf, editor, entry, encode_entry(entry, slot) if slots else HOOK) and slots:
+            fixups.append(Fixup(slot, FixupKind.IMAGE64, entry + PROLOGUE))
+    return fixups
+
+
+def _finish(elf: ElfFile, editor: Editor, entry: int, hook: bytes) -> bool:
+    start = elf.file_offset(entry) - PADDING
+    code = bytearray(elf.data[start : start + 2 * PADDING])
+    has_hook = start >= 0 and finish_bytes(code, 0, hook)
+    if has_hook:
+        editor.write(start, bytes(code))
+    return has_hook
 
 
 def _image_len(elf: ElfFile) -> int:

@@ -32,7 +32,7 @@ from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base
 from hotreload.patch.bind import Binder
 from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
-from hotreload.patch.link import link_patch
+from hotreload.patch.link import link_patch, make_slots
 from hotreload.patch.reduce import NameTable, reduce_object
 from hotreload.patch.table import HookRoot, PatchInput, Replacement, to_patch
 
@@ -248,6 +248,10 @@ class Workshop:
             Path(inputs[-1]).write_bytes(reduced.content)
         if findings:
             raise _incompatible(findings)
+        new_functions = sum(item.is_function for item in binder.carried)
+        if self._record.prologue == "slot" and new_functions:
+            inputs.append(f"{stem}.slots.o")
+            Path(inputs[-1]).write_bytes(make_slots(new_functions))
         try:
             compiler = tuple(parse(self._record.units[0].argv).compiler)
             link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")

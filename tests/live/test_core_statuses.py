@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -301,6 +302,13 @@ def test_an_entry_that_somebody_else_redirects(core: NativeCore) -> str:
     return status_of(core.open_sites, [tiny.map_text(bytes.fromhex("e910000000cccccc"))])
 
 
+@provokes("NOT_A_SLOT")
+def test_an_entry_that_jumps_through_memory_of_something_else(core: NativeCore) -> str:
+    ((entry, _),) = tiny.map_slotted()
+    tiny.overwrite_text(entry, tiny.slot_jump(entry, tiny.map_memory(4096, tiny.R | tiny.W)))
+    return status_of(core.open_sites, [entry])
+
+
 # The commit ------------------------------------------------------------------------------------------------------
 
 
@@ -343,6 +351,26 @@ def test_text_that_must_not_be_opened_stays_executable(lock: str) -> str:
 print(status_of(core.commit, [(site, target)]))
 assert tiny.call(entry) == 1
 assert tiny.maps_at(entry) == "r-xp"
+"""
+    )
+
+
+@provokes("TRANSLATED")
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_text_whose_change_is_not_seen() -> str:
+    return child(CHILD + "print(status_of(core.commit, [(site, target)]))", under=("valgrind", "-q", "--tool=none"))
+
+
+@provokes("SLOT_LOCKED")
+@pytest.mark.parametrize("call", ["core.probe_slots", "core.open_sites, [slotted]"], ids=["probe", "open"])
+def test_slots_on_a_host_that_closes_no_page(call: str) -> str:
+    return child(
+        CHILD
+        + f"""
+((slotted, _),) = tiny.map_slotted()
+seccomp.deny("mprotect", errno.EACCES, a2=1)
+print(status_of({call}))
+assert tiny.call(slotted) == 0
 """
     )
 

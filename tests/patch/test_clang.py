@@ -82,6 +82,7 @@ def test_state_that_clang_keeps_in_another_form_is_refused(hot_extension):
         "long f(long x) { pair.a += x; pair.b += 2 * x; return pair.a * 100 + pair.b; }\n"
         "long set(long x) { if (x) mode = 5; else mode = 0; return 0; } long get(void) { return mode; }\n",
         compiler="clang",
+        flags=["-O2"],
     )
     assert hot("[f(1), set(1), get()]") == [102, 0, 5]
     with pytest.raises(IncompatibleError, match="`pair`"):

@@ -104,7 +104,7 @@ def test_objects_are_made_once_and_templates_and_virtual_functions_are_patched(h
 
 
 def test_a_new_global_object_is_not_constructed_and_that_is_said(hot_extension):
-    hot = hot_extension(OBJECTS, compiler="g++")
+    hot = hot_extension(OBJECTS, compiler="g++", flags=["-O2"])
     hot("use(1)")
     result = hot.edit(
         'extern "C" long area',
