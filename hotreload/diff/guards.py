@@ -49,7 +49,7 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
             findings += _constructors(change)
             notes += _notes(change, moved)
         findings += _no_longer_defined(base, changes)
-        notes += _elsewhere(base, changes)
+        notes += _elsewhere(base, changes) if any(swapped.values()) else ()
     return Examined(list(dict.fromkeys(findings)), list(dict.fromkeys(notes)), prototypes.anew, prototypes.besides)
 
 
@@ -61,7 +61,7 @@ def examine_compiler(source: str, base: ObjectGraph, new: ObjectGraph) -> list[F
         return [Finding("compiler-changed", reason, "build again with `hotreload build` and restart", source, 1)]
     before, after = base.debug.producer.split(), new.debug.producer.split()
     gone, added = [w for w in before if w not in after], [w for w in after if w not in before]
-    if not gone and not added:
+    if not before or not after or not (gone or added):  # an empty file has no debug information
         return []
     reason = f"the base was compiled with `{' '.join(gone)}`, and now with `{' '.join(added)}`"
     return [Finding("flags-changed", reason, "build again with `hotreload build` and restart", source, 1)]
