@@ -33,7 +33,7 @@ Meaning = tuple[Union[bytes, tuple[Union[int, str, bytes], ...]], ...]
 
 
 class TableChange(NamedTuple):
-    """What an edit did to one table; ``is_text`` if only its documentation is another, ``is_size`` the object's size."""
+    """What an edit did to one table; ``is_text``: only its documentation is another, ``is_size``: the objects' size."""
 
     kind: str
     entries: list[str]
