@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from hotreload.errors import IncompatibleError
+import hotreload
+from hotreload.diff.verdicts import ALLOWABLE, NEVER, SLUGS
+from hotreload.errors import HotReloadError, IncompatibleError
+from hotreload.patch.workshop import Workshop
+from tests.hot import hot_cc
 
 LEVELS = pytest.mark.parametrize("level", ["-O0", "-O2"])
 NOINLINE = "#define NOINLINE __attribute__((noinline))\n"
@@ -436,3 +442,178 @@ def test_what_only_looks_dangerous_is_not_refused(hot_extension, level, what, co
     case = ACCEPTED[what]
     hot = hot_extension(case.source, flags=(level, "-w"), compiler=compiler)
     assert findings(hot, (case.old, case.new)) == []
+
+
+def test_all_that_is_wrong_is_told_at_once_in_all_units(hot_extension):
+    hot = hot_extension(
+        {
+            "a.c": "static long t[4];\nstatic int level;\nlong f(long x) { level += x; return t[x & 3] + level; }\n",
+            "b.c": "static long n;\n__attribute__((patchable_function_entry(0, 0))) long g(long x) { return n += x; }\n",
+        },
+        flags=("-O2",),
+    )
+    said = findings(
+        hot,
+        ("t[4]", "t[8]", "a.c"),
+        ("static int level", "static float level", "a.c"),
+        ("static long n", "static __thread long n", "b.c"),
+    )
+    assert [line.partition(":")[0] + ":" + line.split(":")[1] for line in said] == [
+        "variable-size a.c:1",
+        "thread-local-changed b.c:1",
+        "variable-type a.c:2",
+        "no-hook b.c:2",
+    ]
+
+
+HIDDEN = '__attribute__((visibility("hidden"))) '
+
+
+def test_what_nobody_defines_any_more_is_refused_because_the_next_start_would_fail(hot_extension):
+    hot = hot_extension(
+        {
+            "a.c": HIDDEN + "long level = 5;\nlong f(long x) { return x; }\nlong k(long x) { return x + 1; }\n",
+            "b.c": "long f(long);\nlong g(long x)\n{\n    return f(x) + 1;\n}\n",
+        }
+    )
+    assert findings(hot, ("long f(long x) { return x; }\n", "", "a.c"), ("return x + 1", "return x + 2", "a.c")) == [
+        "removed-referenced b.c:2: refused: `f` is no longer defined, but `g` refers to it "
+        "(define it again, or change what refers to it: the next start could not load the module)"
+    ]
+    hot.workshop.allow = frozenset({"removed-referenced"})
+    result = hot.make_live()
+    assert hot("[g(3), k(3)]") == [4, 5]
+    assert "`f` was removed: the old one stays callable" in result.notes
+
+
+def test_a_choice_that_the_loader_made_is_not_made_again(hot_extension):
+    hot = hot_extension(
+        "static long one(long x) { return x + 1; }\nstatic long two(long x) { return x + 2; }\n"
+        "static void *resolve(void) { return one; }\n"
+        'long chosen(long x) __attribute__((ifunc("resolve")));\n'
+        "long f(long x) { return chosen(x) + two(x); }\nlong plain(long x) { return x; }\n"
+    )
+    (said,) = findings(hot, ("return one", "return two"))
+    assert said.startswith("ifunc ext.c:") and "which `chosen` is called was chosen when the library was loaded" in said
+    hot.save("return two", "return one")
+    (said,) = findings(
+        hot, ("long plain(long x) { return x; }", 'long plain(long x) __attribute__((ifunc("resolve")));')
+    )
+    assert said.startswith("ifunc ext.c:") and "`plain`" in said
+
+
+def test_other_options_than_those_of_the_base_are_refused(hot_extension, tmp_path):
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\nexec gcc "$@"\n')
+    compiler.chmod(0o755)
+    hot = hot_extension("long f(long x) { return x; }\n", compiler=str(compiler))
+    assert findings(hot, ("return x", "return x + 1")) == []
+    compiler.write_text('#!/bin/sh\nexec gcc "$@" -fno-strict-aliasing -O1\n')
+    assert findings(hot, ("return x + 1", "return x + 2")) == [
+        "flags-changed ext.c:1: refused: the base was compiled with `-O2`, and now with `-O1 -fno-strict-aliasing` "
+        "(build again with `hotreload build` and restart)"
+    ]
+
+
+def test_other_modules_that_have_the_old_header_are_named(hot_extension, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOTRELOAD_STORE", str(tmp_path / "own store"))
+    shared = tmp_path / "shared.h"
+    shared.write_text("static inline long scale(long x) { return x * 3; }\n")
+    text = '#include "shared.h"\nlong f(long x) { return scale(x); }\n'
+    hot = hot_extension(text, flags=("-O2", f"-I{tmp_path}"))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "two.c").write_text(text)
+    hot_cc("gcc", "-fPIC", "-shared", f"-I{tmp_path}", "two.c", "-o", "two.so", cwd=other)
+    shared.write_text("static inline long scale(long x) { return x * 4; }\n")
+    result = hot.make_live()
+    assert hot("f(2)") == 8
+    assert result.notes == ("`two` was compiled with the old shared.h too and keeps it until it is patched",)
+
+
+@LEVELS
+def test_an_opaque_type_is_known_from_the_unit_that_defines_it(hot_extension, level):
+    hot = hot_extension(
+        {
+            "a.c": "struct item; static struct item *first; struct item *make(long);\n"
+            "long set(long x) { first = make(x); return 0; }\nlong get(struct item *);\nlong f(void) { return get(first); }\n",
+            "b.c": "#include <stdlib.h>\nstruct item { long id; long weight; };\n"
+            "struct item *make(long x) { struct item *i = malloc(sizeof *i); i->id = i->weight = x; return i; }\n"
+            "long get(struct item *i) { return i->weight; }\n",
+        },
+        flags=(level,),
+    )
+    (said,) = findings(hot, ("long id; long weight;", "long id; long more; long weight;", "b.c"))
+    assert said.startswith("type-layout b.c:2: ") and "variable `first` is alive" in said
+
+
+def test_a_type_in_a_header_is_refused_at_its_line_there(hot_extension):
+    hot = hot_extension(
+        {
+            "ext.c": '#include "item.h"\nstatic struct item all[3];\nlong f(long i) { return all[i].weight; }\n',
+            "item.h": "\n\nstruct item { long id; long weight; };\n",
+        }
+    )
+    (said,) = findings(hot, ("long id; long weight;", "long weight; long id;", "item.h"))
+    assert said.startswith("type-layout item.h:3: refused: `struct item`")
+
+
+ALLOWED = {
+    "type-layout": (ITEMS, "{ long id; long weight; }", "{ long id; long more; long weight; }"),
+    "variable-type": (
+        "static int level = 3;\nlong f(long x) { level += x; return level; }\n",
+        *("static int", "static float"),
+    ),
+}
+
+
+@pytest.mark.parametrize("slug", ALLOWED)
+def test_what_a_person_may_know_better_is_a_note_when_it_is_allowed(hot_extension, slug):
+    source, old, new = ALLOWED[slug]
+    hot = hot_extension(source)
+    hot.save(old, new)
+    with pytest.raises(IncompatibleError) as refused:
+        hot.make()
+    (finding,) = refused.value.findings
+    assert finding.slug == slug and finding.can_be_allowed
+    hot.workshop.allow = frozenset({slug})
+    place = f"{finding.file}:{finding.line}"
+    assert f"allowed: {place}: {finding.reason}" in hot.make().notes
+
+
+def test_what_can_never_work_cannot_be_allowed(hot_extension):
+    hot = hot_extension("static long t[4];\nlong f(long x) { return t[x & 3]; }\n")
+    for slug in NEVER:
+        with pytest.raises(HotReloadError, match=f"`{slug}` cannot be allowed: {NEVER[slug]}"):
+            hot.workshop.allow = frozenset({slug})
+    with pytest.raises(HotReloadError, match="`no-such` is no kind of refusal"):
+        Workshop.open(hot.workshop.build_id, allow=frozenset({"no-such"}))
+    hot.workshop.allow = frozenset(ALLOWABLE)
+    assert [line.split()[0] for line in findings(hot, ("t[4]", "t[8]"))] == ["variable-size"]
+
+
+PAGE = re.compile(r"^## ([a-z-]+)$", re.MULTILINE)
+SLUG_IN_CODE = re.compile(r'Finding\(\s*"([a-z-]+)"|"([a-z]+-[a-z-]+)", f?"|slug = "([a-z-]+)" if .* else "([a-z-]+)"')
+ROOT = Path(hotreload.__file__).parent
+
+
+def test_every_refusal_has_its_page_and_its_verdict():
+    text = (ROOT.parent / "docs" / "refusals.md").read_text()
+    pages = dict(zip(PAGE.findall(text), PAGE.split(text)[2::2]))
+    assert sorted(pages) == list(pages) == sorted(SLUGS)
+    for slug, page in pages.items():
+        for part in ("**What**", "**Why**", "**What to do**"):
+            assert part in page, f"{slug}: no {part}"
+        said = (
+            "**Allowed?** No" if slug in NEVER else "**Allowed?** Yes" if slug in ALLOWABLE else "**Allowed?** Always"
+        )
+        assert said in page, slug
+
+
+def test_every_slug_that_the_code_says_is_known():
+    emitted = set()
+    for path in [*(ROOT / "diff").glob("*.py"), *(ROOT / "patch").glob("*.py")]:
+        for found in SLUG_IN_CODE.findall(path.read_text()):
+            emitted |= {slug for slug in found if slug}
+    assert emitted & set(SLUGS) == emitted, emitted - set(SLUGS)
+    assert len(emitted) > 15
