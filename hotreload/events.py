@@ -33,6 +33,11 @@ __all__ = [
     "RELOAD_FINISHED",
     "SWAP_COMMITTED",
     "SWAP_ROLLED_BACK",
+    "TRANSITION_COMPLETED",
+    "TRANSITION_FORCED",
+    "TRANSITION_REVERSED",
+    "TRANSITION_STALLED",
+    "TRANSITION_STARTED",
     "WATCH_DEGRADED",
 ]
 
@@ -45,6 +50,12 @@ BUILD_DISCARDED = "build.discarded"
 GENERATION_STAGED = "generation.staged"
 SWAP_COMMITTED = "swap.committed"
 SWAP_ROLLED_BACK = "swap.rolled_back"
+# Threads on their way from one definition of several functions to another.
+TRANSITION_STARTED = "transition.started"
+TRANSITION_COMPLETED = "transition.completed"
+TRANSITION_REVERSED = "transition.reversed"
+TRANSITION_FORCED = "transition.forced"
+TRANSITION_STALLED = "transition.stalled"
 PATCH_REFUSED = "patch.refused"
 # A process that came later took the newest patch.
 PATCH_DELIVERED = "patch.delivered"

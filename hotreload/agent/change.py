@@ -7,9 +7,11 @@ prepare ──▶ change ──▶ apply() ──▶ take_back()     a trial tha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from hotreload.agent.refusal import refuse
+from hotreload.agent.terms import Terms
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
 
@@ -29,8 +31,33 @@ class Live(Protocol):
     def status(self) -> dict[str, Any]: ...
     def stage(self, module: Any, patch: bytes) -> Any: ...
     def unstage(self, staged: Any) -> None: ...
-    def commit(self, staged: Any, *, info: Mapping[str, Any] | None = None) -> Any: ...
-    def rollback(self, module: Any, to: int = 0, *, is_promised: bool = False) -> Any: ...
+    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
+    def transition(self) -> dict[str, Any] | None: ...
+    def force(self, reason: str) -> None: ...
+    def wait(self, seconds: float) -> bool: ...
+    def commit(
+        self,
+        staged: Any,
+        *,
+        info: Mapping[str, Any] | None = None,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str = "wait",
+        reason: str = "",
+        wait: float = 0.5,
+    ) -> Any: ...
+    def rollback(
+        self,
+        module: Any,
+        to: int = 0,
+        *,
+        is_promised: bool = False,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str = "wait",
+        reason: str = "",
+        wait: float = 0.5,
+    ) -> Any: ...
 
 
 class Probation(Protocol):
@@ -61,17 +88,30 @@ def live_generation(live: Live, module: Any) -> Any:
     return live.history(module)[live.attach(module.path).generation]
 
 
+def can_be_taken_back(staged: Any) -> bool:
+    """Whether a rollback undoes all that a commit of this patch does."""
+    return bool(getattr(staged, "can_roll_back", True))
+
+
 def _sequence_of(generation: Any) -> int:
     """The sequence number of the patch that a generation is; 0 for the base, -1 where it did not come by a push."""
     return int(generation.info.get("sequence", -1)) if generation.number else 0
 
 
 class Patch:
-    """A patch that is staged."""
+    """A patch that is staged.
 
-    def __init__(self, live: Live, module: Any, artefact: Artefact, staged: Any, info: Mapping[str, Any]) -> None:
+    Raises:
+        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. It is still staged.
+    """
+
+    def __init__(
+        self, live: Live, module: Any, artefact: Artefact, staged: Any, *, info: Mapping[str, Any], terms: Terms
+    ) -> None:
+        if terms.may_revert and not can_be_taken_back(staged):
+            raise refuse("NO_ROLLBACK_HOOK", "the patch has a post-commit hook and none that undoes what it does")
         self.module, self.artefact = module, artefact
-        self._live, self._staged, self._info = live, staged, info
+        self._live, self._staged, self._info, self._terms = live, staged, info, terms
         self._before = live_generation(live, module).number
         self.sequence = artefact.manifest.sequence
 
@@ -90,17 +130,21 @@ class Patch:
             return now
         self._before = now.number
         try:
-            return self._live.commit(self._staged, info=self._info)
+            return self._commit()
         except StageError as error:
             if error.status != "STALE":
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
         self._staged = self._live.stage(self.module, self.artefact.elf)
-        return self._live.commit(self._staged, info=self._info)
+        return self._commit()
+
+    def _commit(self) -> Any:
+        return self._live.commit(self._staged, info=self._info, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True)
+        """Back to what was before: while threads are still coming over, they turn round."""
+        return self._live.rollback(self.module, self._before, is_promised=True, **self._terms.for_manager())
 
     def drop(self) -> None:
         with contextlib.suppress(HotReloadError):  # it is live, or was: then it stays mapped
@@ -111,13 +155,13 @@ class Patch:
 
 
 class Rollback:
-    """Back to an earlier generation; there is nothing to stage."""
+    """Back to an earlier generation; there is nothing to stage. While threads are leaving it, they turn round."""
 
     artefact = None
 
-    def __init__(self, live: Live, module: Any, to: int) -> None:
+    def __init__(self, live: Live, module: Any, to: int, terms: Terms) -> None:
         self.module = module
-        self._live, self._to = live, to
+        self._live, self._to, self._terms = live, to, terms
         self._before = live_generation(live, module).number
         target = live.history(module)[to]
         self._functions = list(target.functions)
@@ -133,10 +177,10 @@ class Rollback:
         }
 
     def apply(self) -> Any:
-        return self._live.rollback(self.module, self._to, is_promised=True)
+        return self._live.rollback(self.module, self._to, is_promised=True, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True)
+        return self._live.rollback(self.module, self._before, is_promised=True, **self._terms.for_manager())
 
     def drop(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""``hotreload push``, ``status``, ``rollback``, ``log`` and ``doctor``: what an operator does to servers that run."""
+"""``hotreload push``, ``rollback``, ``transition``, ``status``, ``log``, ``doctor``: operators and running servers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact, ArtefactError, is_same_module, load, printable
-from hotreload.config import load_config
+from hotreload.config import LEVELS, POLICIES, Config, load_config
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
 from hotreload.push.books import StateBooks, catch_up, name_of_operator, what_was_before
 from hotreload.push.canary import Canary, parse_seconds
@@ -28,26 +28,31 @@ from hotreload.push.place import find_state
 from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
 from hotreload.push.table import Show, make_show, status_table, stop_telling, write_line
+from hotreload.push.threads import name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
 
 __all__ = ["COMMANDS", "run"]
 
 EXIT_CODES = """exit codes:
-  0   done: the change is live in every process, or there is nothing to report
+  0   done: the change is live in every process, where threads may still be finishing in old code; the last line
+      says how many
   2   the command line is wrong
   3   nothing to do: every process has it already
   4   refused: no process was changed
   5   partly: it was decided, and not every process has confirmed it yet; the table says which and what they will do
+  6   reverted: with --policy revert, threads had not come over in time; it was taken back in every process
   70  an error of hotreload itself; `hotreload status` shows what is live
 """
 #: What a shell says of a program that SIGPIPE ended: what it would have told is not known, so it is not "done".
 _NOBODY_READS = 128 + 13
 _SUFFIX = ".hotpatch"
 _AT_ONCE = 32
+_SETTLE = 30.0
 _SHORT = 12
 _DIFFERS = "differs from the others"
 
 Change = Union[PatchChange, BaseChange]
+_Answers = Sequence["tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]"]
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -78,6 +83,9 @@ def _push(arguments: list[str]) -> int:
     parser = _parser("push", "Makes a change live in every process of an application, or in none.")
     parser.add_argument("what", metavar="FILE", help="a C source of the module, or a .hotpatch from `hotreload pack`")
     _add_terms(parser)
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
+    )
     parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the one that runs)")
     parser.add_argument("--canary", type=int, default=0, metavar="N", help="N processes take it first, on trial")
     parser.add_argument("--hold", type=_seconds, default=30.0, metavar="TIME", help="how long they hold it (30s)")
@@ -86,14 +94,14 @@ def _push(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.canary < 0 or (options.health and not options.canary):
         parser.error("--canary must be 1 or more; --health needs it")
-    with _Session(options) as session:
+    with _Session(options, may_revert=bool(options.canary)) as session:
         artefact = session.artefact_of(options.what, options.build_id)
         if artefact is None:
             return session.carry_out("push", None, session.base_of_source(options.what, options.build_id))
         trial = None
         if options.canary:
             trial = Canary.of_command(options.canary, options.hold, options.health, session.show.say)
-        change = PatchChange(artefact, allow_quarantined=options.allow_quarantined)
+        change = PatchChange(artefact, allow_quarantined=options.allow_quarantined, terms=session.terms)
         return session.carry_out("push", artefact, change, trial)
 
 
@@ -106,14 +114,17 @@ def _rollback(arguments: list[str]) -> int:
     with _Session(options) as session:
         live = session.module_of(options.module)
         artefact = session.target_of(live, options.to)
-        change: Change = PatchChange(artefact, is_rollback=True) if artefact else BaseChange(live.module, live.build_id)
-        return session.carry_out("rollback", artefact, change)
+        return session.carry_out("rollback", artefact, session.way_back(live, artefact))
 
 
 class _Session:
     """One command against one application: its directory, its processes, and how it is shown."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, *, may_revert: bool = False) -> None:
+        config = load_config()
+        self.settling = _settling_of(options, config)
+        self.terms = self.settling.as_fields(may_revert=may_revert)
+        self._allow = frozenset((*config.allow, *getattr(options, "allow", ())))
         self.directory = _directory_of(options)
         self.show: Show = make_show(as_json=options.json)
         self._options = options
@@ -136,7 +147,7 @@ class _Session:
         from hotreload.patch.pack import pack
 
         record = self._record_of(what, build_id)
-        packed = pack(what, build_id=record.build_id)
+        packed = pack(what, build_id=record.build_id, allow=self._allow)
         if packed is not None and packed.result.warnings:
             _complain(packed.result.warnings)
         return None if packed is None else packed.artefact
@@ -144,7 +155,13 @@ class _Session:
     def base_of_source(self, what: str, build_id: str) -> BaseChange:
         """The way back to what was loaded, for a source that has its original text again."""
         record = self._record_of(what, build_id)
-        return BaseChange(record.module, record.build_id)
+        return BaseChange(record.module, record.build_id, self.terms)
+
+    def way_back(self, live: Live, artefact: Artefact | None) -> Change:
+        """The change that makes an earlier patch live again, or without one the base."""
+        if artefact is None:
+            return BaseChange(live.module, live.build_id, self.terms)
+        return PatchChange(artefact, is_rollback=True, terms=self.terms)
 
     def _record_of(self, what: str, build_id: str) -> Any:
         """The base that a source went into: among several builds of it the one that runs."""
@@ -215,15 +232,23 @@ class _Session:
         if not hashes:
             there = ", ".join(str(sequence) for sequence in kept) or "none"
             raise HotReloadError(f"no process has a generation {to}", hint=f"patches that are kept: {there}")
-        for name in store.names(live.build_id):
-            with suppress(ArtefactError):
-                found = store.get(live.build_id, name)
-                if hashes == {found.sha256}:
-                    return found
+        if len(hashes) == 1:
+            return self.kept_by_hash(live.build_id, next(iter(hashes)))
         raise HotReloadError(
             f"generation {to} is not the same patch in every process",
             hint="name the patch by its sequence number: " + ", ".join(str(sequence) for sequence in kept),
         )
+
+    def kept_by_hash(self, build_id: str, sha256: str) -> Artefact:
+        """A patch that is kept. Raises HotReloadError: it is not kept any more, or was never pushed."""
+        store = PatchStore(self.directory)
+        for name in store.names(build_id):
+            with suppress(ArtefactError):
+                found = store.get(build_id, name)
+                if found.sha256 == sha256:
+                    return found
+        kept = ", ".join(name.split(".")[0] for name in store.names(build_id)) or "none"
+        raise HotReloadError(f"the patch {sha256[:_SHORT]} is not kept here", hint=f"patches that are kept: {kept}")
 
     # What is done --------------------------------------------------------------------------------------------------
 
@@ -243,6 +268,9 @@ class _Session:
             "user": name_of_operator(),
             "dry_run": options.dry_run,
             "partial": is_partial,
+            "level": self.settling.level,
+            "policy": self.settling.policy,
+            "why_forced": self.settling.reason,
         }
         audit.write({"event": "push.requested", **about})
         books = StateBooks(
@@ -259,9 +287,13 @@ class _Session:
         try:
             self.show.open()
             with self._finder() as finder:
-                coordinator = Coordinator(
-                    finder, books, observe=self.show.observe, terms=Terms(deadline=options.deadline)
+                terms = Terms(
+                    deadline=options.deadline,
+                    settle=self.settling.seconds,
+                    policy=self.settling.policy,
+                    reason=self.settling.reason,
                 )
+                coordinator = Coordinator(finder, books, observe=self.show.observe, terms=terms)
                 outcome = coordinator.run(change, trial=trial, dry_run=options.dry_run)
         except BaseException as error:
             with suppress(HotReloadError):
@@ -273,6 +305,30 @@ class _Session:
         self.show.conclude(outcome, about)
         _write_down(audit, about, outcome)
         return outcome.exit
+
+    def force(self, clients: Sequence[AgentClient], reason: str) -> int:
+        """Ends what is open in these processes, each for itself: what their threads come from was decided before."""
+        audit = Audit(self.directory, PolicySource.find().read().needs_audit)
+        pids = [client.identity.pid for client in clients]
+        audit.write({"event": "force.requested", "user": name_of_operator(), "reason": reason, "processes": pids})
+        told, codes = [], []
+        for client, answer in _ask_all(clients, lambda client: client.force(reason)):
+            row: dict[str, Any] = {"pid": client.identity.pid, "command": client.command}
+            if isinstance(answer, dict):
+                codes.append(Exit.DONE)
+                told.append({**row, **{key: answer.get(key) for key in ("module", "from", "to", "left")}})
+            elif getattr(answer, "status", "") == "NO_TRANSITION":
+                told.append({**row, "note": "every thread had come over"})
+            else:
+                codes.append(Exit.REFUSED if isinstance(answer, RefusedError) else Exit.PARTLY)
+                told.append({**row, "error": str(answer)})
+        code = _worst(codes)
+        audit.write({"event": "force.finished", "reason": reason, "exit": int(code), "processes": told})
+        if self._options.json:
+            print(json.dumps({"exit": int(code), "forced": told}, indent=2, default=str))
+        for row in () if self._options.json else told:
+            print(_line_of_forced(row))
+        return code
 
     @contextmanager
     def _finder(self) -> Iterator[Finder]:
@@ -312,6 +368,97 @@ def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
     return None
 
 
+# transition -----------------------------------------------------------------------------------------------------------
+
+
+def _transition(arguments: list[str]) -> int:
+    parser = _parser("transition", "Shows the threads that have not come over to new code; takes it back, or ends it.")
+    parser.add_argument(
+        "action", nargs="?", choices=("status", "revert", "force"), default="status", help="status by default"
+    )
+    _add_terms(parser)
+    options = parser.parse_args(arguments)
+    if options.action == "force" and not options.reason.strip():
+        raise _no_reason()
+    with _Session(options) as session:
+        with _sockets(session.directory) as fd:
+            clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
+            answers = _ask_all(clients, AgentClient.status)
+            open_ones, silent = _open_among(answers)
+            if options.action == "force" and open_ones:
+                return session.force([client for client, _ in open_ones], options.reason.strip())
+        if options.action == "revert" and open_ones:
+            return _turn_round(session, open_ones)
+        _show_open(open_ones, silent, as_json=options.json)
+        if options.action == "status":
+            return Exit.PARTLY if silent else Exit.DONE
+        return Exit.PARTLY if silent else Exit.NOTHING
+
+
+def _open_among(answers: _Answers) -> tuple[list[tuple[AgentClient, Mapping[str, Any]]], list[tuple[int, str]]]:
+    """The processes in which a transition is open, and those that did not answer."""
+    found, silent = [], []
+    for client, answer in answers:
+        if not isinstance(answer, ProcessStatus):
+            silent.append((client.identity.pid, str(answer)))
+        elif isinstance(answer.raw.get("transition"), Mapping):
+            found.append((client, answer.raw["transition"]))
+    return found, silent
+
+
+def _turn_round(session: _Session, open_ones: Sequence[tuple[AgentClient, Mapping[str, Any]]]) -> int:
+    """Has every process go back to what its threads are leaving, also where all have left it: all or none.
+
+    Raises:
+        HotReloadError: not the same is open everywhere, or nobody knows any more what they are leaving.
+    """
+    leaving = {}
+    for client, found in open_ones:
+        number = int(found["to"] if found.get("direction") == "back" else found["from"])
+        live = next((one for one in client.seen.live if one.module == found.get("module")), None)
+        if live is not None:
+            leaving[live.build_id, _hash_of(client.seen, live.build_id, number) or ""] = live
+    if len(leaving) != 1:
+        modules = ", ".join(sorted({str(found.get("module")) for _client, found in open_ones}))
+        raise HotReloadError(
+            f"the processes are not leaving one and the same code of {modules}",
+            hint="`hotreload rollback MODULE --to N`",
+        )
+    (((build_id, sha256), live),) = leaving.items()
+    artefact = session.kept_by_hash(build_id, sha256) if sha256 else None
+    return session.carry_out("rollback", artefact, session.way_back(live, artefact))
+
+
+def _show_open(
+    open_ones: Sequence[tuple[AgentClient, Mapping[str, Any]]], silent: Sequence[tuple[int, str]], *, as_json: bool
+) -> None:
+    if as_json:
+        told = [{"pid": client.identity.pid, "command": client.command, **found} for client, found in open_ones]
+        print(json.dumps({"open": told, "silent": dict(silent)}, indent=2, default=str))
+        return
+    for client, found in open_ones:
+        for line in tell_transition(client.identity.pid, found):
+            print(line)
+    for pid, why in silent:
+        print(printable(f"{pid}: {why}"))
+    if not open_ones:
+        print("no transition is open" + (" in the processes that answer" if silent else ""))
+
+
+def _line_of_forced(row: Mapping[str, Any]) -> str:
+    if row.get("error") or row.get("note"):
+        return printable(f"{row['pid']}: {row.get('error') or row.get('note')}")
+    left = "; ".join(row.get("left") or ()) or "no thread was in its way"
+    return printable(f"{row['pid']}: forced, {row.get('module')} {row.get('from')} -> {row.get('to')}: {left}")
+
+
+def _worst(codes: Sequence[Exit]) -> Exit:
+    """One exit code for several processes: partly, unless all say the same."""
+    if not codes:
+        return Exit.NOTHING
+    return codes[0] if len(set(codes)) == 1 else Exit.PARTLY
+
+
 # status ---------------------------------------------------------------------------------------------------------------
 
 
@@ -330,7 +477,7 @@ def _status(arguments: list[str]) -> int:
         if not isinstance(answer, ProcessStatus):
             silent += 1
             processes.append({"pid": client.identity.pid, "command": client.command, "error": str(answer)})
-            rows.append([str(client.identity.pid), client.command[:36], "", "", "", "", "", "", f"{answer}"])
+            rows.append([str(client.identity.pid), client.command[:36], *[""] * 7, f"{answer}"])
             continue
         processes.append({"command": client.command, **answer.raw})
         rows += _status_rows(client, answer, usual)
@@ -341,16 +488,44 @@ def _status(arguments: list[str]) -> int:
         told = {"state": directory.path, "current": current, "withheld": withheld, "differ": differ}
         print(json.dumps({**told, "processes": processes}, indent=2, default=str))
         return Exit.PARTLY if silent else Exit.DONE
-    headings = ("pid", "process", "module", "generation", "patch", "functions", "since", "by", "note")
+    headings = ("pid", "process", "module", "generation", "level", "patch", "functions", "since", "by", "note")
     if rows:
         status_table(rows, headings, f"{directory.path}")
     else:
         print(f"no process has an agent in {directory.path}")
+    for line in _lines_below(answers):
+        print(line)
     for build_id, name in sorted(current.items()):
         print(_line_of_current(build_id, name, withheld.get(build_id, "")))
     if differ:
         print("the processes are not all the same: see the notes")
     return Exit.PARTLY if silent else Exit.DONE
+
+
+def _lines_below(answers: _Answers) -> Iterator[str]:
+    """What does not fit into a table: threads on their way, what was forced, and old code that is kept."""
+    for client, answer in answers:
+        if not isinstance(answer, ProcessStatus):
+            continue
+        pid = client.identity.pid
+        found = answer.raw.get("transition")
+        if isinstance(found, Mapping):
+            yield from tell_transition(pid, found)
+        for module in answer.raw.get("modules") or ():
+            name = str(module.get("name", ""))
+            yield from (tell_taint(pid, name, taint) for taint in module.get("taints") or ())
+            yield from _lines_of_kept(pid, name, module.get("kept") or ())
+
+
+def _lines_of_kept(pid: int, name: str, kept: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Old generations that stay in memory, those with one reason in one line."""
+    reasons: dict[str, list[Mapping[str, Any]]] = {}
+    for one in kept:
+        reasons.setdefault(str(one.get("reason", "")), []).append(one)
+    for reason, group in reasons.items():
+        numbers = ", ".join(str(one.get("generation")) for one in group)
+        memory = sum(int(one.get("bytes") or 0) for one in group) >> 10
+        yield printable(f"{pid}: {name} keeps generation {numbers} ({memory:,} KiB): {reason}")
 
 
 def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str, str]:
@@ -416,6 +591,11 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
         if under_way.get("build_id") == live.build_id:
             left = under_way.get("seconds_left", 0)
             note.append(f"{under_way.get('step')} for push {under_way.get('push')}, settles within {left:.1f} s")
+        found = status.transition_of(live.build_id)
+        if found is not None:
+            note.append(name_threads(found))
+        if module.get("taints"):
+            note.append("tainted: see below")
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
         since = time.strftime("%m-%d %H:%M:%S", time.localtime(made.get("committed_at") or 0)) if made else ""
         rows.append(
@@ -423,6 +603,7 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
                 *head,
                 f"{live.module} {live.build_id[:_SHORT]}",
                 f"{live.generation} ({memory >> 10:,} KiB)",
+                str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),
                 since if live.generation else "",
@@ -431,7 +612,7 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
             ]
         )
         head = ["", ""]
-    return rows or [[*head, "nothing hot is loaded", "", "", "", "", "", ""]]
+    return rows or [[*head, "nothing hot is loaded", *[""] * 7]]
 
 
 # log and doctor -------------------------------------------------------------------------------------------------------
@@ -510,6 +691,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "push": _push,
     "status": _status,
     "rollback": _rollback,
+    "transition": _transition,
     "log": _log,
     "doctor": _doctor,
 }
@@ -546,6 +728,56 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="everything but the commit, in the live processes")
     parser.add_argument(
         "--deadline", type=_seconds, default=10.0, metavar="TIME", help="after it a process settles by itself (10s)"
+    )
+    parser.add_argument("--level", choices=LEVELS, help="when a thread moves (auto: call for two functions and more)")
+    parser.add_argument(
+        "--settle", type=_seconds, metavar="TIME", help="how long threads may take to come over to the new code (30s)"
+    )
+    parser.add_argument("--policy", choices=POLICIES, help="and then: leave them, take it back everywhere, or force it")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why it is forced; written down, and shown after")
+
+
+class _Settling(NamedTuple):
+    """How the threads of each process are to come over."""
+
+    level: str
+    seconds: float
+    policy: str
+    reason: str
+
+    def as_fields(self, *, may_revert: bool) -> dict[str, Any]:
+        """The same as fields of a request; "revert" is decided here and not there."""
+        fields: dict[str, Any] = {"level": self.level, "settle": self.seconds}
+        if self.policy == "force":
+            fields.update(policy="force", reason=self.reason)
+        if may_revert or self.policy == "revert":
+            fields["may_revert"] = True
+        return fields
+
+
+def _settling_of(options: argparse.Namespace, config: Config) -> _Settling:
+    """What flags, environment and file say; a rollback that nobody wants reverted is not, whatever the file says.
+
+    Raises:
+        HotReloadError: force without a reason, or no time at all.
+    """
+    policy = options.policy or config.settle_policy or "wait"
+    if not options.policy and policy == "revert" and not hasattr(options, "canary"):
+        policy = "wait"
+    seconds = config.settle if options.settle is None else options.settle
+    if options.settle == 0:
+        raise HotReloadError("--settle 0 leaves no thread the time to come over", hint="use --policy force --reason")
+    reason = options.reason.strip()
+    if policy == "force" and not reason:
+        raise _no_reason()
+    return _Settling(options.level or config.level, seconds or _SETTLE, policy, reason)
+
+
+def _no_reason() -> HotReloadError:
+    return HotReloadError(
+        "nothing is forced without a reason",
+        hint="say why, with --reason TEXT: it is written down and shown ever after",
+        status="NO_REASON",
     )
 
 
