@@ -189,7 +189,8 @@ class Link:
     def _note(self, event: dict[str, Any]) -> None:
         """A transition has ended, on whatever thread: this one's is woken to tell."""
         if event.get("event") in _ENDS:
-            self._ended.append({name: value for name, value in event.items() if _is_short(value)})
+            left = [str(one.get("name")) for one in event.get("stragglers") or ()][:_STRAGGLERS_TOLD]
+            self._ended.append({**{name: value for name, value in event.items() if _is_short(value)}, "stragglers": left})
             self.announce()
 
     @property

@@ -29,6 +29,8 @@ from hotreload.wire import Message
 __all__ = ["ReloadLoop"]
 
 Library = Sequence[str]
+# One that is over sooner has been told with the save.
+_NOTICED = 0.25
 _TOLD_OF_TRANSITIONS = ("module", "level", "direction", "duration", "reason", "stragglers")
 
 
@@ -115,7 +117,9 @@ class ReloadLoop:
         event = told.get("event")
         if isinstance(event, dict) and isinstance(event.get("event"), str):
             fields = {name: event.get(name) for name in _TOLD_OF_TRANSITIONS if event.get(name) not in (None, "", [])}
-            log = self._log.warning if event["event"] == events.TRANSITION_FORCED else self._log.info
+            log = self._log.info if float(event.get("duration") or 0.0) > _NOTICED else self._log.debug
+            if event["event"] == events.TRANSITION_FORCED:
+                log = self._log.warning
             log(event["event"], pid=peer.pid, **fields)
         self._courier.transition_ended(peer)
 
