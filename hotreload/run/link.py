@@ -190,7 +190,8 @@ class Link:
         """A transition has ended, on whatever thread: this one's is woken to tell."""
         if event.get("event") in _ENDS:
             left = [str(one.get("name")) for one in event.get("stragglers") or ()][:_STRAGGLERS_TOLD]
-            self._ended.append({**{name: value for name, value in event.items() if _is_short(value)}, "stragglers": left})
+            short = {name: value for name, value in event.items() if _is_short(value)}
+            self._ended.append({**short, "stragglers": left})
             self.announce()
 
     @property

@@ -34,6 +34,7 @@ class Module:
 class Generation:
     number: int
     distance: int = 4096
+    level: str = "call"
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -45,6 +46,9 @@ class FakePatcher:
         self.libraries = [("/lib/fake.so", BUILD_ID), ("/lib/plain.so", "")]
         self.refusal: Exception | None = None
         self.attached: dict[str, Module] = {}
+        self.open: Any = None
+        self.subscribers: list[Any] = []
+        self.terms: dict[str, Any] = {}
 
     def attach(self, path: str) -> Module:
         return self.attached.setdefault(path, Module(path))
@@ -65,15 +69,24 @@ class FakePatcher:
     def unstage(self, staged: str) -> None:
         self.calls.append(("unstage", staged))
 
-    def commit(self, staged: str, *, info: Any = None) -> Generation:
+    def commit(self, staged: str, *, info: Any = None, **terms: Any) -> Generation:
         if self.refusal is not None:
             raise self.refusal
         self.calls.append(("commit", info))
+        self.terms = terms
         return Generation(1)
 
-    def rollback(self, module: Module, to: int = 0) -> Generation:
+    def rollback(self, module: Module, to: int = 0, **terms: Any) -> Generation:
         self.calls.append(("rollback", to))
+        self.terms = terms
         return Generation(to)
+
+    def transition(self) -> Any:
+        return self.open
+
+    def subscribe(self, callback: Any) -> Any:
+        self.subscribers.append(callback)
+        return lambda: self.subscribers.remove(callback)
 
 
 class Bench:
