@@ -92,7 +92,8 @@ struct hr_patch_info {
     const uint8_t *build_id;
     uint32_t build_id_len;
     uint64_t image_len;
-    uint32_t function_count, carried_count;
+    uint32_t function_count, carried_count, range_count, hook_count;
+    int data_escapes; /* a pointer into its data or code may be kept: never proven unused */
 };
 
 struct hr_patch_function {
@@ -109,12 +110,27 @@ struct hr_patch_carried {
     uint64_t size;
 };
 
+/* Code of the base that belongs to a replaced function. */
+struct hr_patch_range {
+    uint32_t function;
+    uint64_t base_off;
+    uint64_t len;
+};
+
+struct hr_patch_hook {
+    uint32_t kind; /* 1 pre-commit, 2 post-commit, 3 post-rollback */
+    const char *name;
+    uint64_t image_off;
+};
+
 enum hr_status hr_patch_open(int fd, struct hr_patch **patch, struct hr_error *error);
 enum hr_status hr_patch_parse(const void *bytes, size_t len, struct hr_patch **patch, struct hr_error *error);
 void hr_patch_close(struct hr_patch *patch);
 void hr_patch_describe(const struct hr_patch *patch, struct hr_patch_info *info);
 void hr_patch_function_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_function *function);
 void hr_patch_carried_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_carried *carried);
+void hr_patch_range_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_range *range);
+void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_hook *hook);
 
 /* A generation: a patch mapped near its base and bound to it. Staging redirects nothing. */
 struct hr_image;
@@ -125,6 +141,7 @@ struct hr_image_info {
     uint64_t mapped_len; /* bytes of its segments */
     uint64_t distance;   /* bytes between it and the base */
     int is_from_reserve;
+    uintptr_t text_start, text_end; /* from its first byte of code to its last; equal when it has none */
 };
 
 /* carried: for every carried symbol the address at its owner, or 0 when this image becomes the owner.

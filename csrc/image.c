@@ -33,6 +33,7 @@ struct hr_image {
     struct hr_imports imports;
     uintptr_t frames; /* 0: none registered */
     uint64_t mapped_len;
+    uintptr_t text_start, text_end;
 };
 
 _Static_assert(HR_LINK_R == PROT_READ && HR_LINK_W == PROT_WRITE && HR_LINK_X == PROT_EXEC, "used as PROT_*");
@@ -57,6 +58,35 @@ static enum hr_status check_entries(const struct hr_patch *patch, const struct h
         }
     }
     return HR_OK;
+}
+
+/* A range may begin before the entry and go on behind it, never out of the text: what is text may be scanned for. */
+static enum hr_status check_ranges(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.range_count; i++) {
+        const struct hr_link_range *range = &patch->ranges[i];
+        uintptr_t first = base->object.bias + range->base_off;
+        if (!hr_base_is_text(base, first) || !hr_base_is_text(base, first + range->len - 1)) {
+            hr_refuse(error, HR_BAD_TABLE);
+            hr_error_name(error, "range.base_off");
+            error->value = range->base_off;
+            error->length = range->len;
+            return HR_BAD_TABLE;
+        }
+    }
+    return HR_OK;
+}
+
+/* Ascending segments: from the start of the first that is code to the end of the last. */
+static void measure_text(const struct hr_patch *patch, struct hr_image *image) {
+    image->text_start = image->text_end = image->place.address;
+    for (uint32_t i = 0; i < patch->header.segment_count; i++) {
+        const struct hr_link_segment *segment = &patch->segments[i];
+        if (!(segment->prot & HR_LINK_X))
+            continue;
+        if (image->text_start == image->text_end)
+            image->text_start = image->place.address + segment->image_off;
+        image->text_end = image->place.address + segment->image_off + segment->mem_len;
+    }
 }
 
 static enum hr_status copy_segments(const struct hr_patch *patch, uint8_t **copied, struct hr_error *error) {
@@ -179,6 +209,8 @@ static enum hr_status stage(struct hr_binding *binding, const char *name, struct
     if (!status)
         status = fill(binding, name, image);
     hr_objects_close(&objects);
+    if (!status)
+        measure_text(binding->patch, image);
     if (!status && header->eh_frame) {
         image->frames = image->place.address + header->eh_frame;
         hr_frames_open(image->frames);
@@ -191,6 +223,8 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
     enum hr_status status = check_build_id(patch, base, error);
     if (!status)
         status = check_entries(patch, base, error);
+    if (!status)
+        status = check_ranges(patch, base, error);
     if (status)
         return status;
     struct hr_image *opened = calloc(1, sizeof *opened);
@@ -224,5 +258,7 @@ void hr_image_describe(const struct hr_image *image, struct hr_image_info *info)
         .mapped_len = image->mapped_len,
         .distance = end <= base->start ? base->start - end : start - base->end,
         .is_from_reserve = image->place.is_from_reserve,
+        .text_start = image->text_start,
+        .text_end = image->text_end,
     };
 }

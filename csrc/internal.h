@@ -104,6 +104,8 @@ struct hr_patch {
     struct hr_link_library *libraries;
     struct hr_link_carried *carried;
     struct hr_link_function *functions;
+    struct hr_link_range *ranges;
+    struct hr_link_hook *hooks;
     const char *strings;
     void *table; /* holds all of the above */
 };

@@ -21,6 +21,7 @@
     X(NO_TABLE, STAGE, "the patch has no link table", "build the patch with hotreload, and do not strip it")           \
     X(TRUNCATED, STAGE, "the patch file ends too early", "copy or build the patch again")                              \
     X(BAD_TABLE, STAGE, "the patch contradicts itself", "build the patch again with this version of hotreload")        \
+    X(FORMAT, STAGE, "the patch has another format than this hotreload reads", "build it again with this version")     \
     X(WRITABLE_CODE, STAGE, "the patch asks for memory that is writable and executable", "link it without -z rwx")     \
     X(NEW_TLS, STAGE, "the new code brings a thread-local variable of its own", "restart to add thread-locals")        \
     X(NOT_LOADED, STAGE, "no such library is loaded in this process", "import the extension first")                    \

@@ -365,7 +365,7 @@ class ObjectGraph:
         symbol = self.elf.symbols[reference.symbol]
         if symbol.type != STT_SECTION:
             start = symbol.value
-        elif reference.type in PC_RELATIVE and self._is_lea(index, reference.offset):
+        elif reference.type in PC_RELATIVE and self.is_lea(index, reference.offset):
             start = reference.delta + PC_BIAS
         elif reference.type == R.ABS64:
             start = reference.delta
@@ -376,7 +376,8 @@ class ObjectGraph:
             return _text_at(data, start, section.entsize), reference.delta - start
         return data[start : start + section.entsize], reference.delta - start
 
-    def _is_lea(self, index: int, offset: int) -> bool:
+    def is_lea(self, index: int, offset: int) -> bool:
+        """Whether the field at ``offset`` of section ``index`` is that of an instruction which computes an address."""
         code = self.elf.content(self.elf.sections[index])
         return offset >= 2 and code[offset - 2] == LEA and code[offset - 1] & 0xC7 == 0x05
 

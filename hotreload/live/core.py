@@ -28,6 +28,8 @@ __all__ = [
     "Patch",
     "PatchCarried",
     "PatchFunction",
+    "PatchHook",
+    "PatchRange",
     "PatchSource",
     "Progress",
     "Site",
@@ -80,24 +82,60 @@ class PatchCarried:
 
 
 @dataclass(frozen=True)
+class PatchRange:
+    """Code of the base that belongs to the replaced function of index ``function``: its body or a piece of it."""
+
+    function: int
+    base_off: int
+    length: int
+
+
+@dataclass(frozen=True)
+class PatchHook:
+    """A migration hook; ``kind`` is 1 before the commit, 2 after it, 3 after a rollback."""
+
+    kind: int
+    name: str
+    image_off: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Addresses from ``start`` up to and not including ``end``."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Patch:
-    """A patch file, read and validated."""
+    """A patch file, read and validated.
+
+    ``data_escapes``: the program may keep a pointer into the image, so that it can never be proven unused.
+    """
 
     build_id: bytes
     functions: tuple[PatchFunction, ...]
     carried: tuple[PatchCarried, ...]
+    ranges: tuple[PatchRange, ...]
+    hooks: tuple[PatchHook, ...]
+    data_escapes: bool
     handle: Any = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base."""
+    """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base.
+
+    ``text`` holds all its code, and may hold read-only data too.
+    """
 
     address: int
     length: int
     mapped: int
     distance: int
     is_from_reserve: bool
+    text: Span
     handle: Any = field(repr=False, compare=False)
 
 
@@ -107,14 +145,6 @@ class Site:
 
     entry: int
     handle: Any = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Addresses from ``start`` up to and not including ``end``."""
-
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -201,7 +231,13 @@ class Core(Protocol):
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def open_transition(
-        self, base: Base, switches: Sequence[Switch], before: Sequence[Span], after: Sequence[Span], *, per_request: bool
+        self,
+        base: Base,
+        switches: Sequence[Switch],
+        before: Sequence[Span],
+        after: Sequence[Span],
+        *,
+        per_request: bool,
     ) -> Transition: ...
     def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def wait(self, transition: Transition, seconds: float) -> bool: ...
@@ -273,6 +309,7 @@ class NativeCore:
             mapped=info.mapped_len,
             distance=info.distance,
             is_from_reserve=bool(info.is_from_reserve),
+            text=Span(info.text_start, info.text_end),
             handle=result[0],
         )
 
@@ -411,8 +448,9 @@ def _patch(handle: Any) -> Patch:
     info = ffi.new("struct hr_patch_info *")
     function = ffi.new("struct hr_patch_function *")
     carried = ffi.new("struct hr_patch_carried *")
+    covered, hook = ffi.new("struct hr_patch_range *"), ffi.new("struct hr_patch_hook *")
     lib.hr_patch_describe(handle, info)
-    functions, symbols = [], []
+    functions, symbols, ranges, hooks = [], [], [], []
     for i in range(info.function_count):
         lib.hr_patch_function_at(handle, i, function)
         functions.append(
@@ -421,5 +459,18 @@ def _patch(handle: Any) -> Patch:
     for i in range(info.carried_count):
         lib.hr_patch_carried_at(handle, i, carried)
         symbols.append(PatchCarried(_text(carried.key), carried.image_off, carried.size, bool(carried.is_function)))
-    build_id = bytes(ffi.buffer(info.build_id, info.build_id_len))
-    return Patch(build_id, tuple(functions), tuple(symbols), handle)
+    for i in range(info.range_count):
+        lib.hr_patch_range_at(handle, i, covered)
+        ranges.append(PatchRange(covered.function, covered.base_off, covered.len))
+    for i in range(info.hook_count):
+        lib.hr_patch_hook_at(handle, i, hook)
+        hooks.append(PatchHook(hook.kind, _text(hook.name), hook.image_off))
+    return Patch(
+        build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)),
+        functions=tuple(functions),
+        carried=tuple(symbols),
+        ranges=tuple(ranges),
+        hooks=tuple(hooks),
+        data_escapes=bool(info.data_escapes),
+        handle=handle,
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, overload
 
+from hotreload.errors import StageError
 from hotreload.live.core import Image, PatchCarried
 
-__all__ = ["Generation", "LoadedModule", "Redirect", "StagedPatch"]
+__all__ = ["Generation", "History", "LoadedModule", "Redirect", "StagedPatch", "Taint", "Terms", "check_reason"]
+
+LEVELS = ("function", "call", "request")
+POLICIES = ("wait", "revert", "force")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class StagedPatch:
     carried: tuple[PatchCarried, ...] = field(repr=False)
     image: Image = field(repr=False)
     redirects: tuple[Redirect, ...] = field(repr=False)
+    data_escapes: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,9 @@ class Generation:
 
     ``synchronised`` is false when the kernel has no core sync and the commit was allowed without. ``info`` is what
     the caller of commit wanted to be remembered. ``length`` is that of the address space from ``address`` on.
+
+    ``level`` and ``transition`` say how the last swap to it went: stored entry by entry ("none"), or thread by thread
+    and still "open", "complete", "forced" or "reversed". ``is_retired``: its code is not mapped any more.
     """
 
     module: str
@@ -71,6 +79,9 @@ class Generation:
     duration: float = 0.0
     synchronised: bool = True
     info: Mapping[str, Any] = field(default_factory=dict)
+    level: str = "function"
+    transition: str = "none"
+    is_retired: bool = False
     redirects: tuple[Redirect, ...] = field(default=(), repr=False)
     carried: tuple[PatchCarried, ...] = field(default=(), repr=False)
 
@@ -84,5 +95,98 @@ class Generation:
             "address": f"{self.address:#x}",
             "committed_at": self.committed_at,
             "synchronised": self.synchronised,
+            "level": self.level,
+            "transition": self.transition,
+            "retired": self.is_retired,
             "info": dict(self.info),
         }
+
+
+class History(Sequence[Generation]):
+    """Every generation by its number, the base first; of those long retired only the number is known."""
+
+    def __init__(self, known: Mapping[int, Generation], newest: int) -> None:
+        self._known = dict(known)
+        self._numbers = range(newest + 1)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Generation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Generation, ...]: ...
+    def __getitem__(self, index: int | slice) -> Generation | tuple[Generation, ...]:
+        if isinstance(index, slice):
+            return tuple(self._at(number) for number in self._numbers[index])
+        return self._at(self._numbers[index])
+
+    def __iter__(self) -> Iterator[Generation]:
+        return (self._at(number) for number in self._numbers)
+
+    def _at(self, number: int) -> Generation:
+        base = self._known[0]
+        return self._known.get(number) or Generation(base.module, base.build_id, number, is_retired=True)
+
+
+@dataclass(frozen=True)
+class Taint:
+    """Something that was done to an extension and voids a promise until the process ends."""
+
+    what: str
+    reason: str
+    at: float
+    by: str
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"what": self.what, "reason": self.reason, "at": self.at, "by": self.by}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How threads are to move, and what happens when one does not.
+
+    ``level`` is empty where the number of entries decides: one is stored as it is, several are a transition.
+    ``deadline`` is in seconds from the start or from the last reversal.
+    """
+
+    level: str = ""
+    deadline: float = 30.0
+    policy: str = "wait"
+    reason: str = ""
+    by: str = ""
+
+    def but(self, **changes: Any) -> Terms:
+        """These terms with what is not None put in.
+
+        Raises:
+            ValueError: no such level or policy.
+            StageError: force without a reason; nothing was changed.
+        """
+        terms = replace(self, **{name: value for name, value in changes.items() if value is not None})
+        if terms.level not in ("", *LEVELS):
+            raise ValueError(f"{terms.level!r} is no level: {', '.join(LEVELS)}")
+        if terms.policy not in POLICIES:
+            raise ValueError(f"{terms.policy!r} is no policy: {', '.join(POLICIES)}")
+        if terms.policy == "force":
+            check_reason(terms.reason)
+        return terms
+
+    def level_for(self, entries: int) -> str:
+        """The level of a swap of so many entries."""
+        return self.level or ("function" if entries <= 1 else "call")
+
+
+def check_reason(reason: str) -> None:
+    """Insists that a force says why.
+
+    Raises:
+        StageError: it does not; nothing was changed.
+    """
+    if not reason.strip():
+        raise StageError(
+            "to force threads over needs a reason",
+            hint="say why: it is written down and stays with the extension until the process ends",
+            status="NO_REASON",
+        )

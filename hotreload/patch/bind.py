@@ -192,6 +192,8 @@ class Binder:
             graph = self._graphs[unit]
             header = graph.elf.sections[section]
             symbols = graph.symbols_in.get(section, [])
+            is_function = bool(header.flags & SHF_EXECINSTR)
+            body = max((s.size for s in symbols if s.value == value), default=0)
             is_global = any(s.bind != STB_LOCAL for s in symbols)
             key = name if is_global else f"{self._unit_name(unit)}:{name}"
             for index, carried in enumerate(self.carried):
@@ -205,8 +207,8 @@ class Binder:
                     unit=unit,
                     section=section,
                     value=value,
-                    size=0 if header.flags & SHF_EXECINSTR else header.size,
-                    is_function=bool(header.flags & SHF_EXECINSTR),
+                    size=body if is_function else header.size,
+                    is_function=is_function,
                 )
             )
             self._take(unit, section)

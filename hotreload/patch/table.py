@@ -25,19 +25,29 @@ from hotreload.elf.file import (
 from hotreload.errors import Finding, IncompatibleError
 from hotreload.patch import linktable
 from hotreload.patch.base import Base, Place
-from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried
+from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
+from hotreload.patch.extent import code_extents, data_escapes
 from hotreload.patch.linktable import PAGE, Fixup, FixupKind, LinkTable, Protection
 from hotreload.patch.reduce import DirectField, NameTable
 
-__all__ = ["PatchInput", "Replacement", "to_patch"]
+__all__ = ["HookRoot", "PatchInput", "Replacement", "to_patch"]
 
 
 class Replacement(NamedTuple):
-    """A function to be replaced: its ``hr.f.N`` symbol, its name, its entry in the base."""
+    """A function to be replaced: its ``hr.f.N`` symbol, its name, its entry in the base, its unit."""
 
     symbol: str
     name: str
     place: Place
+    unit: int
+
+
+class HookRoot(NamedTuple):
+    """A migration hook: its ``hr.h.N`` symbol, its kind, its name."""
+
+    symbol: str
+    kind: linktable.HookKind
+    name: str
 
 
 class PatchInput(NamedTuple):
@@ -48,6 +58,8 @@ class PatchInput(NamedTuple):
     carried: list[CarriedSymbol]
     fields: list[DirectField]
     names: NameTable
+    plans: list[UnitPlan]
+    hooks: list[HookRoot]
 
 
 def to_patch(content: bytes, given: PatchInput) -> bytes:
@@ -76,6 +88,9 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
             for i, c in enumerate(given.carried)
         ),
         functions=tuple(_functions(given, symbols)),
+        ranges=tuple(_ranges(given)),
+        hooks=tuple(linktable.Hook(h.kind, h.name, symbols[h.symbol].value) for h in given.hooks),
+        data_escapes=data_escapes(given.plans, symbols),
         eh_frame=frames.addr if frames else 0,
         eh_frame_len=frames.size if frames else 0,
     )
@@ -94,6 +109,14 @@ def _functions(given: PatchInput, symbols: dict[str, Symbol]) -> list[linktable.
         if c.is_function
     ]
     return [*base, *new]
+
+
+def _ranges(given: PatchInput) -> list[linktable.Range]:
+    return [
+        linktable.Range(index, offset, length)
+        for index, replaced in enumerate(given.replacements)
+        for offset, length in code_extents(given.base, replaced.unit, replaced.name)
+    ]
 
 
 class _TableMaker:

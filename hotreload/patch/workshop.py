@@ -238,7 +238,8 @@ class Workshop:
         try:
             compiler = tuple(parse(self._record.units[0].argv).compiler)
             link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")
-            given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins)
+            plans = list(binder.plans.values())
+            given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins, plans, hooks=[])
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")
             path.write_bytes(patch)
@@ -274,7 +275,7 @@ class Workshop:
                 entries.add(place.offset)
                 symbol = f"hr.f.{len(replacements)}"
                 roots[unit][name] = symbol
-                replacements.append(Replacement(symbol, name, place))
+                replacements.append(Replacement(symbol, name, place, unit))
         if findings:
             raise _incompatible(findings)
         return replacements, roots

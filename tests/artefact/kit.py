@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 
 from hotreload.artefact import Envelope, Manifest, build, open_envelope
-from hotreload.patch.linktable import Function, LinkTable, Protection, Segment
+from hotreload.patch.linktable import Function, LinkTable, Protection, Range, Segment
 
 BUILD_ID = bytes(range(1, 21))
 OTHER_ID = bytes(range(101, 121))
@@ -25,6 +25,7 @@ def link_table(functions: Sequence[str] = ("f",), build_id: bytes = BUILD_ID) ->
         segments=(Segment(0, PAGE, 0, 64, Protection.R | Protection.X),),
         fixups=(),
         functions=tuple(Function(name, 0x1000 + 16 * i, 16 * i) for i, name in enumerate(functions)),
+        ranges=tuple(Range(i, 0x1000 + 16 * i, 16) for i, _ in enumerate(functions)),
     ).to_bytes()
 
 

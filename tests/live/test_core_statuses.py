@@ -125,7 +125,13 @@ def test_a_patch_without_its_last_byte(core: NativeCore, patch: tiny.TinyPatch) 
 
 @provokes("BAD_TABLE")
 def test_a_table_with_another_magic(core: NativeCore, patch: tiny.TinyPatch) -> str:
-    return status_of(core.open_patch, patch.to_bytes(b"HRLINK99" + patch.table.to_bytes()[8:]))
+    return status_of(core.open_patch, patch.to_bytes(b"HRLINKxx" + patch.table.to_bytes()[8:]))
+
+
+@provokes("FORMAT")
+@pytest.mark.parametrize("version", [b"01", b"99"])
+def test_a_table_of_another_version(core: NativeCore, patch: tiny.TinyPatch, version: bytes) -> str:
+    return status_of(core.open_patch, patch.to_bytes(b"HRLINK" + version + patch.table.to_bytes()[8:]))
 
 
 @provokes("WRITABLE_CODE")

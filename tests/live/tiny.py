@@ -20,7 +20,7 @@ from elftools.elf.elffile import ELFFile
 
 from hotreload.errors import HotReloadError
 from hotreload.live.core import NativeCore
-from hotreload.patch.linktable import Carried, Fixup, FixupKind, Function, Import, LinkTable, Protection, Segment
+from hotreload.patch.linktable import Carried, Fixup, FixupKind, Function, Import, LinkTable, Protection, Range, Segment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = 4096
@@ -95,6 +95,12 @@ def read_symbols(library: Path) -> dict[str, int]:
         return {s.name: s["st_value"] for s in table.iter_symbols() if s.name and s["st_shndx"] != "SHN_UNDEF"}
 
 
+def read_sizes(library: Path) -> dict[str, int]:
+    with library.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        return {s.name: s["st_size"] for s in table.iter_symbols() if s["st_size"]}
+
+
 # Patches ---------------------------------------------------------------------------------------------------------
 
 
@@ -161,9 +167,13 @@ def _derive(elf: ELFFile, path: Path, base: TinyBase, pairs: dict[str, str], key
     fixups, imports = _bind(elf, base, patch, keys)
     frames = elf.get_section_by_name(".eh_frame")
     last = segments[-1]
-    functions = []
+    functions: list[Function] = []
+    ranges: list[Range] = []
+    bodies = read_sizes(base.path)
     for old, new in pairs.items():
         if old in base.symbols:
+            pieces = [name for name in base.symbols if name in (old, f"{old}.cold")]
+            ranges += [Range(len(functions), base.symbols[name], bodies[name]) for name in pieces]
             functions.append(Function(old, base.symbols[old], symbols[new]))
         else:
             functions.append(Function(old, keys.index(old), symbols[new], is_carried=True))
@@ -173,6 +183,7 @@ def _derive(elf: ELFFile, path: Path, base: TinyBase, pairs: dict[str, str], key
         imports=imports,
         carried=owned,
         functions=tuple(functions),
+        ranges=tuple(ranges),
         eh_frame=frames["sh_addr"] if frames else 0,
         eh_frame_len=frames["sh_size"] if frames else 0,
     )

@@ -1,0 +1,164 @@
+"""Who has not moved yet, told so that a person finds the code: thread names, native frames, Python frames.
+
+Nothing here is looked up before somebody asks: a server that is never asked imports no more than it has.
+"""
+
+from __future__ import annotations
+
+import bisect
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+from hotreload.live.core import Straggler
+from hotreload.live.ledger import Ledger
+
+__all__ = ["GREENLETS", "Since", "Symbols", "are_greenlets_in_use", "brief", "describe", "thread_names"]
+
+#: The reason of the entry that stands for all suspended greenlets; it has no thread.
+GREENLETS = "GREENLETS"
+
+FRAMES_SHOWN = 32
+
+_SAYINGS = {
+    "RUNNING": "is computing and has not called a changed function since",
+    "INSIDE": "is inside {where}",
+    "REQUEST": "is inside a request",
+    "FOREIGN_STACK": "runs on a stack that is not its own, which cannot be looked through",
+    "UNREADABLE": "cannot be looked at",
+    GREENLETS: "suspended greenlets keep their stacks where they cannot be looked through",
+}
+
+
+class Since:
+    """Since when each thread is seen where it is; what is not seen any more is forgotten."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str, int], float] = {}
+
+    def update(self, stragglers: Iterable[Straggler]) -> dict[int, float]:
+        """By thread, when it was first seen at this place for this reason."""
+        now = time.time()
+        keys = [(straggler.tid, straggler.reason, straggler.where) for straggler in stragglers]
+        self._seen = {key: self._seen.get(key, now) for key in keys}
+        return {tid: at for (tid, _reason, _where), at in self._seen.items()}
+
+
+class Symbols:
+    """Names for addresses: what the ledger knows, and for the rest what the dynamic loader says."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        spots: list[tuple[int, int, str]] = []
+        for number, mapped in ledger.mapped.items():
+            generation = ledger.generations[number]
+            named = [(redirect.target, redirect.name) for redirect in generation.redirects]
+            named += [
+                (generation.address + carried.image_off, carried.key.rpartition(":")[2])
+                for carried in generation.carried
+                if carried.is_function
+            ]
+            spots += [(start, mapped.text.end, f"{name} [generation {number}]") for start, name in named]
+        names = {r.entry: r.name for g in ledger.generations.values() for r in g.redirects}
+        for entry, spans in ledger.ranges.items():
+            spots += [(span.start, span.end, f"{names.get(entry, hex(entry))} [original]") for span in spans]
+        self._spots = sorted(spots)
+        self._starts = [start for start, _end, _name in self._spots]
+
+    def known(self, address: int) -> str:
+        """The function that an address is in, if it belongs to this extension's changed code; else empty."""
+        index = bisect.bisect_right(self._starts, address) - 1
+        if index < 0 or address > self._spots[index][1]:
+            return ""
+        start, _end, name = self._spots[index]
+        function, _, side = name.partition(" ")
+        return f"{function}+{address - start:#x} {side}"
+
+    def name(self, address: int) -> str:
+        """The same for any address; the bare number where nobody knows."""
+        return self.known(address) or _dladdr(address)
+
+
+def describe(straggler: Straggler, symbols: Symbols, since: float, name: str, *, with_stacks: bool) -> dict[str, Any]:
+    """Plain data for ``status``: everything that is known of one thread, or all but its stacks."""
+    native = [symbols.name(address) for address in straggler.frames[:FRAMES_SHOWN]] if with_stacks else []
+    return {
+        "tid": straggler.tid,
+        "name": name,
+        "reason": straggler.reason,
+        "where": symbols.name(straggler.where) if straggler.where else "",
+        "since": since,
+        "native": native,
+        "python": python_stack(straggler.tid) if with_stacks else [],
+    }
+
+
+def greenlets_entry(since: float) -> dict[str, Any]:
+    """The entry that stands for all suspended greenlets."""
+    about = {"tid": 0, "name": "greenlets in use", "reason": GREENLETS, "where": "", "since": since}
+    return {**about, "native": [], "python": []}
+
+
+def brief(entry: dict[str, Any]) -> str:
+    """One straggler in one phrase: who, why, for how long."""
+    what = _SAYINGS.get(entry["reason"], entry["reason"]).format(where=entry["where"] or "old code")
+    if entry["reason"] == GREENLETS:
+        return what
+    return f"{entry['name']} (thread {entry['tid']}) {what}, for {max(0.0, time.time() - entry['since']):.1f} s"
+
+
+def thread_names(tids: Iterable[int]) -> dict[int, str]:
+    """What the program calls its threads; where it does not, what the kernel does."""
+    known = {thread.native_id: thread.name for thread in threading.enumerate()}
+    return {tid: known.get(tid) or _comm(tid) for tid in tids}
+
+
+def python_stack(tid: int) -> list[str]:
+    """The Python frames of a thread, innermost first, each as ``file:line in function``; empty when it has none."""
+    ident = next((thread.ident for thread in threading.enumerate() if thread.native_id == tid), None)
+    frame: FrameType | None = sys._current_frames().get(ident) if ident else None  # noqa: SLF001 - there is no other way
+    stack: list[str] = []
+    while frame is not None and len(stack) < FRAMES_SHOWN:
+        code = frame.f_code
+        stack.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
+        frame = frame.f_back
+    return stack
+
+
+def are_greenlets_in_use() -> bool:
+    """Whether this program switches greenlets; a version of greenlet that cannot tell counts as in use."""
+    native = sys.modules.get("greenlet._greenlet")
+    if native is None:
+        return "greenlet" in sys.modules
+    count = getattr(native, "get_total_main_greenlets", None)
+    return count is None or bool(count() > 0)
+
+
+def _comm(tid: int) -> str:
+    try:
+        with open(f"/proc/self/task/{tid}/comm", "rb") as file:
+            return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
+    except OSError:
+        return "ended"
+
+
+def _dladdr(address: int) -> str:
+    import ctypes
+
+    class DlInfo(ctypes.Structure):
+        _fields_ = (
+            ("path", ctypes.c_char_p),
+            ("base", ctypes.c_void_p),
+            ("symbol", ctypes.c_char_p),
+            ("start", ctypes.c_void_p),
+        )
+
+    info = DlInfo()
+    if not ctypes.CDLL(None).dladdr(ctypes.c_void_p(address), ctypes.byref(info)) or not info.path:
+        return f"{address:#x}"
+    library = info.path.decode("utf-8", "backslashreplace").rpartition("/")[2]
+    if not info.symbol:
+        return f"{library}+{address - (info.base or 0):#x}"
+    return f"{info.symbol.decode('utf-8', 'backslashreplace')}+{address - (info.start or 0):#x} [{library}]"
