@@ -17,6 +17,8 @@
     settle-policy = "wait"     # HOTRELOAD_SETTLE_POLICY, --policy       then: wait, revert or force
     prologue = "jump"          # HOTRELOAD_PROLOGUE                      jump or slot: how functions are redirected
     allow = ["variable-size"]  # HOTRELOAD_ALLOW (a,b), --allow          findings that you know better about
+    retire = true              # HOTRELOAD_RETIRE                        unmap old code that is proven unused
+    keep = 1                   # HOTRELOAD_KEEP                          so many old generations stay to go back to
     max-generations = 100      # HOTRELOAD_MAX_GENERATIONS               of one extension kept in memory; 0: no cap
     max-bytes = 268435456      # HOTRELOAD_MAX_BYTES                     bytes of them; 0: no cap
 
@@ -82,8 +84,15 @@ class Config:
     settle_policy: str = ""
     prologue: str = "jump"
     allow: tuple[str, ...] = ()
+    retire: bool = False
+    keep: int = 1
     max_generations: int = 0
     max_bytes: int = 0
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """What an extension may hold on to, as arguments of the manager's ``configure``."""
+        return {name: getattr(self, name) for name in ("retire", "keep", "max_generations", "max_bytes")}
 
     def to_json(self) -> str:
         """The form in which the launcher hands it to the helper process."""

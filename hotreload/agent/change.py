@@ -14,6 +14,7 @@ from hotreload.agent.refusal import refuse
 from hotreload.agent.terms import Terms
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
+from hotreload.live.stragglers import are_greenlets_in_use
 
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
 
@@ -33,7 +34,7 @@ class Live(Protocol):
     def unstage(self, staged: Any) -> None: ...
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
     def transition(self) -> dict[str, Any] | None: ...
-    def force(self, reason: str) -> None: ...
+    def force(self, reason: str, *, by: str = "") -> Any: ...
     def wait(self, seconds: float) -> bool: ...
     def commit(
         self,
@@ -42,8 +43,9 @@ class Live(Protocol):
         info: Mapping[str, Any] | None = None,
         level: str | None = None,
         deadline: float | None = None,
-        policy: str = "wait",
-        reason: str = "",
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
         wait: float = 0.5,
     ) -> Any: ...
     def rollback(
@@ -54,8 +56,9 @@ class Live(Protocol):
         is_promised: bool = False,
         level: str | None = None,
         deadline: float | None = None,
-        policy: str = "wait",
-        reason: str = "",
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
         wait: float = 0.5,
     ) -> Any: ...
 
@@ -88,6 +91,20 @@ def live_generation(live: Live, module: Any) -> Any:
     return live.history(module)[live.attach(module.path).generation]
 
 
+def _check_level(terms: Terms, now: Sequence[Any], then: Sequence[Any]) -> str:
+    """The level that a swap of these redirects will have.
+
+    Raises:
+        StageError: GREENLETS: the swap would be refused for them, which must be known before it is decided.
+    """
+    targets = [{redirect.entry: redirect.target for redirect in side} for side in (now, then)]
+    entries = [entry for entry in {**targets[0], **targets[1]} if targets[0].get(entry) != targets[1].get(entry)]
+    level = terms.level if terms.level != "auto" else "call" if len(entries) > 1 else "function"
+    if level != "function" and entries and are_greenlets_in_use():
+        raise refuse("GREENLETS", f"greenlets are in use here: what they are in the middle of cannot be seen ({level})")
+    return level
+
+
 def can_be_taken_back(staged: Any) -> bool:
     """Whether a rollback undoes all that a commit of this patch does."""
     return bool(getattr(staged, "can_roll_back", True))
@@ -102,7 +119,8 @@ class Patch:
     """A patch that is staged.
 
     Raises:
-        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. It is still staged.
+        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. GREENLETS: threads cannot be seen
+            to come over here. It is still staged.
     """
 
     def __init__(
@@ -112,7 +130,9 @@ class Patch:
             raise refuse("NO_ROLLBACK_HOOK", "the patch has a post-commit hook and none that undoes what it does")
         self.module, self.artefact = module, artefact
         self._live, self._staged, self._info, self._terms = live, staged, info, terms
-        self._before = live_generation(live, module).number
+        now = live_generation(live, module)
+        self._before = now.number
+        self._level = _check_level(terms, now.redirects, staged.redirects)
         self.sequence = artefact.manifest.sequence
 
     def describe(self) -> dict[str, Any]:
@@ -121,6 +141,7 @@ class Patch:
             "functions": list(self._staged.functions),
             "distance": self._staged.distance,
             "generation_now": self._before,
+            "level": self._level,
         }
 
     def apply(self) -> Any:
@@ -155,15 +176,22 @@ class Patch:
 
 
 class Rollback:
-    """Back to an earlier generation; there is nothing to stage. While threads are leaving it, they turn round."""
+    """Back to an earlier generation; there is nothing to stage. While threads are leaving it, they turn round.
+
+    Raises:
+        StageError: GENERATION: it is not mapped any more. GREENLETS: as for a patch. Nothing was changed.
+    """
 
     artefact = None
 
     def __init__(self, live: Live, module: Any, to: int, terms: Terms) -> None:
         self.module = module
         self._live, self._to, self._terms = live, to, terms
-        self._before = live_generation(live, module).number
-        target = live.history(module)[to]
+        now, target = live_generation(live, module), live.history(module)[to]
+        if target.is_retired:
+            raise refuse("GENERATION", f"generation {to} of {module.name} is not mapped here any more")
+        self._before = now.number
+        self._level = _check_level(terms, now.redirects, target.redirects)
         self._functions = list(target.functions)
         self.sequence = _sequence_of(target)
 
@@ -174,6 +202,7 @@ class Rollback:
             "distance": 0,
             "generation_now": self._before,
             "to": self._to,
+            "level": self._level,
         }
 
     def apply(self) -> Any:

@@ -163,7 +163,7 @@ class Desk:
 
     def _prepare(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:
         push, seconds = _push_of(message), _seconds_of(message, "deadline", DEADLINE_DEFAULT)
-        terms = terms_of(message)
+        terms = terms_of(message, peer.uid)
         answer = self._session.find(push)
         if answer is not None:
             self._check_same(push, fd)
@@ -223,7 +223,7 @@ class Desk:
 
     def _prepare_rollback(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
         push, seconds = _push_of(message), _seconds_of(message, "deadline", DEADLINE_DEFAULT)
-        terms = terms_of(message)
+        terms = terms_of(message, peer.uid)
         answer = self._session.find(push)
         if answer is not None:
             return answer

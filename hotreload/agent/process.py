@@ -195,10 +195,12 @@ class _Process:
 
     def start(self) -> None:
         from hotreload.config import load_config
+        from hotreload.live import manager
 
         config = load_config()
         app = app_name(config.app)
         agent = Agent(app, StateDirectory(state_path(app, config.state)), PolicySource.find(), config.probation)
+        manager().configure(**config.limits)
         agent.start()
         self.agent = agent
         if not self._has_hooks:

@@ -45,6 +45,7 @@ class Terms(NamedTuple):
     policy: str = "wait"
     reason: str = ""
     may_revert: bool = False
+    by: str = ""
 
     def for_manager(self) -> dict[str, Any]:
         """The same as arguments of the manager's ``commit`` and ``rollback``."""
@@ -53,12 +54,13 @@ class Terms(NamedTuple):
             "deadline": self.settle,
             "policy": self.policy,
             "reason": self.reason,
+            "by": self.by,
             "wait": _WAIT,
         }
 
 
-def terms_of(message: Message) -> Terms:
-    """The terms in a request.
+def terms_of(message: Message, uid: int) -> Terms:
+    """The terms in a request of that user's.
 
     Raises:
         StageError: BAD_REQUEST: they mean nothing. NO_REASON: force without one. Nothing was changed.
@@ -77,7 +79,7 @@ def terms_of(message: Message) -> Terms:
     if not isinstance(may_revert, bool):
         raise refuse("BAD_REQUEST", "may_revert is true or false")
     reason = reason_of(message) if policy == "force" else ""
-    return Terms(str(level), float(settle), str(policy), reason, may_revert)
+    return Terms(str(level), float(settle), str(policy), reason, may_revert, f"uid {uid}")
 
 
 def reason_of(message: Message) -> str:

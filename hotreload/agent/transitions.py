@@ -14,7 +14,6 @@ refused with the names of the threads that are waited for. The events come on wh
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +28,7 @@ from hotreload.events import (
     TRANSITION_STALLED,
     TRANSITION_STARTED,
 )
+from hotreload.live.stragglers import brief
 
 __all__ = ["Transitions", "name_stragglers"]
 
@@ -89,7 +89,7 @@ class Transitions:
             return None
         if found["module"] != module.name:
             raise self.busy(found)
-        return int(found["from"])
+        return int(found["to"] if found["direction"] == "back" else found["from"])
 
     def busy(self, found: Mapping[str, Any] | None = None) -> HotReloadError:
         """The refusal of whatever cannot be done while this is open."""
@@ -117,12 +117,12 @@ class Transitions:
         if found is None:
             raise refuse("NO_TRANSITION", "no transition is open here")
         about = {key: found.get(key) for key in ("module", "from", "to", "level", "direction")}
-        left = [_brief(straggler) for straggler in found.get("stragglers") or ()]
+        left = [brief(straggler) for straggler in found.get("stragglers") or ()]
         self._books.audit(
             "force.requested", is_required=is_audit_required, reason=reason, **about, **peer, stragglers=left
         )
         self._by = {**self._by, **peer}
-        self._live.force(reason)
+        self._live.force(reason, by=f"uid {peer.get('peer_uid')}")
         return {**about, "left": left}
 
     def _note(self, event: dict[str, Any]) -> None:
@@ -133,28 +133,18 @@ class Transitions:
         fields = {key: value for key, value in event.items() if key not in ("event", "stragglers", "path", "info")}
         stragglers = event.get("stragglers")
         if stragglers and not isinstance(stragglers, int):
-            fields["stragglers"] = [_brief(straggler) for straggler in stragglers]
+            fields["stragglers"] = [brief(straggler) for straggler in stragglers]
         with contextlib.suppress(HotReloadError):
             self._books.audit(str(name), **{**self._by, **fields})
         if name in _ENDS:
             self._ended()
 
 
-def name_stragglers(stragglers: list[Mapping[str, Any]]) -> str:
+def name_stragglers(stragglers: list[dict[str, Any]]) -> str:
     """A few threads by name, and why each is still there."""
-    named = ", ".join(_brief(straggler) for straggler in stragglers[:_NAMED])
+    named = ", ".join(brief(straggler) for straggler in stragglers[:_NAMED])
     more = len(stragglers) - _NAMED
     return named + (f" and {more} more" if more > 0 else "")
-
-
-def _brief(straggler: Mapping[str, Any]) -> str:
-    where = straggler.get("where")
-    place = f" in {where}" if where else ""
-    since = straggler.get("since")
-    for_long = f" for {max(0.0, time.time() - since):.0f} s" if isinstance(since, (int, float)) and since else ""
-    return (
-        f"thread {straggler.get('name') or '?'} (tid {straggler.get('tid')}) {straggler.get('reason')}{place}{for_long}"
-    )
 
 
 def _cut(straggler: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,8 @@ class PatchChange:
         for module in worker.seen.raw.get("modules") or ():
             if module.get("build_id") == self.build_id:
                 for generation in module.get("generations") or ():
-                    if (generation.get("info") or {}).get("sha256") == self.artefact.sha256:
+                    is_it = (generation.get("info") or {}).get("sha256") == self.artefact.sha256
+                    if is_it and not generation.get("retired"):
                         return int(generation["number"])
         return None
 

@@ -2,9 +2,9 @@
 
 ::
 
-    4711: shop.kernels 1 -> 2, level call: 8 of 9 threads have come over, for 12 s, 18 s to go, then wait
-          thread worker-3 (tid 4713) INSIDE price_all for 12 s
-            native: price_all < kernel_price < cfunction_vectorcall
+    4711: shop.kernels 1 -> 2, level call: 8 of 9 threads have come over, open for 12 s, after 30 s it stays open
+          worker-3 (thread 4713) is inside price_all+0x12 [original], for 12 s
+            native: price_all+0x12 [original] < kernel_price+0x40 < cfunction_vectorcall+0x5c [libpython3.11.so]
             Python: app.py:12 in price < wsgi.py:80 in handle
 """
 
@@ -20,6 +20,15 @@ __all__ = ["count_stragglers", "name_threads", "tell_taint", "tell_transition"]
 
 _FRAMES = 12
 _NAMED = 3
+_SAYINGS = {
+    "RUNNING": "is computing and has not called a changed function since",
+    "INSIDE": "is inside {where}",
+    "REQUEST": "is inside a request",
+    "FOREIGN_STACK": "runs on a stack that is not its own, which cannot be looked through",
+    "UNREADABLE": "cannot be looked at",
+    "GREENLETS": "suspended greenlets keep their stacks where they cannot be looked through",
+}
+_POLICIES = {"wait": "it stays open", "revert": "it turns round", "force": "it is forced"}
 
 
 def count_stragglers(transition: Mapping[str, Any]) -> int:
@@ -48,10 +57,8 @@ def tell_transition(pid: int, transition: Mapping[str, Any]) -> Iterator[str]:
     since = transition.get("since")
     if isinstance(since, (int, float)):
         parts.append(f"open for {_ago(since)}")
-    deadline = transition.get("deadline")
-    if isinstance(deadline, (int, float)) and isinstance(since, (int, float)):
-        left = _left(deadline, since)
-        parts.append(f"{left:.0f} s to go, then {transition.get('policy')}" if left > 0 else "its time is over")
+    if isinstance(transition.get("deadline"), (int, float)):
+        parts.append(f"after {transition['deadline']:g} s {_POLICIES.get(transition.get('policy', ''), '')}".rstrip())
     yield printable(f"{head}, level {transition.get('level')}: {', '.join(parts)}")
     for straggler in transition.get("stragglers") or ():
         yield printable(f"      {_thread(straggler)}")
@@ -69,18 +76,14 @@ def tell_taint(pid: int, module: str, taint: Mapping[str, Any]) -> str:
 
 
 def _thread(straggler: Mapping[str, Any]) -> str:
-    text = f"thread {straggler.get('name') or '?'} (tid {straggler.get('tid')}) {straggler.get('reason')}"
-    if straggler.get("where"):
-        text += f" {straggler['where']}"
+    reason = str(straggler.get("reason", ""))
+    what = _SAYINGS.get(reason, reason).format(where=straggler.get("where") or "old code")
+    if not straggler.get("tid"):
+        return what
     since = straggler.get("since")
-    return text + (f" for {_ago(since)}" if isinstance(since, (int, float)) and since else "")
+    ago = f", for {_ago(since)}" if isinstance(since, (int, float)) and since else ""
+    return f"{straggler.get('name')} (thread {straggler['tid']}) {what}{ago}"
 
 
 def _ago(since: float) -> str:
     return f"{max(0.0, time.time() - since):.0f} s"
-
-
-def _left(deadline: float, since: float) -> float:
-    """Seconds to the deadline, which is a moment, or where it is small a length from ``since``."""
-    ends = deadline if deadline > since else since + deadline
-    return ends - time.time()

@@ -64,8 +64,9 @@ class Patcher(Protocol):
         info: Mapping[str, Any] | None = None,
         level: str | None = None,
         deadline: float | None = None,
-        policy: str = "wait",
-        reason: str = "",
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
         wait: float = 0.5,
     ) -> Any: ...
     def rollback(
@@ -75,10 +76,19 @@ class Patcher(Protocol):
         *,
         level: str | None = None,
         deadline: float | None = None,
-        policy: str = "wait",
-        reason: str = "",
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
         wait: float = 0.5,
     ) -> Any: ...
+    def configure(
+        self,
+        *,
+        retire: bool | None = None,
+        keep: int | None = None,
+        max_generations: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None: ...
     def transition(self) -> dict[str, Any] | None: ...
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
 
@@ -292,6 +302,7 @@ class Link:
                 f"{message['path']} is another build here: {module.build_id}", hint="restart this process"
             )
         if command == "attach":
+            self._patcher.configure(**message.get("limits", {}))
             return {}
         started = time.perf_counter()
         terms = {**message.get("terms", {}), "wait": _WAIT}

@@ -193,7 +193,8 @@ class ReloadLoop:
             return
         peer, path = holder
         bench.holders[holder] = self._peers.get(peer, {}).get(path, "")
-        peer.send({"cmd": "attach", "path": path, "build_id": bench.workshop.build_id})
+        message = {"cmd": "attach", "path": path, "build_id": bench.workshop.build_id}
+        peer.send({**message, "limits": self._config.limits})
         self._bring_up(bench, holder)
 
     def _bring_up(self, bench: Bench, holder: Holder) -> None:
