@@ -134,11 +134,15 @@ class Restorer:
                 raise
         except HotReloadError as error:
             if isinstance(error, StageError) and error.status == "BUSY":
-                self._waiting.add(module.path)
+                self._put_off(module)
             self._withhold(error, **about)
             return
         self._probation.begin(module, generation, artefact, push)
         self._write(PATCH_RESTORED, **about, generation=generation.number, functions=list(generation.functions))
+
+    def _put_off(self, module: Any) -> None:
+        """It is taken up again when the transition that is in its way has ended."""
+        self._waiting.add(module.path)
 
     def _check(self, module: Any, artefact: Artefact) -> str:
         """What is in the store is checked as if it had just been sent: the policy may have changed since."""
