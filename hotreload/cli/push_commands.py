@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Union
+from dataclasses import replace
+from typing import Any, Union
 
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact, ArtefactError, is_same_module, load, printable
-from hotreload.config import LEVELS, POLICIES, Config, load_config
+from hotreload.config import LEVELS, POLICIES, load_config
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
 from hotreload.push.books import StateBooks, catch_up, name_of_operator, what_was_before
 from hotreload.push.canary import Canary, parse_seconds
@@ -27,6 +28,7 @@ from hotreload.push.doctor import Finding, examine_host, examine_state
 from hotreload.push.place import find_state
 from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
+from hotreload.push.settling import Settling
 from hotreload.push.table import Show, make_show, status_table, stop_telling, write_line
 from hotreload.push.threads import name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
@@ -47,12 +49,11 @@ EXIT_CODES = """exit codes:
 _NOBODY_READS = 128 + 13
 _SUFFIX = ".hotpatch"
 _AT_ONCE = 32
-_SETTLE = 30.0
 _SHORT = 12
 _DIFFERS = "differs from the others"
 
 Change = Union[PatchChange, BaseChange]
-_Answers = Sequence["tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]"]
+Answers = Sequence["tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]"]
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -79,10 +80,16 @@ def run(command: str, arguments: Sequence[str]) -> int:
 # push and rollback ----------------------------------------------------------------------------------------------------
 
 
+def _transition(arguments: list[str]) -> int:
+    from hotreload.cli.transition_commands import run_transition
+
+    return run_transition(arguments)
+
+
 def _push(arguments: list[str]) -> int:
-    parser = _parser("push", "Makes a change live in every process of an application, or in none.")
+    parser = make_parser("push", "Makes a change live in every process of an application, or in none.")
     parser.add_argument("what", metavar="FILE", help="a C source of the module, or a .hotpatch from `hotreload pack`")
-    _add_terms(parser)
+    add_terms(parser)
     parser.add_argument(
         "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
     )
@@ -94,7 +101,7 @@ def _push(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.canary < 0 or (options.health and not options.canary):
         parser.error("--canary must be 1 or more; --health needs it")
-    with _Session(options, may_revert=bool(options.canary)) as session:
+    with Session(options, may_revert=bool(options.canary)) as session:
         artefact = session.artefact_of(options.what, options.build_id)
         if artefact is None:
             return session.carry_out("push", None, session.base_of_source(options.what, options.build_id))
@@ -106,31 +113,35 @@ def _push(arguments: list[str]) -> int:
 
 
 def _rollback(arguments: list[str]) -> int:
-    parser = _parser("rollback", "Takes the last push back, or goes to an earlier state, in every process or in none.")
+    parser = make_parser("rollback", "Takes the last push back, or goes to an earlier state, everywhere or nowhere.")
     parser.add_argument("module", nargs="?", default="", help="whose (default: the one module that is patched)")
     parser.add_argument("--to", default="", metavar="N", help="0 or base, a generation, or a patch's sequence number")
-    _add_terms(parser)
+    add_terms(parser)
     options = parser.parse_args(arguments)
-    with _Session(options) as session:
+    with Session(options) as session:
         live = session.module_of(options.module)
         artefact = session.target_of(live, options.to)
         return session.carry_out("rollback", artefact, session.way_back(live, artefact))
 
 
-class _Session:
+class Session:
     """One command against one application: its directory, its processes, and how it is shown."""
 
     def __init__(self, options: argparse.Namespace, *, may_revert: bool = False) -> None:
         config = load_config()
-        self.settling = _settling_of(options, config)
+        if not hasattr(options, "canary"):  # what the file says of a push is not said of the way back
+            config = replace(config, settle_policy="")
+        self.settling = Settling.of(
+            config, level=options.level, seconds=options.settle, policy=options.policy, reason=options.reason
+        )
         self.terms = self.settling.as_fields(may_revert=may_revert)
         self._allow = frozenset((*config.allow, *getattr(options, "allow", ())))
-        self.directory = _directory_of(options)
+        self.directory = directory_of(options)
         self.show: Show = make_show(as_json=options.json)
         self._options = options
         self._statuses: list[ProcessStatus] | None = None
 
-    def __enter__(self) -> _Session:  # noqa: PYI034 - Self is not in typing before 3.11
+    def __enter__(self) -> Session:  # noqa: PYI034 - Self is not in typing before 3.11
         for note in catch_up(self.directory):
             self.show.say(f"push {note.push} was decided and its command did not finish: finished now")
         return self
@@ -183,7 +194,7 @@ class _Session:
         """What the processes that answer say; asked once."""
         if self._statuses is None:
             with self._finder() as finder:
-                answers = _ask_all(finder.clients(), AgentClient.status)
+                answers = ask_all(finder.clients(), AgentClient.status)
             self._statuses = [answer for _client, answer in answers if isinstance(answer, ProcessStatus)]
         return self._statuses
 
@@ -228,7 +239,7 @@ class _Session:
         kept = {int(name.split(".")[0]): name for name in store.names(live.build_id)}
         if int(to) in kept:
             return store.get(live.build_id, kept[int(to)])
-        hashes = {sha for status in self.statuses() if (sha := _hash_of(status, live.build_id, int(to))) is not None}
+        hashes = {sha for status in self.statuses() if (sha := hash_of(status, live.build_id, int(to))) is not None}
         if not hashes:
             there = ", ".join(str(sequence) for sequence in kept) or "none"
             raise HotReloadError(f"no process has a generation {to}", hint=f"patches that are kept: {there}")
@@ -306,40 +317,16 @@ class _Session:
         _write_down(audit, about, outcome)
         return outcome.exit
 
-    def force(self, clients: Sequence[AgentClient], reason: str) -> int:
-        """Ends what is open in these processes, each for itself: what their threads come from was decided before."""
-        audit = Audit(self.directory, PolicySource.find().read().needs_audit)
-        pids = [client.identity.pid for client in clients]
-        audit.write({"event": "force.requested", "user": name_of_operator(), "reason": reason, "processes": pids})
-        told, codes = [], []
-        for client, answer in _ask_all(clients, lambda client: client.force(reason)):
-            row: dict[str, Any] = {"pid": client.identity.pid, "command": client.command}
-            if isinstance(answer, dict):
-                codes.append(Exit.DONE)
-                told.append({**row, **{key: answer.get(key) for key in ("module", "from", "to", "left")}})
-            elif getattr(answer, "status", "") == "NO_TRANSITION":
-                told.append({**row, "note": "every thread had come over"})
-            else:
-                codes.append(Exit.REFUSED if isinstance(answer, RefusedError) else Exit.PARTLY)
-                told.append({**row, "error": str(answer)})
-        code = _worst(codes)
-        audit.write({"event": "force.finished", "reason": reason, "exit": int(code), "processes": told})
-        if self._options.json:
-            print(json.dumps({"exit": int(code), "forced": told}, indent=2, default=str))
-        for row in () if self._options.json else told:
-            print(_line_of_forced(row))
-        return code
-
     @contextmanager
     def _finder(self) -> Iterator[Finder]:
-        with _sockets(self.directory) as fd:
+        with open_sockets(self.directory) as fd:
             yield Finder(fd, pids=tuple(self._options.pid), timeout=self._options.timeout)
 
     def _is_partial(self) -> bool:
         """Whether --pid leaves out processes of this application: then those that start later are not to have it."""
         if not self._options.pid:
             return False
-        with _sockets(self.directory) as fd:
+        with open_sockets(self.directory) as fd:
             living = {pid for pid in pids_of_sockets(fd) if look(pid)}
         return not living <= family_of(self._options.pid)
 
@@ -358,7 +345,7 @@ def _is_short_for(name: str, live: Live) -> bool:
     return live.build_id.startswith(name) or ("." not in name and is_same_module(live.module, name))
 
 
-def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
+def hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
     """Which patch a process calls generation ``number``; None when it has no such generation."""
     for module in status.raw.get("modules") or ():
         if module.get("build_id") == build_id:
@@ -368,108 +355,17 @@ def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
     return None
 
 
-# transition -----------------------------------------------------------------------------------------------------------
-
-
-def _transition(arguments: list[str]) -> int:
-    parser = _parser("transition", "Shows the threads that have not come over to new code; takes it back, or ends it.")
-    parser.add_argument(
-        "action", nargs="?", choices=("status", "revert", "force"), default="status", help="status by default"
-    )
-    _add_terms(parser)
-    options = parser.parse_args(arguments)
-    if options.action == "force" and not options.reason.strip():
-        raise _no_reason()
-    with _Session(options) as session:
-        with _sockets(session.directory) as fd:
-            clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
-            answers = _ask_all(clients, AgentClient.status)
-            open_ones, silent = _open_among(answers)
-            if options.action == "force" and open_ones:
-                return session.force([client for client, _ in open_ones], options.reason.strip())
-        if options.action == "revert" and open_ones:
-            return _turn_round(session, open_ones)
-        _show_open(open_ones, silent, as_json=options.json)
-        if options.action == "status":
-            return Exit.PARTLY if silent else Exit.DONE
-        return Exit.PARTLY if silent else Exit.NOTHING
-
-
-def _open_among(answers: _Answers) -> tuple[list[tuple[AgentClient, Mapping[str, Any]]], list[tuple[int, str]]]:
-    """The processes in which a transition is open, and those that did not answer."""
-    found, silent = [], []
-    for client, answer in answers:
-        if not isinstance(answer, ProcessStatus):
-            silent.append((client.identity.pid, str(answer)))
-        elif isinstance(answer.raw.get("transition"), Mapping):
-            found.append((client, answer.raw["transition"]))
-    return found, silent
-
-
-def _turn_round(session: _Session, open_ones: Sequence[tuple[AgentClient, Mapping[str, Any]]]) -> int:
-    """Has every process go back to what its threads are leaving, also where all have left it: all or none.
-
-    Raises:
-        HotReloadError: not the same is open everywhere, or nobody knows any more what they are leaving.
-    """
-    leaving = {}
-    for client, found in open_ones:
-        number = int(found["to"] if found.get("direction") == "back" else found["from"])
-        live = next((one for one in client.seen.live if one.module == found.get("module")), None)
-        if live is not None:
-            leaving[live.build_id, _hash_of(client.seen, live.build_id, number) or ""] = live
-    if len(leaving) != 1:
-        modules = ", ".join(sorted({str(found.get("module")) for _client, found in open_ones}))
-        raise HotReloadError(
-            f"the processes are not leaving one and the same code of {modules}",
-            hint="`hotreload rollback MODULE --to N`",
-        )
-    (((build_id, sha256), live),) = leaving.items()
-    artefact = session.kept_by_hash(build_id, sha256) if sha256 else None
-    return session.carry_out("rollback", artefact, session.way_back(live, artefact))
-
-
-def _show_open(
-    open_ones: Sequence[tuple[AgentClient, Mapping[str, Any]]], silent: Sequence[tuple[int, str]], *, as_json: bool
-) -> None:
-    if as_json:
-        told = [{"pid": client.identity.pid, "command": client.command, **found} for client, found in open_ones]
-        print(json.dumps({"open": told, "silent": dict(silent)}, indent=2, default=str))
-        return
-    for client, found in open_ones:
-        for line in tell_transition(client.identity.pid, found):
-            print(line)
-    for pid, why in silent:
-        print(printable(f"{pid}: {why}"))
-    if not open_ones:
-        print("no transition is open" + (" in the processes that answer" if silent else ""))
-
-
-def _line_of_forced(row: Mapping[str, Any]) -> str:
-    if row.get("error") or row.get("note"):
-        return printable(f"{row['pid']}: {row.get('error') or row.get('note')}")
-    left = "; ".join(row.get("left") or ()) or "no thread was in its way"
-    return printable(f"{row['pid']}: forced, {row.get('module')} {row.get('from')} -> {row.get('to')}: {left}")
-
-
-def _worst(codes: Sequence[Exit]) -> Exit:
-    """One exit code for several processes: partly, unless all say the same."""
-    if not codes:
-        return Exit.NOTHING
-    return codes[0] if len(set(codes)) == 1 else Exit.PARTLY
-
-
 # status ---------------------------------------------------------------------------------------------------------------
 
 
 def _status(arguments: list[str]) -> int:
-    parser = _parser("status", "Shows what is live in each process, since when and by whom, and where they differ.")
+    parser = make_parser("status", "Shows what is live in each process, since when and by whom, and where they differ.")
     _add_common(parser)
     options = parser.parse_args(arguments)
-    directory = _directory_of(options)
-    with _sockets(directory) as fd:
+    directory = directory_of(options)
+    with open_sockets(directory) as fd:
         clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
-        answers = _ask_all(clients, AgentClient.status)
+        answers = ask_all(clients, AgentClient.status)
     store = PatchStore(directory)
     usual = _usual([answer for _client, answer in answers if isinstance(answer, ProcessStatus)])
     processes, rows, silent = [], [], 0
@@ -502,7 +398,7 @@ def _status(arguments: list[str]) -> int:
     return Exit.PARTLY if silent else Exit.DONE
 
 
-def _lines_below(answers: _Answers) -> Iterator[str]:
+def _lines_below(answers: Answers) -> Iterator[str]:
     """What does not fit into a table: threads on their way, what was forced, and old code that is kept."""
     for client, answer in answers:
         if not isinstance(answer, ProcessStatus):
@@ -619,11 +515,11 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
 
 
 def _log(arguments: list[str]) -> int:
-    parser = _parser("log", "Prints the audit trail: who pushed what, and what came of it.")
+    parser = make_parser("log", "Prints the audit trail: who pushed what, and what came of it.")
     _add_place(parser)
     parser.add_argument("-n", type=int, default=0, metavar="N", help="only the last N events")
     options = parser.parse_args(arguments)
-    events = list(Audit(_directory_of(options)).read())
+    events = list(Audit(directory_of(options)).read())
     for event in events[-options.n :] if options.n > 0 else events:
         print(json.dumps(event, sort_keys=True) if options.json else _line_of(event))
     return Exit.DONE
@@ -648,20 +544,20 @@ def _short(value: Any) -> str:
 
 
 def _doctor(arguments: list[str]) -> int:
-    parser = _parser("doctor", "Says what this host and each process allow. It changes nothing.")
+    parser = make_parser("doctor", "Says what this host and each process allow. It changes nothing.")
     _add_common(parser)
     options = parser.parse_args(arguments)
     findings = list(examine_host())
     processes: list[dict[str, Any]] = []
     try:
-        directory = _directory_of(options)
+        directory = directory_of(options)
     except HotReloadError as error:
         findings.append(Finding("application", "note", str(error)))
     else:
         findings += examine_state(directory)
-        with _sockets(directory) as fd:
+        with open_sockets(directory) as fd:
             clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
-            for client, answer in _ask_all(clients, AgentClient.doctor):
+            for client, answer in ask_all(clients, AgentClient.doctor):
                 is_answer = isinstance(answer, dict) and bool(answer.get("fine", True))
                 told = answer if isinstance(answer, dict) else {"error": str(answer)}
                 processes.append({"command": client.command, "pid": client.identity.pid, **told})
@@ -697,7 +593,7 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
 }
 
 
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
+def make_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"hotreload {command}",
         description=description,
@@ -723,7 +619,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_terms(parser: argparse.ArgumentParser) -> None:
+def add_terms(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--dry-run", action="store_true", help="everything but the commit, in the live processes")
     parser.add_argument(
@@ -737,50 +633,6 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", metavar="TEXT", help="why it is forced; written down, and shown after")
 
 
-class _Settling(NamedTuple):
-    """How the threads of each process are to come over."""
-
-    level: str
-    seconds: float
-    policy: str
-    reason: str
-
-    def as_fields(self, *, may_revert: bool) -> dict[str, Any]:
-        """The same as fields of a request; "revert" is decided here and not there."""
-        fields: dict[str, Any] = {"level": self.level, "settle": self.seconds}
-        if self.policy == "force":
-            fields.update(policy="force", reason=self.reason)
-        if may_revert or self.policy == "revert":
-            fields["may_revert"] = True
-        return fields
-
-
-def _settling_of(options: argparse.Namespace, config: Config) -> _Settling:
-    """What flags, environment and file say; a rollback that nobody wants reverted is not, whatever the file says.
-
-    Raises:
-        HotReloadError: force without a reason, or no time at all.
-    """
-    policy = options.policy or config.settle_policy or "wait"
-    if not options.policy and policy == "revert" and not hasattr(options, "canary"):
-        policy = "wait"
-    seconds = config.settle if options.settle is None else options.settle
-    if options.settle == 0:
-        raise HotReloadError("--settle 0 leaves no thread the time to come over", hint="use --policy force --reason")
-    reason = options.reason.strip()
-    if policy == "force" and not reason:
-        raise _no_reason()
-    return _Settling(options.level or config.level, seconds or _SETTLE, policy, reason)
-
-
-def _no_reason() -> HotReloadError:
-    return HotReloadError(
-        "nothing is forced without a reason",
-        hint="say why, with --reason TEXT: it is written down and shown ever after",
-        status="NO_REASON",
-    )
-
-
 def _seconds(text: str) -> float:
     try:
         return parse_seconds(text)
@@ -788,18 +640,18 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30s, 500ms or 2m") from None
 
 
-def _directory_of(options: argparse.Namespace) -> StateDirectory:
+def directory_of(options: argparse.Namespace) -> StateDirectory:
     config = load_config()
     return find_state(app=options.app, state=options.state, configured_app=config.app, configured_state=config.state)
 
 
 @contextmanager
-def _sockets(directory: StateDirectory) -> Iterator[int]:
+def open_sockets(directory: StateDirectory) -> Iterator[int]:
     with directory.open("sockets", create=True) as fd:
         yield fd
 
 
-def _ask_all(
+def ask_all(
     clients: Sequence[AgentClient], ask: Callable[[AgentClient], Any]
 ) -> list[tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]]:
     """One question to each, side by side; those that have ended are left out."""
