@@ -6,17 +6,29 @@
  *                                |
  *        +-----------+-----------+------------+--------------+
  *        v           v           v            v              v
- *     base.c      patch.c     image.c      site.c         commit.c
- *     find the    read and    stage and    recognise      prepare, then the
- *     library     validate    unstage      an entry       point of no return
- *        |                       |            |              |
+ *     base.c      patch.c     image.c      site.c         commit.c <----+
+ *     find the    read and    stage and    recognise      prepare, then |
+ *     library     validate    unstage      an entry       the stores    |
+ *        |                       |            |              |          |
  *        |        +---------+----+----+       |         +----+------+
  *        v        v         v         v       v         v           v
  *     near.c   imports.c  fixup.c  frames.c  maps.c   poke.c     barrier.c
  *     address  symbols,   numbers  unwind    the      pages and  membarrier
  *     space    libraries           tables    map      stores     core sync
  *
- * and status.c (texts) and lock.c (the one lock) under all of them; marker.c stands beside them and is called by fatal
+ *                                core.py                                |
+ *                   +---------------+------------------+                |
+ *                   v                                  v                |
+ *              requests.c                        transition.c ----------+
+ *              inside or not                     open, begin, wait, reverse, finish
+ *                   |                                  |
+ *                   v                   +--------------+-------------+
+ *              relay.c <--- threads     v              v             v
+ *              may I go     of the    stub.c        tasks.c      debugger.c
+ *              over now?    host      code for      threads      names for gdb, of
+ *                                     one entry     from outside stubs and generations
+ *
+ * and status.c (texts) and lock.c (the locks, fork) under all of them; marker.c stands beside them and is called by fatal
  * signals. Above this header nobody computes addresses; below it nobody knows Python.
  *
  * Conventions. Every function that can fail returns enum hr_status and fills struct hr_error; results come through
@@ -175,6 +187,76 @@ struct hr_commit_report {
 /* allow_unsynchronised: go on where the kernel has no core sync, and report it. */
 enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_unsynchronised,
                          struct hr_commit_report *report, struct hr_error *error);
+
+/* Threads on their way from one definition of several functions to another, each for itself: a thread goes over when
+ * none of the code of the side that it leaves is on its stack. One is open at a time.
+ *
+ *                      reverse, any number of times
+ *                           +---+
+ *                           v   |
+ *   open --> begin --> wait, look --> finish --> close --> discard
+ *       \___________________________________________^
+ */
+struct hr_extent {
+    uintptr_t start, end;
+};
+
+struct hr_switch {
+    struct hr_site *site;
+    uintptr_t before, after; /* 0: the original code of the site */
+};
+
+struct hr_sides {
+    const struct hr_extent *before, *after; /* all the code of either side; what is to be proven unused */
+    size_t before_count, after_count;
+};
+
+struct hr_transition;
+
+struct hr_progress {
+    uint32_t threads; /* that were there when it began, and those of the later ones that have gone over or stayed */
+    uint32_t settled;
+    int is_settled;
+};
+
+struct hr_straggler {
+    uint32_t tid;
+    const char *reason; /* "RUNNING", "INSIDE", "REQUEST", "FOREIGN_STACK", "UNREADABLE" or "CROWDED" */
+    uintptr_t where;    /* INSIDE: the address that keeps it */
+    uint32_t frame_count;
+    uintptr_t frames[32]; /* return addresses, innermost first; stale ones may be among them */
+};
+
+/* Refuses when another is open, and where threads cannot be looked at. Maps the stubs; redirects nothing. A transition
+ * without switches redirects nothing ever: it proves that nobody is in the code of its sides. */
+enum hr_status hr_transition_open(struct hr_base *base, const struct hr_switch *switches, size_t count,
+                                  const struct hr_sides *sides, int is_per_request, struct hr_transition **transition,
+                                  struct hr_error *error);
+void hr_transition_stubs(const struct hr_transition *transition, struct hr_extent *stubs);
+
+/* All entries lead to their stubs, or none does; then threads begin to go over. */
+enum hr_status hr_transition_begin(struct hr_transition *transition, int allow_unsynchronised,
+                                   struct hr_commit_report *report, struct hr_error *error);
+enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int *is_settled,
+                                  struct hr_error *error);
+enum hr_status hr_transition_look(struct hr_transition *transition, struct hr_progress *progress,
+                                  struct hr_straggler *stragglers, size_t room, size_t *count, struct hr_error *error);
+enum hr_status hr_transition_reverse(struct hr_transition *transition, struct hr_error *error);
+
+/* The entries lead to the goal side, settled or not. */
+enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_unsynchronised,
+                                    struct hr_commit_report *report, struct hr_error *error);
+enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_error *error);
+
+/* Unmaps the stubs and ends the handle: only when it never began, or nobody can be in them any more. */
+enum hr_status hr_transition_discard(struct hr_transition *transition, struct hr_error *error);
+
+/* A request: at that level no thread goes over between enter and leave. May be nested, and left by another thread. */
+struct hr_request;
+
+enum hr_status hr_request_enter(struct hr_request **request, struct hr_error *error);
+void hr_request_leave(struct hr_request *request);
+uint64_t hr_request_count(void);
 
 enum hr_status hr_text_probe(struct hr_error *error);    /* may text be opened for writing here, and closed again? */
 enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */

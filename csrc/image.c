@@ -18,6 +18,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,11 +28,14 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+enum { NAME_LEN = 176 };
+
 struct hr_image {
     struct hr_base *base;
     struct hr_place place;
     struct hr_imports imports;
     uintptr_t frames; /* 0: none registered */
+    struct hr_debugger *debugger;
     uint64_t mapped_len;
     uintptr_t text_start, text_end;
 };
@@ -194,6 +198,33 @@ static enum hr_status fill(const struct hr_binding *binding, const char *name, s
     return status;
 }
 
+/* "score" of the generation "hotreload:shop.3" is score@hotreload.3. A function's length is not in the table: it ends
+ * where the next one begins. */
+static void name_functions(const struct hr_patch *patch, const char *label, struct hr_image *image) {
+    const struct hr_link_header *header = &patch->header;
+    const char *generation = strrchr(label, '.') ? strrchr(label, '.') + 1 : label;
+    struct hr_debugger_symbol *symbols = calloc(header->function_count + 1, sizeof *symbols);
+    char(*names)[NAME_LEN] = calloc(header->function_count + 1, sizeof *names);
+    for (uint32_t i = 0; symbols && names && i < header->function_count; i++) {
+        uint64_t start = patch->functions[i].image_off, end = header->image_len;
+        for (uint32_t k = 0; k < header->function_count; k++)
+            if (patch->functions[k].image_off > start && patch->functions[k].image_off < end)
+                end = patch->functions[k].image_off;
+        for (uint32_t k = 0; k < header->segment_count; k++) {
+            uint64_t last = patch->segments[k].image_off + patch->segments[k].mem_len;
+            if (last > start && last < end)
+                end = last;
+        }
+        snprintf(names[i], NAME_LEN, "%.120s@hotreload.%.30s", patch->strings + patch->functions[i].name, generation);
+        symbols[i] = (struct hr_debugger_symbol){names[i], image->place.address + start, end - start};
+    }
+    if (symbols && names)
+        image->debugger = hr_debugger_open(image->place.address, image->place.len, image->frames,
+                                           image->frames ? header->eh_frame_len : 0, symbols, header->function_count);
+    free(symbols);
+    free(names);
+}
+
 static enum hr_status stage(struct hr_binding *binding, const char *name, struct hr_image *image) {
     const struct hr_link_header *header = &binding->patch->header;
     struct hr_objects objects;
@@ -215,6 +246,8 @@ static enum hr_status stage(struct hr_binding *binding, const char *name, struct
         image->frames = image->place.address + header->eh_frame;
         hr_frames_open(image->frames);
     }
+    if (!status)
+        name_functions(binding->patch, name, image);
     return status;
 }
 
@@ -241,6 +274,7 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
 }
 
 void hr_image_unstage(struct hr_image *image) {
+    hr_debugger_close(image->debugger);
     if (image->frames)
         hr_frames_close(image->frames);
     if (image->place.len)

@@ -46,6 +46,9 @@
     X(TEXT_LOCKED, STAGE, "this host does not allow text to be opened for writing", "see MDWE, systemd and SELinux")   \
     X(NO_SYNC, STAGE, "the kernel has no membarrier with core sync", "allow an unsynchronised commit explicitly")      \
     X(MARKER, STAGE, "the crash marker cannot be armed", "see the system call and its errno")                          \
+    X(BUSY, STAGE, "another transition is open in this process", "wait for it, reverse it or force it")                \
+    X(NO_SCAN, STAGE, "the threads of this process cannot be looked at", "redirect one function at a time")            \
+    X(ORDER, STAGE, "the transition is not at that step", "open, begin, finish, close, discard")                       \
     X(SYNC_FAILED, TRANSITION, "core sync failed after the stores; they were undone", "the earlier code serves")       \
     X(TEXT_LEFT_OPEN, TRANSITION, "a text page could not be closed; the stores were undone", "it stays writable")      \
     X(POISONED, POISONED, "a store was overwritten or could not be undone", "restart the process")

@@ -169,7 +169,8 @@ class Straggler:
     """A thread that has not moved, and why.
 
     ``reason`` is one of RUNNING (computing, and has not called a changed function since), INSIDE (``where`` is a return address on
-    its stack that belongs to code of the side that it leaves), REQUEST (inside ``request()``), FOREIGN_STACK, UNREADABLE.
+    its stack that belongs to code of the side that it leaves), REQUEST (inside ``request()``), FOREIGN_STACK, UNREADABLE,
+    CROWDED (more threads than the core can keep apart).
     ``frames`` are return addresses found on its stack, innermost first: a conservative scan, which may show stale ones.
     """
 
@@ -246,6 +247,9 @@ class Core(Protocol):
     def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def close_transition(self, transition: Transition) -> None: ...
     def discard_stubs(self, transition: Transition) -> None: ...
+    def enter_request(self) -> Any: ...
+    def leave_request(self, request: Any) -> None: ...
+    def request_count(self) -> int: ...
     def probe_text(self) -> None: ...
     def probe_barrier(self) -> None: ...
     def barrier_count(self) -> int: ...
@@ -335,7 +339,100 @@ class NativeCore:
             move.site = site.handle.pointer
             move.target = target
         _check(lib.hr_commit(batch, len(moves), allow_unsynchronised, report, error), error)
-        return CommitReport(bool(report.is_synchronised), report.pages, report.nanoseconds / 1e9)
+        return _commit_report(report)
+
+    def open_transition(
+        self, base: Base, switches: Sequence[Switch], before: Sequence[Span], after: Sequence[Span], *, per_request: bool
+    ) -> Transition:
+        """Prepares threads' way from one side to the other; nothing is redirected yet.
+
+        Args:
+            base: the stubs are mapped near it.
+            switches: the entries; with none the transition only proves that no thread is in the code of its sides.
+            before: all the code of the side that threads leave, and what else is to be proven unused.
+            after: the same of the other side, which threads leave when the transition is reversed.
+            per_request: a thread inside a request stays where it is until the request is over.
+
+        Raises:
+            StageError: BUSY, another is open; NO_SCAN, this host does not let threads be looked at. Nothing is mapped.
+        """
+        result, error = ffi.new("struct hr_transition **"), _new_error()
+        raw = ffi.new("struct hr_switch[]", max(1, len(switches)))
+        for item, switch in zip(raw, switches):
+            item.site, item.before, item.after = switch.site.handle.pointer, switch.before, switch.after
+        sides = ffi.new("struct hr_sides *")
+        raw_before, raw_after = _extents(before), _extents(after)
+        sides.before, sides.before_count = raw_before, len(before)
+        sides.after, sides.after_count = raw_after, len(after)
+        _check(lib.hr_transition_open(base.handle, raw, len(switches), sides, per_request, result, error), error)
+        stubs = ffi.new("struct hr_extent *")
+        lib.hr_transition_stubs(result[0], stubs)
+        kept = [switch.site.handle for switch in switches]
+        return Transition(Span(stubs.start, stubs.end), _Open(result[0], kept))
+
+    def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
+        """Leads every entry to its stub and starts the transition; raises like :meth:`commit`, and then all is as before."""
+        report, error = ffi.new("struct hr_commit_report *"), _new_error()
+        _check(lib.hr_transition_begin(transition.handle.pointer, allow_unsynchronised, report, error), error)
+        return _commit_report(report)
+
+    def wait(self, transition: Transition, seconds: float) -> bool:
+        """Looks at threads, ever less often, until all are settled or the time is over; 0 seconds: one look."""
+        settled, error = ffi.new("int *"), _new_error()
+        nanoseconds = min(max(0, int(seconds * 1e9)), 1 << 62)
+        _check(lib.hr_transition_wait(transition.handle.pointer, nanoseconds, settled, error), error)
+        return bool(settled[0])
+
+    def progress(self, transition: Transition) -> Progress:
+        """Looks once at all threads that have not moved."""
+        progress, count, error = ffi.new("struct hr_progress *"), ffi.new("size_t *"), _new_error()
+        stragglers = ffi.new("struct hr_straggler[]", _STRAGGLERS)
+        handle = transition.handle.pointer
+        _check(lib.hr_transition_look(handle, progress, stragglers, _STRAGGLERS, count, error), error)
+        return Progress(
+            progress.threads,
+            progress.settled,
+            bool(progress.is_settled),
+            tuple(_straggler(stragglers[i]) for i in range(count[0])),
+        )
+
+    def reverse(self, transition: Transition) -> None:
+        """Turns the goal round; whoever has not moved is where it should be at once."""
+        error = _new_error()
+        _check(lib.hr_transition_reverse(transition.handle.pointer, error), error)
+
+    def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
+        """Leads every entry to the goal side directly, whether all are settled or not.
+
+        Raises like :meth:`commit`; then the transition is still open and its stubs serve.
+        """
+        report, error = ffi.new("struct hr_commit_report *"), _new_error()
+        _check(lib.hr_transition_finish(transition.handle.pointer, allow_unsynchronised, report, error), error)
+        return _commit_report(report)
+
+    def close_transition(self, transition: Transition) -> None:
+        """Lets the process open another one; the stubs stay mapped. Refused (ORDER) between begin and finish."""
+        error = _new_error()
+        _check(lib.hr_transition_close(transition.handle.pointer, error), error)
+
+    def discard_stubs(self, transition: Transition) -> None:
+        """Unmaps the stubs of a transition that never began, or that is closed and whose stubs are proven unused."""
+        error = _new_error()
+        _check(lib.hr_transition_discard(transition.handle.pointer, error), error)
+
+    def enter_request(self) -> Any:
+        """The calling thread is inside a request from now on, until the handle that this returns is left."""
+        request, error = ffi.new("struct hr_request **"), _new_error()
+        _check(lib.hr_request_enter(request, error), error)
+        return request[0]
+
+    def leave_request(self, request: Any) -> None:
+        """Ends one request; any thread may do it, once."""
+        lib.hr_request_leave(request)
+
+    def request_count(self) -> int:
+        """How many requests are open in this process."""
+        return int(lib.hr_request_count())
 
     def probe_text(self) -> None:
         """Raises StageError when this host does not allow text to be opened for writing."""
@@ -375,6 +472,18 @@ class NativeCore:
 _armed_markers: deque[list[Any]] = deque(maxlen=8)
 
 
+#: More threads than this that hold a transition up are counted, not described.
+_STRAGGLERS = 256
+
+
+class _Open:
+    """A transition of the core, and the sites that it will store at."""
+
+    def __init__(self, pointer: Any, kept: list[Any]) -> None:
+        self.pointer = pointer
+        self._kept = kept
+
+
 class _OneOf:
     """A pointer into a C array, which keeps the array alive."""
 
@@ -403,6 +512,22 @@ def _raw_marker(marker: Marker) -> tuple[Any, list[Any]]:
     whole.directory = keep(ffi.new("char[]", os.fsencode(marker.directory)))
     whole.until, whole.regions, whole.count = marker.until, regions, len(marker.regions)
     return whole, kept
+
+
+def _extents(spans: Sequence[Span]) -> Any:
+    raw = ffi.new("struct hr_extent[]", max(1, len(spans)))
+    for item, span in zip(raw, spans):
+        item.start, item.end = span.start, span.end
+    return raw
+
+
+def _straggler(raw: Any) -> Straggler:
+    frames = tuple(raw.frames[i] for i in range(raw.frame_count))
+    return Straggler(raw.tid, _text(raw.reason), raw.where, frames)
+
+
+def _commit_report(report: Any) -> CommitReport:
+    return CommitReport(bool(report.is_synchronised), report.pages, report.nanoseconds / 1e9)
 
 
 def _new_error() -> Any:
