@@ -138,6 +138,7 @@ class Desk:
     # Looking -------------------------------------------------------------------------------------------------------
 
     def _status(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
+        transition = self._transitions.describe()  # before the rest: when it is over, what became of it is in there
         status = self._live.status()
         for module in status["modules"]:
             made = module["generations"]
@@ -150,7 +151,7 @@ class Desk:
             "locked": self._live.is_locked,
             "tainted": any(made["number"] for module in status["modules"] for made in module["generations"]),
             "prepared": self._session.describe(),
-            "transition": self._transitions.describe(),
+            "transition": transition,
             **self._describe(),
         }
 

@@ -76,8 +76,9 @@ long answer(long unit) {
     if (unit < 0) {
         PyThreadState *state = PyEval_SaveThread();
         close(open("resting", O_CREAT | O_WRONLY, 0600));
-        while (access("rest", F_OK) == 0)
-            usleep(20000);
+        int bed = open("rest", O_RDONLY);  /* a fifo: until somebody writes */
+        if (bed >= 0)
+            close(bed);
         PyEval_RestoreThread(state);
         unit = 1;
     }
@@ -226,24 +227,24 @@ class PairProject(Project):
     @contextlib.contextmanager
     def resting(self, server: Server) -> Iterator[RestingRequest]:
         """A request whose thread sits in the code that is live now, from the beginning to the end of the ``with``."""
-        self._bed.touch()
-        request = RestingRequest(server)
+        os.mkfifo(self._bed)
+        request = RestingRequest(server, self._bed)
         try:
             request.start()
             wait_until((self.directory / "resting").exists, what="nobody rests")
             yield request
         finally:
-            self._bed.unlink(missing_ok=True)
-            request.join(20)
+            request.let_go()
+            self._bed.unlink()
             (self.directory / "resting").unlink(missing_ok=True)
 
 
 class RestingRequest(threading.Thread):
     """A request that takes as long as somebody wants, and its answer."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, bed: Path) -> None:
         super().__init__(daemon=True)
-        self._server = server
+        self._server, self._bed = server, bed
         self.answer = 0
         self.pid = 0
 
@@ -252,7 +253,8 @@ class RestingRequest(threading.Thread):
 
     def let_go(self) -> int:
         """Ends the rest; what the thread has answered."""
-        (self._server.project.directory / "rest").unlink()
+        with contextlib.suppress(OSError):  # it was let go before
+            os.close(os.open(self._bed, os.O_WRONLY | os.O_NONBLOCK))
         self.join(20)
         return self.answer
 

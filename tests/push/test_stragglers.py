@@ -29,6 +29,11 @@ def open_in(server: Server) -> dict[int, Any]:
     return {row["pid"]: row for row in server.cli("transition", "--json").json["open"]}
 
 
+def levels(done: Cli) -> set[str]:
+    """The levels at which processes have committed."""
+    return {row["level"] for row in done.json["processes"] if row["state"] == "committed"}
+
+
 def events(server: Server, name: str) -> list[dict[str, Any]]:
     return [event for event in server.audit() if event["event"] == name]
 
@@ -37,7 +42,7 @@ def test_a_push_of_two_functions_is_at_level_call_and_waits_for_idle_threads_onl
     done = server.push(1001)
 
     assert (done.code, server.answers()) == (Exit.DONE, {1001})
-    assert {row["level"] for row in done.json["processes"]} == {"call"}
+    assert levels(done) == {"call"}
     assert open_in(server) == {}
     assert {event["level"] for event in events(server, "transition.completed")} == {"call"}
 
@@ -96,7 +101,7 @@ def test_with_policy_revert_one_thread_takes_it_back_in_every_process(server: Se
         wait_until(lambda: not open_in(server), what="the way back did not end")
         assert request.let_go() == 1000
 
-    assert set(done.states().values()) == {"aborted"}
+    assert set(done.states().values()) == {"aborted", "absent"}
     assert "not settled after 1 s" in done.json["reason"]
     assert set(server.live().values()) == {""}
     assert push(server, 1002).code == Exit.DONE
@@ -140,11 +145,13 @@ def test_what_is_open_can_be_forced_with_a_reason(server: Server, pair: PairProj
     with pair.resting(server) as request:
         push(server, 1001)
         refused = server.cli("transition", "force")
-        assert (refused.code, list(open_in(server))) == (Exit.REFUSED, [request.pid])
+        (pid,) = open_in(server)
+        assert refused.code == Exit.REFUSED
         assert "without a reason" in refused.err
         forced = server.cli("transition", "force", "--reason", REASON)
         assert (forced.code, open_in(server)) == (Exit.DONE, {})
-    assert f"{request.pid}: forced, kernel 0 -> 1" in forced.out
+        assert request.let_go() == 1000
+    assert (request.pid, f"{pid}: forced, kernel 0 -> 1" in forced.out) == (pid, True)
     assert "is inside answer" in forced.out
     assert [entry["reason"] for entry in events(server, "force.requested")] == [REASON] * 2
 
@@ -173,7 +180,7 @@ def test_at_level_function_nobody_is_waited_for(server: Server, pair: PairProjec
     with pair.resting(server):
         done = push(server, 1001, "--level", "function")
         assert (done.code, server.answers(), open_in(server)) == (Exit.DONE, {1001}, {})
-    assert {row["level"] for row in done.json["processes"]} == {"function"}
+    assert levels(done) == {"function"}
 
 
 def test_the_file_says_what_holds_where_no_flag_does(
@@ -186,4 +193,4 @@ def test_the_file_says_what_holds_where_no_flag_does(
     finally:
         pyproject.unlink()
 
-    assert {row["level"] for row in done.json["processes"]} == {"function"}
+    assert levels(done) == {"function"}
