@@ -55,6 +55,8 @@ CONTENT = "content"
 IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
 
 LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
+#: A migration hook, see hotreload.h: called by the server, by nobody else.
+HOOK_NAME = re.compile(r"^hotreload_(pre_commit|post_commit|post_rollback)_(\w+)$")
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
 LOADED_FIRST = (".init_array", ".preinit_array", ".ctors")
@@ -168,7 +170,7 @@ class ObjectGraph:
         local = {
             section
             for section, symbols in self.symbols_in.items()
-            if all(s.bind == STB_LOCAL for s in symbols if s.type in FUNC_TYPES)
+            if all(s.bind == STB_LOCAL and not HOOK_NAME.match(s.name) for s in symbols if s.type in FUNC_TYPES)
         }
         for section in self.elf.sections:
             if section.flags & SHF_ALLOC and not section.name.startswith((*NOT_DATA, *NOT_CODE)):

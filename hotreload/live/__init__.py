@@ -26,9 +26,8 @@ from typing import Any
 
 from hotreload.live.manager import Manager
 from hotreload.live.process import manager
-from hotreload.live.records import Generation, LoadedModule, StagedPatch
+from hotreload.live.records import Generation, LoadedModule, StagedPatch, Terms
 from hotreload.live.redirect import Redirection, redirect
-from hotreload.live.records import Terms
 from hotreload.live.retire import Limits
 
 __all__ = [

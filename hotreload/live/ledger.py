@@ -294,7 +294,7 @@ class Ledger:
     def drop_retired(self, number: int) -> None:
         """A generation is not mapped any more; its details are forgotten after a while."""
         del self.mapped[number]
-        self.mark(number, is_retired=True, redirects=(), carried=())
+        self.mark(number, is_retired=True, redirects=(), carried=(), hooks=())
         self.retired.append(number)
         if len(self.retired) > RETIRED_KEPT:
             del self.generations[self.retired.popleft()]

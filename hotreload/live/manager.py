@@ -23,6 +23,7 @@ from typing import Any
 
 from hotreload.errors import HotReloadError, PoisonedError, StageError, TransitionError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
+from hotreload.live import hooks
 from hotreload.live.core import Core, Image, NativeCore, PatchSource
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, History, LoadedModule, Redirect, StagedPatch, Terms
@@ -306,7 +307,7 @@ class Manager:
             with self._guard:
                 ledger = self._healthy(module)
                 left = ledger.live.number
-                seconds = self._go_back(ledger, ledger.generation(to), terms)
+                seconds = self._go_back(ledger, ledger.generation(to), terms, may_veto=not is_promised)
                 transition = self._transitions.open
             generation = self._settle(ledger, transition, to, wait)
             report.succeed(SWAP_ROLLED_BACK, **{**swap_fields(generation), "duration": seconds, "left": left})
@@ -406,6 +407,7 @@ class Manager:
             image=image,
             redirects=redirects,
             data_escapes=patch.data_escapes,
+            hooks=patch.hooks,
         )
         ledger.staged.append(staged)
         return staged
@@ -432,27 +434,50 @@ class Manager:
             info=info,
             redirects=staged.redirects,
             carried=staged.carried,
+            hooks=staged.hooks,
         )
+        left = ledger.live.number
+        self._check_policy(ledger, staged, terms)
+        runs = hooks.run_pre(draft, left)
+        if runs:  # they are code of others, which may have asked the manager for anything
+            self._transitions.check_free()
+            ledger.check_staged(staged)
         try:
             generation = self._swap(ledger, draft, staged.image, terms)
-        except (TransitionError, PoisonedError):
-            ledger.retained.append(staged.image)
+        except HotReloadError as error:
+            if isinstance(error, (TransitionError, PoisonedError)):
+                ledger.retained.append(staged.image)
+            if runs and not isinstance(error, PoisonedError):
+                hooks.run_rollback(draft, left)
             raise
         ledger.record(staged, generation)
+        generation = ledger.mark(generation.number, hook_runs=(*runs, *hooks.run_post(generation, left)))
         self._after_swap(ledger)
         return generation
 
-    def _go_back(self, ledger: Ledger, generation: Generation, terms: Terms) -> float:
+    @staticmethod
+    def _check_policy(ledger: Ledger, staged: StagedPatch, terms: Terms) -> None:
+        """Insists that a patch may be taken back at its deadline, where that is what would happen."""
+        if terms.policy == "revert" and terms.level_for(len(ledger.switches(staged.redirects))) != "function":
+            hooks.check_automatic_rollback(staged.hooks, "a transition whose deadline has passed")
+
+    def _go_back(self, ledger: Ledger, generation: Generation, terms: Terms, *, may_veto: bool) -> float:
         """Makes it live, or the goal of what is open; returns how long the stores took."""
         transition = self._transitions.open
         if transition and transition.ledger is ledger and generation.number in (transition.origin, transition.goal):
             if generation.number == transition.origin:
-                self._transitions.reverse(transition, terms.reason)
+                self._transitions.reverse(transition, terms.reason, may_veto=may_veto)
             return 0.0
         self._transitions.check_free()
+        left = ledger.live
+        is_same = left.number == generation.number
+        runs = () if is_same else hooks.run_pre(generation, left.number, may_veto=may_veto)
         swapped = self._swap(ledger, generation, None, terms)
         # When it went live first, and how, stays in the record.
         ledger.make_live(replace(swapped, duration=generation.duration))
+        if not is_same:
+            runs += hooks.run_rollback(left, generation.number) + hooks.run_post(generation, left.number)
+            ledger.mark(generation.number, hook_runs=runs)
         self._after_swap(ledger)
         return swapped.duration
 

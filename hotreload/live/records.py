@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
 from hotreload.errors import StageError
-from hotreload.live.core import Image, PatchCarried
+from hotreload.live.core import Image, PatchCarried, PatchHook
 
-__all__ = ["Generation", "History", "LoadedModule", "Redirect", "StagedPatch", "Taint", "Terms", "check_reason"]
+__all__ = [
+    "Generation",
+    "History",
+    "HookRun",
+    "LoadedModule",
+    "Redirect",
+    "StagedPatch",
+    "Taint",
+    "Terms",
+    "check_reason",
+]
 
 LEVELS = ("function", "call", "request")
 POLICIES = ("wait", "revert", "force")
@@ -54,6 +64,21 @@ class StagedPatch:
     image: Image = field(repr=False)
     redirects: tuple[Redirect, ...] = field(repr=False)
     data_escapes: bool = field(default=True, repr=False)
+    hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class HookRun:
+    """One call of a migration hook; ``error`` is empty when all was well."""
+
+    kind: str
+    name: str
+    seconds: float
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -64,7 +89,8 @@ class Generation:
     the caller of commit wanted to be remembered. ``length`` is that of the address space from ``address`` on.
 
     ``level`` and ``transition`` say how the last swap to it went: stored entry by entry ("none"), or thread by thread
-    and still "open", "complete", "forced" or "reversed". ``is_retired``: its code is not mapped any more.
+    and still "open", "complete", "forced" or "reversed". ``is_retired``: its code is not mapped any more. ``hook_runs``
+    are the migration hooks that were called when it became live last, those of what it replaced among them.
     """
 
     module: str
@@ -84,6 +110,8 @@ class Generation:
     is_retired: bool = False
     redirects: tuple[Redirect, ...] = field(default=(), repr=False)
     carried: tuple[PatchCarried, ...] = field(default=(), repr=False)
+    hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+    hook_runs: tuple[HookRun, ...] = field(default=(), repr=False)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -99,6 +127,7 @@ class Generation:
             "transition": self.transition,
             "retired": self.is_retired,
             "info": dict(self.info),
+            "hooks": [run.as_dict() for run in self.hook_runs],
         }
 
 

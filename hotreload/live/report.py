@@ -110,6 +110,7 @@ def swap_fields(generation: Generation) -> dict[str, Any]:
         "level": generation.level,
         "transition": generation.transition,
         "info": dict(generation.info),
+        "hooks": [run.as_dict() for run in generation.hook_runs],
     }
 
 

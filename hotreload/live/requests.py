@@ -12,8 +12,8 @@
 **Threads, not tasks.** What has a generation is the thread. Where requests share one, as in asyncio, the promise is:
 everything that the thread calls while *any* request is open on it is of one generation. So a request sees one from
 beginning to end; so do all that overlap with it, one after the other. The thread can move in a moment in which none is
-open. If there is no such moment, because the next always begins before the last has ended, the transition waits, and its
-deadline decides. What runs in other threads (``run_in_executor``, ``to_thread``, a pool) is not covered unless it
+open. If there is no such moment, because the next always begins before the last has ended, the transition waits, and
+its deadline decides. What runs in other threads (``run_in_executor``, ``to_thread``, a pool) is not covered unless it
 enters a request itself; two that do may be in different generations.
 """
 
@@ -51,7 +51,7 @@ class request:  # noqa: N801 - it reads as a verb at its only kind of use
     __slots__ = ("_handle",)
 
     def __init__(self) -> None:
-        self._handle = -1
+        self._handle: Any = None
 
     def __enter__(self) -> request:  # noqa: PYI034 - Self is not in typing before 3.11
         self._handle = _enter()
@@ -118,7 +118,7 @@ def wsgi(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
     return call
 
 
-def _until_closed(response: Iterable[bytes], handle: int, file_wrapper: object) -> Iterable[bytes]:
+def _until_closed(response: Iterable[bytes], handle: Any, file_wrapper: object) -> Iterable[bytes]:
     body = _Body(response, handle)
     if isinstance(file_wrapper, type) and isinstance(response, file_wrapper):
         try:
@@ -132,10 +132,10 @@ def _until_closed(response: Iterable[bytes], handle: int, file_wrapper: object) 
 class _Body:
     """A response that is not finished, with the request that it belongs to."""
 
-    def __init__(self, response: Iterable[bytes], handle: int) -> None:
+    def __init__(self, response: Iterable[bytes], handle: Any) -> None:
         self._response = response
         self._close = getattr(response, "close", None)
-        self._handle: int | None = handle
+        self._handle = handle
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._response)
@@ -146,6 +146,7 @@ class _Body:
             if self._close is not None:
                 self._close()
         finally:
+            self._response, self._close = (), None
             self._end()
 
     def _end(self) -> None:

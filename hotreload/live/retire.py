@@ -101,16 +101,18 @@ class Retirement:
         arenas = tuple(ledger.arenas)
         spans = [image.text for image in images] + [arena.handle.stubs for arena in arenas]
         handle = self._core.open_transition(ledger.base, [], spans, [], per_request=False)
-        self._survey = _Survey(ledger, handle, images, arenas)
         try:
             self._core.begin(handle, allow_unsynchronised=True)
         except HotReloadError:
-            self.end_survey()
+            self._core.close_transition(handle)
+            self._core.discard_stubs(handle)
             raise
+        self._survey = _Survey(ledger, handle, images, arenas)
 
     def _end_survey(self, *, is_proven: bool) -> None:
         survey, self._survey = self._survey, None
         assert survey is not None
+        self._core.finish(survey.handle, allow_unsynchronised=True)
         self._core.close_transition(survey.handle)
         self._core.discard_stubs(survey.handle)
         for image in survey.images:

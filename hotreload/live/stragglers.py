@@ -29,6 +29,7 @@ _SAYINGS = {
     "REQUEST": "is inside a request",
     "FOREIGN_STACK": "runs on a stack that is not its own, which cannot be looked through",
     "UNREADABLE": "cannot be looked at",
+    "CROWDED": "is one of too many threads to keep a book of",
     GREENLETS: "suspended greenlets keep their stacks where they cannot be looked through",
 }
 

@@ -35,6 +35,7 @@ from hotreload.events import (
     TRANSITION_STALLED,
     TRANSITION_STARTED,
 )
+from hotreload.live import hooks
 from hotreload.live.core import CommitReport, Core, Image, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
@@ -249,8 +250,11 @@ class Transitions:
 
     def settle(self, transition: OpenTransition, seconds: float) -> None:
         """Drives it on for so long; then a thread does. The manager's lock must be free."""
-        if not self._drive(transition, time.monotonic() + max(0.0, seconds)):
-            self.start_driver(transition)
+        try:
+            self._drive(transition, time.monotonic() + max(0.0, seconds))
+        finally:  # an interrupt from the keyboard leaves it open too
+            if self.open is transition:
+                self.start_driver(transition)
 
     def start_driver(self, transition: OpenTransition) -> None:
         """Has a thread drive it to its end; without one, whoever asks does."""
@@ -271,8 +275,8 @@ class Transitions:
             if not transition.over.wait(max(0.0, until - time.monotonic())):
                 return False
 
-    def _drive(self, transition: OpenTransition, until: float | None) -> bool:
-        """Drives it until it is over, or for a time; whether it is over."""
+    def _drive(self, transition: OpenTransition, until: float | None) -> None:
+        """Drives it until it is over, or for a time."""
         seconds = SLICE_FIRST
         while True:
             left = seconds if until is None else min(seconds, max(0.0, until - time.monotonic()))
@@ -285,9 +289,9 @@ class Transitions:
                 if self.open is transition:
                     self._advance(transition, settled, turn)
                 if self.open is not transition:
-                    return True
+                    return
             if until is not None and time.monotonic() >= until:
-                return False
+                return
             seconds = min(SLICE_LAST, seconds * 2)
             if settled:  # and yet not over: no hurry
                 time.sleep(seconds)
@@ -311,17 +315,24 @@ class Transitions:
             with suppress(HotReloadError):
                 self.force(transition, transition.terms.reason, transition.terms.by or "deadline")
         elif transition.terms.policy == "revert" and transition.is_forward:
-            self.reverse(transition, "its deadline passed")
+            self.reverse(transition, "its deadline passed", may_veto=False)
 
     # Ending --------------------------------------------------------------------------------------------------------
 
-    def reverse(self, transition: OpenTransition, reason: str = "") -> None:
-        """Turns it round: who has moved goes back, who has not stays."""
+    def reverse(self, transition: OpenTransition, reason: str = "", *, may_veto: bool = True) -> None:
+        """Turns it round: who has moved goes back, who has not stays.
+
+        Raises:
+            StageError: VETO, where a hook may: it goes on as before.
+        """
+        ledger = transition.ledger
+        runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
         transition.turn()
-        ledger, goal = transition.ledger, transition.goal
-        ledger.mark(transition.origin, transition="reversed")
+        goal = transition.goal
+        left = ledger.mark(transition.origin, transition="reversed")
         ledger.make_live(ledger.generations[goal])
-        ledger.mark(goal, transition="open")
+        runs += hooks.run_rollback(left, goal) + hooks.run_post(ledger.generations[goal], left.number)
+        ledger.mark(goal, transition="open", hook_runs=runs)
         self._tell(TRANSITION_REVERSED, transition, reason=reason)
 
     def force(self, transition: OpenTransition, reason: str, by: str) -> None:

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import time
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Iterable, Mapping, NamedTuple, Union
 
@@ -30,9 +31,10 @@ from hotreload.elf.file import STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base
 from hotreload.patch.bind import Binder
+from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
 from hotreload.patch.link import link_patch
 from hotreload.patch.reduce import NameTable, reduce_object
-from hotreload.patch.table import PatchInput, Replacement, to_patch
+from hotreload.patch.table import HookRoot, PatchInput, Replacement, to_patch
 
 __all__ = ["PatchResult", "Workshop"]
 
@@ -144,11 +146,12 @@ class Workshop:
         findings = [finding for diff in diffs.values() for finding in diff.findings]
         if findings:
             raise _incompatible(findings)
-        swapped = {unit: (*diff.changed, *diff.compiler_changed) for unit, diff in diffs.items()}
+        swapped = {unit: without_hooks((*diff.changed, *diff.compiler_changed)) for unit, diff in diffs.items()}
         graphs = {unit: replayed.graph for unit, replayed in fresh.items()}
-        digest = self._digest({unit: replayed.meaning for unit, replayed in fresh.items()}, swapped)
+        hooks = {unit: find_hooks(self.base.graphs[unit], graph) for unit, graph in graphs.items()}
+        digest = self._digest({unit: replayed.meaning for unit, replayed in fresh.items()}, swapped, hooks)
         compared = time.monotonic()
-        path = self._link(graphs, swapped) if any(swapped.values()) else None
+        path = self._link(graphs, swapped, hooks) if any(swapped.values()) else None
         linked = time.monotonic()
         files = {path: text for unit in self._record.units for path, text in unit.files.items()}
         for replayed in fresh.values():
@@ -158,11 +161,11 @@ class Workshop:
             digest=digest,
             path=path,
             edited=_gather(diff.edited for diff in diffs.values()),
-            changed=_gather(diff.changed for diff in diffs.values()),
-            compiler_changed=_gather(diff.compiler_changed for diff in diffs.values()),
-            added=_gather(diff.added for diff in diffs.values()),
-            removed=_gather(diff.removed for diff in diffs.values()),
-            notes=tuple(_notes(diffs.values())),
+            changed=without_hooks(_gather(diff.changed for diff in diffs.values())),
+            compiler_changed=without_hooks(_gather(diff.compiler_changed for diff in diffs.values())),
+            added=without_hooks(_gather(diff.added for diff in diffs.values())),
+            removed=without_hooks(_gather(diff.removed for diff in diffs.values())),
+            notes=(*_notes(diffs.values()), *notes_about(chain(*hooks.values()), has_changes=path is not None)),
             warnings="".join(replayed.warnings for replayed in fresh.values()),
             inputs={Path(path): text for path, text in files.items()},
             seconds={"build": built - start, "diff": compared - built, "link": linked - compared},
@@ -205,21 +208,32 @@ class Workshop:
         change = SourceChange(old, replayed.texts, graph.debug.headings, replayed.graph.debug.headings)
         return compare(graph, replayed.graph, change, unit.source)
 
-    def _digest(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> str:
+    def _digest(
+        self,
+        graphs: dict[int, ObjectGraph],
+        swapped: dict[int, tuple[str, ...]],
+        hooks: dict[int, list[HookFunction]],
+    ) -> str:
         digest = hashlib.sha256(self.build_id.encode())
         for unit, names in sorted(swapped.items()):
-            for name in names:
+            for name in (*names, *(hook.function for hook in hooks[unit])):
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
             for name in sorted(graphs[unit].functions.keys() - self.base.graphs[unit].functions.keys()):
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
         return digest.hexdigest()
 
-    def _link(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> Path:
+    def _link(
+        self,
+        graphs: dict[int, ObjectGraph],
+        swapped: dict[int, tuple[str, ...]],
+        hooks: dict[int, list[HookFunction]],
+    ) -> Path:
         binder = Binder(self.base, graphs)
         replacements, roots = self._replacements(graphs, swapped)
         for unit, names in swapped.items():
-            for name in names:
+            for name in (*names, *(hook.function for hook in hooks[unit])):
                 binder.add(unit, name)
+        hook_roots = _hook_roots(hooks, roots)
         if binder.findings:
             raise _incompatible(binder.findings)
         self._made += 1
@@ -239,7 +253,7 @@ class Workshop:
             compiler = tuple(parse(self._record.units[0].argv).compiler)
             link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")
             plans = list(binder.plans.values())
-            given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins, plans, hooks=[])
+            given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins, plans, hook_roots)
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")
             path.write_bytes(patch)
@@ -281,6 +295,16 @@ class Workshop:
         return replacements, roots
 
 
+def _hook_roots(hooks: dict[int, list[HookFunction]], roots: dict[int, dict[str, str]]) -> list[HookRoot]:
+    """Names the hooks ``hr.h.N`` and makes them roots of the link."""
+    found: list[HookRoot] = []
+    for unit, functions in hooks.items():
+        for hook in functions:
+            found.append(HookRoot(f"hr.h.{len(found)}", hook.kind, hook.name))
+            roots[unit][hook.function] = found[-1].symbol
+    return found
+
+
 def _is_current(files: Mapping[str, str]) -> bool:
     """Whether every file still has the text that ``files`` says."""
     try:
@@ -301,7 +325,7 @@ def _notes(diffs: Iterable[UnitDiff]) -> list[str]:
     notes: list[str] = []
     for diff in diffs:
         notes += [f"initial value of `{name}` changed: the live value is kept" for name in diff.initial_values]
-        notes += [f"`{name}` was removed: the old one stays callable" for name in diff.removed]
+        notes += [f"`{name}` was removed: the old one stays callable" for name in without_hooks(diff.removed)]
         notes += [f"`{name}` changed: module init is not run again" for name in diff.initialisers]
     return notes
 
