@@ -14,6 +14,7 @@ from hotreload.agent.refusal import refuse
 from hotreload.agent.terms import Terms
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
+from hotreload.live.hooks import PRE_COMMIT, blocks_automatic_rollback, check_automatic_rollback
 from hotreload.live.stragglers import are_greenlets_in_use
 
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
@@ -105,11 +106,6 @@ def _check_level(terms: Terms, now: Sequence[Any], then: Sequence[Any]) -> str:
     return level
 
 
-def can_be_taken_back(staged: Any) -> bool:
-    """Whether a rollback undoes all that a commit of this patch does."""
-    return bool(getattr(staged, "can_roll_back", True))
-
-
 def _sequence_of(generation: Any) -> int:
     """The sequence number of the patch that a generation is; 0 for the base, -1 where it did not come by a push."""
     return int(generation.info.get("sequence", -1)) if generation.number else 0
@@ -126,8 +122,8 @@ class Patch:
     def __init__(
         self, live: Live, module: Any, artefact: Artefact, staged: Any, *, info: Mapping[str, Any], terms: Terms
     ) -> None:
-        if terms.may_revert and not can_be_taken_back(staged):
-            raise refuse("NO_ROLLBACK_HOOK", "the patch has a post-commit hook and none that undoes what it does")
+        if terms.may_revert:
+            check_automatic_rollback(staged.hooks, "a trial, or a push with policy revert,")
         self.module, self.artefact = module, artefact
         self._live, self._staged, self._info, self._terms = live, staged, info, terms
         now = live_generation(live, module)
@@ -142,7 +138,14 @@ class Patch:
             "distance": self._staged.distance,
             "generation_now": self._before,
             "level": self._level,
+            "may_veto": self._may_veto,
         }
+
+    @property
+    def _may_veto(self) -> bool:
+        """Whether a hook of it has a say at the commit, and a trial of it can be taken back."""
+        hooks = self._staged.hooks
+        return any(hook.kind == PRE_COMMIT for hook in hooks) and not blocks_automatic_rollback(hooks)
 
     def apply(self) -> Any:
         """Makes it live; where that was done already, as in the parent of a fork, the generation that did it."""

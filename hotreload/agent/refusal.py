@@ -39,7 +39,6 @@ HINTS = {
     "NO_TRANSITION": "every thread has come over; look at `hotreload status`",
     "NO_REASON": "say why, with --reason TEXT: it is written down and shown ever after",
     "GREENLETS": "--level function redirects entry by entry, without the promise that nobody sees a mixture",
-    "NO_ROLLBACK_HOOK": "add HOTRELOAD_POST_ROLLBACK to the source, or push without a canary and without revert",
     # The two phases.
     "UNKNOWN_PUSH": "prepare first",
     "NOT_PREPARED": "this push has ended here",

@@ -92,7 +92,6 @@ class Workshop:
 
     def __init__(self, record: Record, library: bytes) -> None:
         self.colours = False  # whether the compiler is asked for coloured diagnostics
-        self.allow: frozenset[str] = frozenset()  # slugs of findings that somebody knows better about
         self._record = record
         self._library = library
         self._current: dict[int, _Fresh] = {}

@@ -15,7 +15,8 @@ So the command may be killed at any line below, and every process ends the same 
 
 With a canary some processes commit first and *on trial*: they hold the new code only until their deadline, then ask
 for the decision like the others, and go back unless it is "commit". With the policy "revert" all of them do that, and
-the decision waits for their threads: it is "commit" when every one has come over, "abort" when the time is over.
+the decision waits for their threads: it is "commit" when every one has come over, "abort" when the time is over. A
+patch whose pre-commit hook may say no is tried everywhere too, but waited for nowhere.
 
     all prepared ─▶ all on trial ─▶ look after their threads ─┬─ every one has come over ─▶ keep ─▶ decide "commit"
                                                               └─ the time is over ─▶ decide "abort" ─▶ they turn round
@@ -178,6 +179,7 @@ class Coordinator:
         self._rows: dict[Identity, Row] = {}
         self._workers: dict[Identity, Worker] = {}
         self._live_at = 0.0
+        self._may_be_vetoed = False
 
     def run(self, change: Change, *, trial: Trial | None = None, dry_run: bool = False, push: str = "") -> Outcome:
         """Makes the change live in every process, or in none.
@@ -212,9 +214,11 @@ class Coordinator:
             reason = reason or self._prepare(change, push, self._rows_in(State.FOUND))
             if not reason and not self._rows_in(State.PREPARED, State.TRYING):
                 reason = "every process ended before it was asked"
-            if not reason and self._terms.is_reverting and not dry_run:
-                reason = self._try_all(change, push)
-                if reason and self._rows_in(State.TRYING):
+            if not reason and not dry_run and (self._terms.is_reverting or self._may_be_vetoed):
+                reason = self._try_all(push)
+            if not reason and not dry_run and self._terms.is_reverting:
+                reason = self._wait_for_all(change)
+                if reason:
                     return self._revert(change, push, reason)
             if reason or dry_run:
                 return self._abort(change, push, reason)
@@ -262,6 +266,7 @@ class Coordinator:
         def ask(row: Row) -> None:
             row.become(State.PREPARING)
             reply = change.prepare(self._workers[row.identity], push, self._terms.deadline)
+            self._may_be_vetoed = self._may_be_vetoed or bool(reply.get("may_veto"))
             row.become(State.PREPARED, _describe(reply))
 
         self._each(rows, ask, ended=_ENDED_PREPARING)
@@ -289,13 +294,14 @@ class Coordinator:
         _take_down(row, self._workers[row.identity].commit(push, hold=hold))
         row.become(State.TRYING, "on trial")
 
-    def _try_all(self, change: Change, push: str) -> str:
-        """Every process takes it on trial until its threads have come over; who has not, empty when all have."""
+    def _try_all(self, push: str) -> str:
+        """Every process takes it on trial; the reason why not to go on, empty when all have."""
         rows = self._rows_in(State.PREPARED)
         self._each(rows, lambda row: self._put_on_trial(row, push, 0.0), ended="ended while it went on trial")
-        reason = self._why_not(rows)
-        if reason:
-            return reason
+        return self._why_not(rows)
+
+    def _wait_for_all(self, change: Change) -> str:
+        """Looks after every process on trial until its threads have come over; who has not, empty when all have."""
         trying = self._rows_in(State.TRYING)
         self._follow(change, trying)
         late = [row for row in trying if row.is_open]

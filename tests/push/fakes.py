@@ -68,6 +68,7 @@ class FakeWorker:
         self.patience = 10**6  # after so many looks the last straggler has come over
         self.policy = "wait"
         self.taints: list[dict[str, Any]] = []
+        self.may_veto = False
         self.moving = False
         self.heard: list[str] = []
         self.before: dict[str, Callable[[], None]] = {}
@@ -124,7 +125,7 @@ class FakeWorker:
             raise RefusedError(f"busy with push {self.open}")
         if not self.open and push not in self.ended:
             self.prepared = (push, target)
-        return {"functions": ["colour"]}
+        return {"functions": ["colour"], "may_veto": self.may_veto}
 
     def commit(self, push: str, *, hold: Optional[float] = None) -> dict[str, Any]:
         self._hear("commit" if hold is None else "commit on trial")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hotreload.push.coordinator import Coordinator, EndedError, SilentError, Terms
+from hotreload.push.coordinator import Coordinator, EndedError, RefusedError, SilentError, Terms
 from hotreload.push.records import Exit, Outcome
 from hotreload.push.table import outcome_sentence
 from tests.push.fakes import FakeChange, FakeTrial, Farm
@@ -153,6 +153,34 @@ def test_a_dry_run_puts_nobody_on_trial() -> None:
 
     assert outcome.exit is Exit.DONE
     assert all("commit on trial" not in worker.heard for worker in farm.workers)
+
+
+# Hooks that have a say -------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_says_no_in_one_process_keeps_all_of_them_on_old_code() -> None:
+    farm = Farm()
+
+    def veto() -> None:
+        raise RefusedError("hook `migrate` refuses the patch: the table is in use", status="VETO")
+
+    for worker in farm.workers:
+        worker.may_veto = True
+    farm.workers[2].before["commit on trial"] = veto
+    outcome = push(farm)
+
+    assert (outcome.exit, outcome.decision) == (Exit.REFUSED, "abort")
+    assert "3: hook `migrate` refuses the patch" in outcome.reason
+    assert farm.live == ["base"] * 4
+
+
+def test_hooks_that_agree_are_asked_before_it_is_decided() -> None:
+    farm = Farm()
+    farm.workers[1].may_veto = True
+    outcome = push(farm)
+
+    assert (outcome.exit, farm.live) == (Exit.DONE, ["new"] * 4)
+    assert all(worker.heard.index("commit on trial") < worker.heard.index("commit") for worker in farm.workers)
 
 
 # Force -----------------------------------------------------------------------------------------------------------------
