@@ -31,7 +31,7 @@ __all__ = ["ReloadLoop"]
 Library = Sequence[str]
 # One that is over sooner has been told with the save.
 _NOTICED = 0.25
-_TOLD_OF_TRANSITIONS = ("module", "level", "direction", "duration", "reason", "stragglers")
+_TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers")
 
 
 class ReloadLoop:
@@ -120,7 +120,7 @@ class ReloadLoop:
             log = self._log.info if float(event.get("duration") or 0.0) > _NOTICED else self._log.debug
             if event["event"] == events.TRANSITION_FORCED:
                 log = self._log.warning
-            log(event["event"], pid=peer.pid, **fields)
+            log(event["event"], pid=peer.pid, consistency=event.get("level"), **fields)
         self._courier.transition_ended(peer)
 
     def file_saved(self, path: str, when: float, *, whole: bool = True) -> None:

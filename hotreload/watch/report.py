@@ -90,7 +90,7 @@ def describe(
         "total_ms": _ms(finished - attempt.saved),
         "distance_bytes": _greatest(taken, "distance_bytes"),
         "processes": len({reply["peer"] for reply in taken}),
-        "level": next((reply["level"] for reply in taken if reply.get("level")), None),
+        "consistency": next((reply["level"] for reply in taken if reply.get("level")), None),
         "stragglers": [straggler for reply in taken for straggler in reply.get("stragglers") or ()],
         "build_id": bench.workshop.build_id,
         "trigger": attempt.trigger,

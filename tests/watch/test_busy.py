@@ -112,7 +112,7 @@ def test_the_line_has_level_and_stragglers(bed: Bed) -> None:
     bed.answer(peer, generation=1, level="call", stragglers=["T1 (INSIDE shade)"])
 
     (line,) = bed.finished
-    assert (line["level"], line["stragglers"]) == ("call", ["T1 (INSIDE shade)"])
+    assert (line["consistency"], line["stragglers"]) == ("call", ["T1 (INSIDE shade)"])
     assert report.level_of(line["outcome"]) == "info"
 
 
