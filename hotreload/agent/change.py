@@ -7,11 +7,15 @@ prepare ──▶ change ──▶ apply() ──▶ take_back()     a trial tha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from hotreload.agent.refusal import refuse
+from hotreload.agent.terms import Terms
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
+from hotreload.live.hooks import PRE_COMMIT, blocks_automatic_rollback, check_automatic_rollback
+from hotreload.live.stragglers import are_greenlets_in_use
 
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
 
@@ -29,8 +33,35 @@ class Live(Protocol):
     def status(self) -> dict[str, Any]: ...
     def stage(self, module: Any, patch: bytes) -> Any: ...
     def unstage(self, staged: Any) -> None: ...
-    def commit(self, staged: Any, *, info: Mapping[str, Any] | None = None) -> Any: ...
-    def rollback(self, module: Any, to: int = 0, *, is_promised: bool = False) -> Any: ...
+    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
+    def transition(self) -> dict[str, Any] | None: ...
+    def force(self, reason: str, *, by: str = "") -> Any: ...
+    def wait(self, seconds: float) -> bool: ...
+    def commit(
+        self,
+        staged: Any,
+        *,
+        info: Mapping[str, Any] | None = None,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Any: ...
+    def rollback(
+        self,
+        module: Any,
+        to: int = 0,
+        *,
+        is_promised: bool = False,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Any: ...
 
 
 class Probation(Protocol):
@@ -61,18 +92,43 @@ def live_generation(live: Live, module: Any) -> Any:
     return live.history(module)[live.attach(module.path).generation]
 
 
+def _check_level(terms: Terms, now: Sequence[Any], then: Sequence[Any]) -> str:
+    """The level that a swap of these redirects will have.
+
+    Raises:
+        StageError: GREENLETS: the swap would be refused for them, which must be known before it is decided.
+    """
+    targets = [{redirect.entry: redirect.target for redirect in side} for side in (now, then)]
+    entries = [entry for entry in {**targets[0], **targets[1]} if targets[0].get(entry) != targets[1].get(entry)]
+    level = terms.level if terms.level != "auto" else "call" if len(entries) > 1 else "function"
+    if level != "function" and entries and are_greenlets_in_use():
+        raise refuse("GREENLETS", f"greenlets are in use here: what they are in the middle of cannot be seen ({level})")
+    return level
+
+
 def _sequence_of(generation: Any) -> int:
     """The sequence number of the patch that a generation is; 0 for the base, -1 where it did not come by a push."""
     return int(generation.info.get("sequence", -1)) if generation.number else 0
 
 
 class Patch:
-    """A patch that is staged."""
+    """A patch that is staged.
 
-    def __init__(self, live: Live, module: Any, artefact: Artefact, staged: Any, info: Mapping[str, Any]) -> None:
+    Raises:
+        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. GREENLETS: threads cannot be seen
+            to come over here. It is still staged.
+    """
+
+    def __init__(
+        self, live: Live, module: Any, artefact: Artefact, staged: Any, *, info: Mapping[str, Any], terms: Terms
+    ) -> None:
+        if terms.may_revert:
+            check_automatic_rollback(staged.hooks, "a trial, or a push with policy revert,")
         self.module, self.artefact = module, artefact
-        self._live, self._staged, self._info = live, staged, info
-        self._before = live_generation(live, module).number
+        self._live, self._staged, self._info, self._terms = live, staged, info, terms
+        now = live_generation(live, module)
+        self._before = now.number
+        self._level = _check_level(terms, now.redirects, staged.redirects)
         self.sequence = artefact.manifest.sequence
 
     def describe(self) -> dict[str, Any]:
@@ -81,7 +137,15 @@ class Patch:
             "functions": list(self._staged.functions),
             "distance": self._staged.distance,
             "generation_now": self._before,
+            "level": self._level,
+            "may_veto": self._may_veto,
         }
+
+    @property
+    def _may_veto(self) -> bool:
+        """Whether a hook of it has a say at the commit, and a trial of it can be taken back."""
+        hooks = self._staged.hooks
+        return any(hook.kind == PRE_COMMIT for hook in hooks) and not blocks_automatic_rollback(hooks)
 
     def apply(self) -> Any:
         """Makes it live; where that was done already, as in the parent of a fork, the generation that did it."""
@@ -90,17 +154,21 @@ class Patch:
             return now
         self._before = now.number
         try:
-            return self._live.commit(self._staged, info=self._info)
+            return self._commit()
         except StageError as error:
             if error.status != "STALE":
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
         self._staged = self._live.stage(self.module, self.artefact.elf)
-        return self._live.commit(self._staged, info=self._info)
+        return self._commit()
+
+    def _commit(self) -> Any:
+        return self._live.commit(self._staged, info=self._info, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True)
+        """Back to what was before: while threads are still coming over, they turn round."""
+        return self._live.rollback(self.module, self._before, is_promised=True, **self._terms.for_manager())
 
     def drop(self) -> None:
         with contextlib.suppress(HotReloadError):  # it is live, or was: then it stays mapped
@@ -111,15 +179,22 @@ class Patch:
 
 
 class Rollback:
-    """Back to an earlier generation; there is nothing to stage."""
+    """Back to an earlier generation; there is nothing to stage. While threads are leaving it, they turn round.
+
+    Raises:
+        StageError: GENERATION: it is not mapped any more. GREENLETS: as for a patch. Nothing was changed.
+    """
 
     artefact = None
 
-    def __init__(self, live: Live, module: Any, to: int) -> None:
+    def __init__(self, live: Live, module: Any, to: int, terms: Terms) -> None:
         self.module = module
-        self._live, self._to = live, to
-        self._before = live_generation(live, module).number
-        target = live.history(module)[to]
+        self._live, self._to, self._terms = live, to, terms
+        now, target = live_generation(live, module), live.history(module)[to]
+        if target.is_retired:
+            raise refuse("GENERATION", f"generation {to} of {module.name} is not mapped here any more")
+        self._before = now.number
+        self._level = _check_level(terms, now.redirects, target.redirects)
         self._functions = list(target.functions)
         self.sequence = _sequence_of(target)
 
@@ -130,13 +205,14 @@ class Rollback:
             "distance": 0,
             "generation_now": self._before,
             "to": self._to,
+            "level": self._level,
         }
 
     def apply(self) -> Any:
-        return self._live.rollback(self.module, self._to, is_promised=True)
+        return self._live.rollback(self.module, self._to, is_promised=True, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True)
+        return self._live.rollback(self.module, self._before, is_promised=True, **self._terms.for_manager())
 
     def drop(self) -> None:
         pass

@@ -124,7 +124,8 @@ class Watch:
             try:
                 why = self._books.quarantine.find(*hashes)
                 if why is not None:
-                    self._live.rollback(module, 0, is_promised=True)
+                    # At once: the one thread of a child is not in there, and whoever comes next must not be.
+                    self._live.rollback(module, 0, is_promised=True, level="function")
                     self.end(module)
                     self._write(PATCH_QUARANTINED, module=module.name, sha256=hashes[0], why=why, taken_back=True)
             except HotReloadError as error:

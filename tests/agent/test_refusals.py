@@ -50,6 +50,33 @@ def raw_ask(app: Application, pid: int, data: bytes, *fds: int) -> dict:
         return received[0]
 
 
+# Threads that do not come over -----------------------------------------------------------------------------------------
+
+
+@provokes("NO_TRANSITION")
+def test_forcing_where_nothing_is_open(app: Application, serving: int) -> str:
+    return refusal_of(app.ask, serving, "force", reason="the queue is full")
+
+
+@provokes("NO_REASON")
+def test_forcing_without_a_reason(app: Application, serving: int) -> str:
+    assert refusal_of(app.ask, serving, "force") == "NO_REASON"
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    assert refusal_of(app.prepare, serving, "p1", artefact, policy="force", reason=" ") == "NO_REASON"
+    assert app.generation(serving) == 0
+    return "NO_REASON"
+
+
+@provokes("GREENLETS")
+def test_a_level_that_greenlets_could_not_be_seen_to_keep(app: Application) -> str:
+    program = app.start(before='import types; sys.modules["greenlet"] = types.ModuleType("greenlet")')
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    status = refusal_of(app.prepare, program, "p1", artefact, level="call")
+    app.push(program, "p2", artefact, level="function")
+    assert app.value(program) == 42
+    return status
+
+
 # The request -------------------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from hotreload.state import Quarantine, StateDirectory
 from tests.push.kit import EDITS, Program, wait_until
 
 PARTIAL = "processes that start later do not get it"
-COMMANDS = ("push", "status", "rollback", "log", "doctor")
+COMMANDS = ("push", "status", "rollback", "transition", "log", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -96,7 +96,7 @@ def test_a_push_on_a_terminal_is_a_table(program: Program) -> None:
         command, cwd=program.project.directory, env={**program.environment, "COLUMNS": "120"}, stdout=inner, timeout=60
     )
     os.close(inner)
-    shown = os.read(outer, 1 << 20).decode()
+    shown = os.read(outer, 1 << 20).decode(errors="replace")  # a terminal gives it in pieces
     os.close(outer)
 
     assert done.returncode == 0
