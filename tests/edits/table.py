@@ -28,7 +28,9 @@ def drawn(cases: Iterable[Case]) -> str:
     lines = [f"{len(rows)} edits, {refused} of them refused.\n"]
     for room, group in groupby(rows, key=lambda case: case.name.split("/")[0]):
         lines += [f"\n### {ROOMS[room]}\n", "\n| edit | verdict | why |\n", "|---|---|---|\n"]
-        lines += [f"| [{case.edit}](cases/{case.name}{_suffix(case)}) | {_verdict(case)} | {case.why} |\n" for case in group]
+        lines += [
+            f"| [{case.edit}](cases/{case.name}{_suffix(case)}) | {_verdict(case)} | {case.why} |\n" for case in group
+        ]
     return "".join(lines)
 
 

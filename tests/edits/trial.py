@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Union
 
 from hotreload.build import cc
 from hotreload.elf.file import ElfFile
-from hotreload.errors import BuildError, Finding, IncompatibleError
+from hotreload.errors import BuildError, Finding, IncompatibleError, StageError
 from hotreload.patch.workshop import PatchResult, Workshop
 from tests.edits.case import BUILD_ERROR, LIVE, NOTHING, REFUSED, Case
 from tests.hot import FORK, Child
@@ -48,7 +48,7 @@ def attempt(case: Case, directory: Path) -> Outcome:
     has_reference = case.verdict in (LIVE, NOTHING)
     _write(case.before, place)
     _write(case.after, fresh)
-    plain = subprocess.Popen(_argv(case), cwd=fresh) if has_reference else None
+    plain = subprocess.Popen(_argv(case), cwd=fresh, stderr=subprocess.PIPE) if has_reference else None
     _build_hot(case, place)
     library = place / "ext.so"
     hot = Child(library, is_python=True)
@@ -58,9 +58,7 @@ def attempt(case: Case, directory: Path) -> Outcome:
         evaluate(hot, case.run)
         kept, before = evaluate(hot, case.kept), _text(hot, library)
         _write(case.after, place)
-        made = _make(workshop)
-        if isinstance(made, PatchResult) and made.path:
-            hot.ask("commit", str(made.path))
+        made = _bring(workshop, hot)
         after, still = _text(hot, library), evaluate(hot, case.kept)
         swapped = set(hot.ask("evaluate", "[redirect.name for redirect in manager.history(module)[-1].redirects]"))
         answers = evaluate(hot, case.ask)
@@ -68,7 +66,8 @@ def attempt(case: Case, directory: Path) -> Outcome:
         hot.end()
         workshop.close()
     if plain is not None:
-        assert plain.wait() == 0, "the new text must compile without us"
+        said = plain.communicate()[1]
+        assert plain.returncode == 0, said.decode()
     reference = Child(fresh / "ext.so" if has_reference else library, is_python=True, is_hot=False)
     try:
         untouched = evaluate(reference, case.kept)
@@ -144,16 +143,22 @@ def _text(child: Child, library: Path) -> bytes:
     return code
 
 
-def _make(workshop: Workshop) -> Union[PatchResult, BuildError, IncompatibleError]:
+def _bring(workshop: Workshop, hot: Child) -> Union[PatchResult, BuildError, IncompatibleError, StageError]:
+    """The change in the sources made live in the process, or what spoke against it."""
     try:
-        return workshop.make()
-    except (BuildError, IncompatibleError) as error:
+        made = workshop.make()
+        if made.path:
+            hot.ask("commit", str(made.path))
+    except (BuildError, IncompatibleError, StageError) as error:
         return error
+    return made
 
 
-def _verdict(made: Union[PatchResult, BuildError, IncompatibleError]) -> str:
+def _verdict(made: Union[PatchResult, BuildError, IncompatibleError, StageError]) -> str:
     if isinstance(made, BuildError):
         return BUILD_ERROR
+    if isinstance(made, StageError):
+        return f"{REFUSED} {made.status}"
     if isinstance(made, IncompatibleError):
         return f"{REFUSED} {', '.join(sorted({finding.slug for finding in made.findings}))}"
     return LIVE if made.path else NOTHING
