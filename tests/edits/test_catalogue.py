@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.edits import table
@@ -31,7 +33,7 @@ def test_a_case_is_a_tiny_extension():
             assert sum(text.count("\n") for text in texts.values()) <= 40, case.name
 
 
-LIES = {
+LIES: dict[str, tuple[str, dict[str, Any]]] = {
     "a refusal that does not come": ("code/constant", {"verdict": "refused type-layout"}),
     "nothing to do where there is": ("code/constant", {"verdict": NOTHING}),
     "live where it must not": ("data/variable-size", {"verdict": LIVE}),

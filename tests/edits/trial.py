@@ -75,12 +75,11 @@ def attempt(case: Case, directory: Path) -> Outcome:
         expected = evaluate(reference, case.ask)
     finally:
         reference.end()
-    is_made = isinstance(made, PatchResult)
     return Outcome(
         verdict=_verdict(made),
         findings=made.findings if isinstance(made, IncompatibleError) else (),
         swapped=swapped,
-        notes=made.notes if is_made else (),
+        notes=made.notes if isinstance(made, PatchResult) else (),
         answers=answers,
         expected=expected,
         kept=kept,

@@ -1,12 +1,11 @@
 //: edit: a signed variable becomes unsigned
-//: refused variable-type: a negative value that is there would mean something else
+//: live: the bits that are there are those that C would convert them to
 //: run: ext.more(-5)
-//: kept: ext.more(0)
-//: ask: ext.more(2)
+//: ask: ext.more(2), ext.more(0)
 #include "ext.h"
 
 //-static long level;
-//+static unsigned long level; //!
+//+static unsigned long level;
 static long more(long x)
 {
     level += x;

@@ -1,5 +1,5 @@
-//: edit: the body of a constructor, and nothing else
-//: nothing to do: it was run when the library was loaded and is not run again, and that is said
+//: edit: the body of a constructor
+//: live: it is swapped, and it is said that it was run when the library was loaded and is not run again
 //: note: begin
 //: kept: ext.look(0)
 //: ask: 0

@@ -1,5 +1,5 @@
 //: edit: an attribute more in a table of getters
-//: refused type-object: the type was made ready when the module was imported
+//: refused method-table: the type was made ready when the module was imported
 //: ask: ext.Counter().size, hasattr(ext.Counter(), "twice")
 #include "ext.h"
 

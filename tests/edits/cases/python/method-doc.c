@@ -1,6 +1,7 @@
 //: edit: the documentation of a method
-//: refused method-table: Python has read the table; the old text would go on being shown
-//: ask: ext.area(3), ext.area.__doc__
+//: nothing to do: the old text is what Python has; it is said so, and means nothing to any code
+//: note: documentation
+//: ask: ext.area(3)
 #include "ext.h"
 
 long area(long x)
@@ -8,7 +9,7 @@ long area(long x)
     return x * 3;
 }
 METHOD(area)
-static PyMethodDef table[] = { //!
+static PyMethodDef table[] = {
 //-    {"area", py_area, METH_O, "How large it is."},
 //+    {"area", py_area, METH_O, "How large it is, in square yards."},
     {NULL, NULL, 0, NULL},

@@ -1,5 +1,5 @@
-//: edit: the function that fills a module made in two phases, and nothing else
-//: nothing to do: it was run when the module was imported and is not run again, and that is said
+//: edit: the function that fills a module made in two phases
+//: live: it is swapped, and it is said that it was run when the module was imported and is not run again
 //: note: module init is not run again
 //: kept: ext.SIDES
 //: ask: 0

@@ -1,23 +1,31 @@
-//: edit: a field more in a struct that an unchanged function gets by pointer
-//: refused type-layout: what it does with the rest of the object was compiled for the old size
-//: run: grow(0)
-//: ask: ext.area(3)
+//: edit: a field more in a struct that unchanged functions get by pointer
+//: refused type-layout: they were compiled for objects without it, and such objects live
+//: run: ext.make(3)
+//: kept: ext.look(0)
+//: ask: ext.look(1)
 #include "ext.h"
 
 struct box {
-    long width, height;
+    long width;
 //+    long depth; //!
 };
-static struct box boxes[2] = {{2, 3}, {4, 5}};
-long grow(struct box *from)
+static void *last;
+long width(const struct box *box)
 {
-    return from ? from[1].width : (long)(boxes + 1);
+    return box->width;
 }
-static long area(long x)
+static long make(long x)
 {
-    struct box *box = &boxes[x & 1];
-//-    return box->width * box->height;
-//+    return box->width * box->height * box->depth;
+    struct box *made = last = calloc(1, sizeof *made);
+    made->width = x;
+    return x;
 }
-METHOD(area)
-MODULE(ENTRY(area))
+static long look(long x)
+{
+    struct box *box = last;
+//-    return box ? width(box) + x : -1;
+//+    return box ? width(box) + x + box->depth : -1;
+}
+METHOD(make)
+METHOD(look)
+MODULE(ENTRY(make), ENTRY(look))
