@@ -3,7 +3,7 @@
 //: swapped: count
 //: run: ext.count(1), ext.count(1)
 //: kept: var("total")
-//: ask: ext.count(3), ext.count(3)
+//: ask: ext.count(3), ext.count(200), ext.count(200)
 #include "ext.h"
 
 long total;
@@ -14,7 +14,7 @@ long count(long x)
     calls++;
     total += x;
 //-    return calls * 1000 + total;
-//+    return calls * 1000 + total + fresh++;
+//+    return calls * 1000 + total + (x > 100 ? fresh++ : 0);
 }
 METHOD(count)
 MODULE(ENTRY(count))
