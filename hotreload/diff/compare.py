@@ -8,6 +8,7 @@ from typing import Iterable, NamedTuple
 
 from hotreload.diff.graph import ObjectGraph, Piece
 from hotreload.diff.source import SourceChange
+from hotreload.diff.tables import table_kind
 from hotreload.elf.file import SHF_TLS
 from hotreload.errors import Finding
 
@@ -25,6 +26,7 @@ class UnitDiff(NamedTuple):
     that, inlining callers among them; ``compiler_changed`` those whose code differs although neither they nor
     anything inlined into them was touched. ``changed`` and ``compiler_changed`` together are what is swapped.
     ``initial_values`` are variables, and ``initialisers`` functions, whose change only a new load would show.
+    ``may_change_types`` is False where nothing but statements was edited.
     """
 
     edited: tuple[str, ...]
@@ -35,6 +37,7 @@ class UnitDiff(NamedTuple):
     initial_values: tuple[str, ...]
     initialisers: tuple[str, ...]
     findings: tuple[Finding, ...]
+    may_change_types: bool = True
 
     @property
     def is_same_code(self) -> bool:
@@ -73,6 +76,7 @@ def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str
         initial_values=tuple(_changed_initial_values(base, new)),
         initialisers=tuple(name for name in (*changed, *compiler_changed, *added) if name in new.initialisers),
         findings=(*_findings(base, new, path), *_ambiguous(base, new, source, path)),
+        may_change_types=source.may_change_types,
     )
 
 
@@ -113,7 +117,19 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                 )
             continue
         old = base.elf.sections[base.variables[key]]
-        if old.size != fresh.size:
+        if (old.flags ^ fresh.flags) & SHF_TLS:
+            kinds = ("one per thread", "one for all threads")
+            was, now = kinds if old.flags & SHF_TLS else kinds[::-1]
+            findings.append(
+                Finding(
+                    "thread-local-changed",
+                    f"variable `{key}` was {was} and is now {now}",
+                    "restart to change it, or give the new variable another name",
+                    path,
+                    line,
+                )
+            )
+        elif old.size != fresh.size and not table_kind(new, section):
             findings.append(
                 Finding(
                     "variable-size",

@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Iterator, NamedTuple, Union
 
 from hotreload.build.prologue import PIECE_NAME
+from hotreload.diff.types import Types
 from hotreload.elf.debug import DebugInfo
 from hotreload.elf.file import (
     SHF_ALLOC,
@@ -109,6 +110,11 @@ class ObjectGraph:
         self.elf = elf
         self.debug = DebugInfo(elf)
         self._fingerprints: dict[str, bytes] = {}
+
+    @cached_property
+    def types(self) -> Types:
+        """The types of the object; read only where a guard has to compare them."""
+        return Types(self.debug)
 
     @cached_property
     def symbols_in(self) -> dict[int, list[Symbol]]:
@@ -281,11 +287,49 @@ class ObjectGraph:
         }
 
     @cached_property
-    def initialisers(self) -> set[str]:
-        """The functions that the loader runs when it loads the library, and an extension's init function."""
+    def constructors(self) -> set[str]:
+        """The functions that the loader runs when it loads the library."""
         tables = [s.number for s in self.elf.sections if s.name.startswith(LOADED_FIRST)]
         listed = {reference.name for table in tables for reference in self.references(table)}
-        return {name for name in self.functions if name in listed or name.startswith("PyInit_")}
+        return {name for name in self.functions if name in listed}
+
+    @cached_property
+    def initialisers(self) -> set[str]:
+        """The functions that the loader runs when it loads the library, and an extension's init function."""
+        return self.constructors | {name for name in self.functions if name.startswith("PyInit_")}
+
+    def variable_type(self, section: int) -> int:
+        """The type of the variable, or constant, that ``section`` holds alone; 0 where that is not known."""
+        symbols = self.symbols_in.get(section, [])
+        place = (section, symbols[0].value) if symbols else (section, 0)
+        known = self.debug.variable_types
+        if place in known:
+            return known[place]
+        name = symbols[0].name if len(symbols) == 1 else ""
+        if LOCAL_STATIC.match(name) or "." in name:
+            return self.debug.static_local_types({section}).get(place, 0)
+        return self.debug.types_by_name.get(name, 0)
+
+    @cached_property
+    def constants(self) -> dict[str, int]:
+        """The section of each const object that has a name and a section of its own."""
+        found = {}
+        for index, symbols in self.symbols_in.items():
+            section = self.elf.sections[index] if index < SHN_LORESERVE else None
+            if section and self.kinds[index] == CONTENT and not section.flags & (SHF_EXECINSTR | SHF_MERGE):
+                names = [s.name for s in symbols if s.type == STT_OBJECT]
+                if len(names) == 1:
+                    found[names[0]] = index
+        return found
+
+    def meaning(self, index: int, reference: Reference) -> tuple[Union[int, str, bytes], ...]:
+        """What a reference in section ``index`` means, in terms that two versions can be compared by."""
+        text = self._merged_text(index, reference)
+        if text is not None:
+            return ("text", *text)
+        if reference.kind == TO_CONTENT:
+            return ("content", self.content_fingerprint(reference.section), reference.delta)
+        return (reference.kind, reference.name, reference.delta)
 
     def pieces(self, name: str) -> list[Piece]:
         """Function ``name`` in canonical form: its own section first, then all content it reaches."""

@@ -4,6 +4,7 @@
     ────────────────────────────────────────  ──────────────────────────────────────────────────────────────
     state or a function that the base has     the base's address: state stays, function pointers stay the same
     state or a function that is new           carried: the first generation that brought it
+    a function whose prototype changed        carried too: it is a new one, and its key tells the prototype
     content (strings, const tables, pieces)   its own copy; a named const object that is unchanged, the base's
     the inside of the same function           its own copy
     anything undefined                        an import, which the server resolves
@@ -15,7 +16,7 @@ result is the closed set of sections that the patch consists of.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Union
+from typing import Mapping, NamedTuple, Union
 
 from hotreload.diff.graph import (
     CONTENT,
@@ -29,6 +30,7 @@ from hotreload.diff.graph import (
     ObjectGraph,
     Reference,
 )
+from hotreload.diff.prototypes import Anew
 from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT
 from hotreload.errors import Finding
 from hotreload.patch.base import Base, Place
@@ -75,11 +77,15 @@ class UnitPlan(NamedTuple):
 class Binder:
     """Binds the new code of any number of units to one base.
 
-    ``findings`` collects what cannot be bound; the patch must not be made when there are any.
+    ``findings`` collects what cannot be bound; the patch must not be made when there are any. ``anew`` has, by the
+    base offset of the old one, functions that are new although the base has one of their name.
     """
 
-    def __init__(self, base: Base, graphs: dict[int, ObjectGraph]) -> None:
+    def __init__(
+        self, base: Base, graphs: dict[int, ObjectGraph], anew: Union[Mapping[int, Anew], None] = None
+    ) -> None:
         self._base = base
+        self._anew = anew or {}
         self._graphs = graphs
         self.plans = {unit: UnitPlan(unit, graph, {}) for unit, graph in graphs.items()}
         self.carried: list[CarriedSymbol] = []
@@ -116,6 +122,8 @@ class Binder:
         if reference.kind == TO_ENTRY:
             place = self._base.find(unit, reference.name)
             is_private = reference.name in self._base.graphs[unit].private
+            if place is not None and place.offset in self._anew:
+                return ToCarried(self._carry_anew(unit, reference.name, self._anew[place.offset]), bias)
             if place is not None and place.type != STT_OBJECT and not is_private:
                 return ToBase(place, bias)
             symbol = self._graphs[unit].functions[reference.name]
@@ -135,6 +143,9 @@ class Binder:
 
     def _bind_external(self, unit: int, reference: Reference) -> Union[ToBase, ToCarried, None]:
         place = self._base.find(unit, reference.name)
+        if place is not None and place.offset in self._anew:
+            new = self._anew[place.offset]
+            return ToCarried(self._carry_anew(new.unit, new.name, new), reference.delta)
         if place is not None:
             return ToBase(place, reference.delta)
         for other, graph in self._graphs.items():
@@ -186,14 +197,18 @@ class Binder:
                     return self._section_start(unit, old) if same else None
         return None
 
-    def _carry(self, unit: int, section: int, value: int, name: str) -> int:
+    def _carry_anew(self, unit: int, name: str, new: Anew) -> int:
+        symbol = self._graphs[unit].functions[name]
+        return self._carry(unit, symbol.section, symbol.value, name, f" as {new.identity}")
+
+    def _carry(self, unit: int, section: int, value: int, name: str, identity: str = "") -> int:
         place = (unit, section, value)
         if place not in self._carried_index:
             graph = self._graphs[unit]
             header = graph.elf.sections[section]
             symbols = graph.symbols_in.get(section, [])
             is_global = any(s.bind != STB_LOCAL for s in symbols)
-            key = name if is_global else f"{self._unit_name(unit)}:{name}"
+            key = (name if is_global else f"{self._unit_name(unit)}:{name}") + identity
             for index, carried in enumerate(self.carried):
                 if carried.key == key:  # another unit's copy of one inline function or variable
                     self._carried_index[place] = index

@@ -1,0 +1,177 @@
+"""The guards: what an edit must not do to a running program, looked up in the debug information of old and new.
+
+    statements only were edited ─▶ prototypes of what is replaced, tables, constructors       (cheap: always)
+    declarations were edited    ─▶ also types: what changed, and what is alive of it
+
+Everything that is wrong is found at once, in all units. What a person may know better is a finding that can be
+allowed; what merely has to be known is a note.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Collection, Iterator, Mapping, NamedTuple
+
+from hotreload.build import store
+from hotreload.diff.graph import TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, ObjectGraph
+from hotreload.diff.layouts import examine_types, examine_variables
+from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes
+from hotreload.diff.tables import changed_table, exec_functions, table_kind
+from hotreload.elf.file import SHN_UNDEF, STB_LOCAL, STB_WEAK
+from hotreload.errors import Finding
+
+__all__ = ["Change", "Examined", "examine", "examine_compiler"]
+
+RESTART = "restart the server to take this edit"
+
+
+class Examined(NamedTuple):
+    """What the guards found; ``anew`` and ``besides`` as in :class:`~hotreload.diff.prototypes.Prototypes`."""
+
+    findings: list[Finding]
+    notes: list[str]
+    anew: dict[int, Anew]
+    besides: dict[int, tuple[str, ...]]
+
+
+def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
+    """Judge the edit that made ``changes``; nothing but the files of the store and of the objects is read."""
+    with base.elf.refusing("debug information"):
+        prototypes = examine_prototypes(base, changes)
+        swapped = {unit: {*change.replaced, *prototypes.besides.get(unit, ())} for unit, change in changes.items()}
+        findings, notes = list(prototypes.findings), list(prototypes.notes)
+        layouts = examine_types(base, changes, swapped, prototypes.anew)
+        findings += layouts
+        moved = {name for change in changes.values() for name in change.diff.added}
+        for change in changes.values():
+            findings += examine_variables(change)
+            findings += _tables(change, any(f.slug == "python-object-layout" for f in layouts))
+            findings += _constructors(change)
+            notes += _notes(change, moved)
+        findings += _no_longer_defined(base, changes)
+        notes += _elsewhere(base, changes)
+    return Examined(list(dict.fromkeys(findings)), list(dict.fromkeys(notes)), prototypes.anew, prototypes.besides)
+
+
+def examine_compiler(source: str, base: ObjectGraph, new: ObjectGraph) -> list[Finding]:
+    """Whether the compiler, and its options, are those that made the base."""
+    old, fresh = base.elf.compiler, new.elf.compiler
+    if old != fresh:
+        reason = f"the base was compiled by {old}, and now by {fresh}"
+        return [Finding("compiler-changed", reason, "build again with `hotreload build` and restart", source, 1)]
+    before, after = base.debug.producer.split(), new.debug.producer.split()
+    gone, added = [w for w in before if w not in after], [w for w in after if w not in before]
+    if not gone and not added:
+        return []
+    reason = f"the base was compiled with `{' '.join(gone)}`, and now with `{' '.join(added)}`"
+    return [Finding("flags-changed", reason, "build again with `hotreload build` and restart", source, 1)]
+
+
+def _tables(change: Change, is_told: bool) -> Iterator[Finding]:
+    """Changed tables of Python; ``is_told``: that objects have another size is a finding already."""
+    diff, base, new = change.diff, change.base, change.new
+    pairs = [(key, base.variables[key], new.variables[key]) for key in diff.initial_values]
+    if diff.may_change_types:
+        pairs += [(key, base.constants[key], new.constants[key]) for key in base.constants.keys() & new.constants.keys()
+                  if base.content_fingerprint(base.constants[key]) != new.content_fingerprint(new.constants[key])]  # fmt: skip
+    for key, old, fresh in pairs:
+        if not table_kind(new, fresh):
+            continue
+        found = changed_table(base, old, new, fresh)
+        if found is None or found.is_text or (found.is_size and is_told):
+            continue
+        reason = f"`{key}`: {', '.join(found.entries)}; Python has read the live one and does not look again"
+        hint = "restart to change it; the functions that it names can be edited freely"
+        yield Finding(found.kind, reason, hint, change.source, new.debug.variable_lines.get(key, 0))
+
+
+def _constructors(change: Change) -> Iterator[Finding]:
+    """Code that only a load would run, where something new depends on it."""
+    base, new = change.base, change.new
+    run = (new.initialisers | exec_functions(new)) if change.diff.initialisers or _has_new_state(change) else set()
+    added = {name for name in new.constructors - base.constructors if new.debug.lines.get(name)}
+    for name in sorted(added):
+        file, line = change.place(new, name)
+        reason = f"`{name}` runs when the library is loaded, and it is not loaded again"
+        yield Finding("constructor-added", reason, "restart, or call it from a function that runs", file, line)
+    for name in sorted(run & new.functions.keys() - added):
+        if name in base.functions and base.fingerprint(name) == new.fingerprint(name):
+            continue
+        for key in sorted(_variables_of(new, name) - base.variables.keys() - base.constants.keys()):
+            users = [other for other in new.functions if other not in run and key in _variables_of(new, other)]
+            if not users:
+                continue
+            slug = "module-init" if name not in new.constructors else "constructor-added"
+            line = new.debug.variable_lines.get(key, 0)
+            reason = f"`{key}` is new and is set up by `{name}`, which is not run again, but `{users[0]}` uses it"
+            hint = "restart, or set it up where it is first used"
+            yield Finding(slug, reason, hint, change.source, line or change.place(new, users[0])[1])
+
+
+def _has_new_state(change: Change) -> bool:
+    return bool(change.new.variables.keys() - change.base.variables.keys())
+
+
+def _variables_of(graph: ObjectGraph, function: str) -> set[str]:
+    sections = graph.reach(graph.functions[function].section)
+    return {r.name for section in sections for r in graph.references(section) if r.kind == TO_VARIABLE}
+
+
+def _notes(change: Change, moved: Collection[str]) -> Iterator[str]:
+    diff = change.diff
+    for name in diff.initial_values:
+        yield f"initial value of `{name}` changed: the live value is kept"
+    for name in diff.removed:
+        if name not in moved:
+            yield f"`{name}` was removed: the old one stays callable"
+    run_once = exec_functions(change.base) if change.replaced else set()
+    for name in dict.fromkeys((*diff.initialisers, *sorted(run_once & set(change.replaced)))):
+        yield f"`{name}` changed: module init is not run again"
+
+
+def _no_longer_defined(base: Linked, changes: Mapping[int, Change]) -> Iterator[Finding]:
+    """What the sources refer to and no longer define: it works until the next start, which does not."""
+    current = [changes[unit].new if unit in changes else graph for unit, graph in enumerate(base.graphs)]
+    before = set().union(*(_defined(change.base) for change in changes.values()), set())
+    missing = before.difference(*map(_defined, current)) if before else set()
+    for unit, graph in enumerate(current):
+        wanted = {s.name for s in graph.elf.symbols if s.section == SHN_UNDEF and s.bind != STB_WEAK} & missing
+        for name in sorted(wanted):
+            user = next((f for f, symbol in graph.functions.items() if _refers(graph, symbol.section, name)), "")
+            heading = graph.debug.headings.get(user)
+            reason = f"`{name}` is no longer defined, but `{user or 'this file'}` refers to it"
+            hint = "define it again, or change what refers to it: the next start could not load the module"
+            source = base.record.units[unit].source
+            file = changes[unit].path(heading.file) if heading and unit in changes else source
+            yield Finding("removed-referenced", reason, hint, file, heading.line if heading else 1)
+
+
+def _defined(graph: ObjectGraph) -> set[str]:
+    return {s.name for s in graph.elf.symbols if s.section != SHN_UNDEF and s.bind != STB_LOCAL}
+
+
+def _refers(graph: ObjectGraph, section: int, name: str) -> bool:
+    reach = graph.reach(section)
+    return any(r.name == name and r.kind in (TO_EXTERNAL, TO_ENTRY) for s in reach for r in graph.references(s))
+
+
+def _elsewhere(base: Linked, changes: Mapping[int, Change]) -> Iterator[str]:
+    """Other hot modules that were compiled with the old text of a file that this edit changed."""
+    own = base.record
+    sources = {os.path.realpath(os.path.join(unit.directory, unit.source)) for unit in own.units}
+    edited: dict[str, str] = {}
+    for unit, change in changes.items():
+        recorded = own.units[unit]
+        edited.update({path: recorded.files[path] for path in change.edited_files if path in recorded.files})
+    edited = {path: text for path, text in edited.items() if os.path.realpath(path) not in sources}
+    if not edited:
+        return
+    seen = {own.module}
+    for record in store.records():
+        if record.module in seen:
+            continue
+        seen.add(record.module)
+        files = {path: text for unit in record.units for path, text in unit.files.items()}
+        shared = sorted(os.path.basename(path) for path, text in edited.items() if files.get(path) == text)
+        if shared:
+            yield f"`{record.module}` was compiled with the old {', '.join(shared)} too and keeps it until it is patched"

@@ -1,0 +1,255 @@
+"""Types that are laid out differently, and whether something that is alive has them.
+
+A type that only replaced functions use may change at will. What cannot: a type of which there are objects that
+the old code made and the new code will read. They are looked for from four kinds of roots:
+
+    live variables ──────────────────────────┐
+    structs that begin with PyObject ────────┤ through members, arrays and pointers, over all units
+    parameters and results of functions that │
+      are not replaced ──────────────────────┤─────▶ a type that changed: refused, naming root and fields
+    what functions take from the interpreter │
+      (module state, capsules) ──────────────┘
+"""
+
+from __future__ import annotations
+
+from typing import Collection, Iterator, Mapping, NamedTuple
+
+from hotreload.diff.prototypes import Anew, Change, Linked
+from hotreload.diff.tables import table_kind
+from hotreload.diff.graph import ObjectGraph
+from hotreload.diff.types import ARRAY, ENUM, POINTER, RECORD, Comparison, Node, Types
+from hotreload.elf.dwarf import AT_TYPE, TAG_PARAMETER, TAG_VARIABLE
+from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF
+from hotreload.errors import Finding
+
+__all__ = ["examine_types", "examine_variables"]
+
+PYTHON_OBJECTS = {"struct _object", "struct PyVarObject", "PyVarObject", "PyObject"}
+TOLD = 4  # of the fields that moved
+# Where an extension gets back, as void *, what it once gave to the interpreter.
+KEEPERS = {
+    *("PyModule_GetState", "PyType_GetModuleState", "PyCapsule_GetPointer", "PyCapsule_GetContext"),
+    *("PyState_FindModule", "PyThread_tss_get", "pthread_getspecific", "PyObject_GetTypeData"),
+}
+
+
+class _Changed(NamedTuple):
+    """A type that two versions of one unit lay out differently."""
+
+    change: Change
+    old: Node
+    new: Node
+    what: str
+
+
+class _Root(NamedTuple):
+    """Something alive: how it is told, and its type in its unit of the base."""
+
+    what: str
+    unit: int
+    type: int
+
+
+def examine_types(base: Linked, changes: Mapping[int, Change], swapped: Mapping[int, Collection[str]],
+                  anew: Mapping[int, Anew]) -> list[Finding]:  # fmt: skip
+    """A finding for each type that changed and that something alive has."""
+    changed = _changed_types(changes)
+    if not changed:
+        return []
+    findings = []
+    witnesses = _Search(base, changes, swapped, anew).witnesses(set(changed))
+    for key, (change, old, new, what) in sorted(changed.items()):
+        file, line = change.path(change.new.types.file_of(new)), new.line
+        name = key if " " in key or "::" in key else f"typedef {key}"
+        if _is_python_object(change.base.types, old):
+            reason = f"`{name}` is laid out differently: {what}; objects that are alive keep the old layout"
+            hint = "restart to change it, or keep new fields in shadow data (hotreload_shadow_get)"
+            findings.append(Finding("python-object-layout", reason, hint, file, line))
+        elif key in witnesses:
+            reason = f"`{name}` is laid out differently: {what}; {witnesses[key]}"
+            hint = "restart to change it, or give the new type another name"
+            findings.append(Finding("type-layout", reason, hint, file, line))
+    return findings
+
+
+def examine_variables(change: Change) -> list[Finding]:
+    """Variables that the base and the new object have, of types that do not mean the same bits."""
+    base, new, diff = change.base, change.new, change.diff
+    comparison = Comparison(base.types, new.types)
+    findings = []
+    for key, section in new.variables.items():
+        if not diff.may_change_types and key.partition("::")[0] not in diff.edited:
+            continue
+        line = _line(new, key)
+        if key not in base.variables:
+            if key in base.constants and not table_kind(new, section):
+                findings.append(_other_section(change, key, "const", "is writable now", line))
+            continue
+        old = base.variables[key]
+        headers = base.elf.sections[old], new.elf.sections[section]
+        types = base.variable_type(old), new.variable_type(section)
+        is_other = headers[0].size != headers[1].size or (headers[0].flags ^ headers[1].flags) & SHF_TLS
+        if is_other or not all(types) or comparison.is_same(*types):
+            continue
+        reason = f"variable `{key}` was `{base.types.spell(types[0])}` and is now `{new.types.spell(types[1])}`"
+        hint = "restart to change it, or give the new variable another name"
+        findings.append(Finding("variable-type", f"{reason}; the live one holds the old", hint, change.source, line))
+    if diff.may_change_types:
+        findings += _made_const(change)
+    return findings
+
+
+def _made_const(change: Change) -> Iterator[Finding]:
+    for key in change.base.variables.keys() - change.new.variables.keys():
+        offset = change.new.debug.types_by_name.get(key, 0)
+        if key in change.new.constants or (offset and change.new.types.is_const(offset)):
+            if not table_kind(change.base, change.base.variables[key]):
+                yield _other_section(change, key, "writable", "is const now", _line(change.new, key))
+
+
+def _other_section(change: Change, key: str, was: str, now: str, line: int) -> Finding:
+    reason = f"variable `{key}` was {was} and {now}: the new code would use a copy with the value of its initialiser"
+    return Finding("variable-section", reason, "restart, or give the new one another name", change.source, line)
+
+
+def _line(graph: ObjectGraph, key: str) -> int:
+    owner, _, name = key.rpartition("::")
+    return graph.debug.lines.get(owner, 0) if owner else graph.debug.variable_lines.get(name, 0)
+
+
+def _changed_types(changes: Mapping[int, Change]) -> dict[str, _Changed]:
+    found: dict[str, _Changed] = {}
+    for change in changes.values():
+        if not change.diff.may_change_types:
+            continue
+        files = {path.rpartition("/")[2] for path in change.files}
+        before, after = change.base.types.defined(files), change.new.types.defined(files)
+        comparison = Comparison(change.base.types, change.new.types)
+        for key in before.keys() & after.keys() - found.keys():
+            what = _difference(comparison, before[key], after[key])
+            if what:
+                found[key] = _Changed(change, before[key], after[key], what)
+    return found
+
+
+def _difference(comparison: Comparison, old: Node, new: Node) -> str:
+    if old.kind != new.kind or old.kind not in (RECORD, ENUM):
+        return ""
+    if old.kind == ENUM:
+        values = dict(new.values)
+        told = [f"`{name}` ({value} -> {values[name]})" for name, value in old.values if values.get(name, value) != value]
+    else:
+        told = comparison.moved(old, new)
+    if old.size != new.size:
+        told.append(f"size {old.size} -> {new.size}")
+    elif old.kind == RECORD and not told:
+        return ""
+    more = [f"and {len(told) - TOLD} more"] if len(told) > TOLD + 1 else []
+    return ", ".join([*told[:TOLD], *more, *(told[-1:] if more and "size" in told[-1] else ())] if more else told)
+
+
+def _is_python_object(types: Types, node: Node) -> bool:
+    """Whether a record begins with PyObject_HEAD, itself or in what it begins with."""
+    while node.kind == RECORD:
+        if node.key in PYTHON_OBJECTS:
+            return True
+        first = node.members[0] if node.members else None
+        if first is None or first.bit:
+            return False
+        if first.name == "ob_refcnt":  # PyObject_HEAD_INIT of a debug build, or a flattened anonymous struct
+            return True
+        node = types.node(first.type)
+    return False
+
+
+class _Search:
+    """Looks for changed types from everything that is alive."""
+
+    def __init__(self, base: Linked, changes: Mapping[int, Change], swapped: Mapping[int, Collection[str]],
+                 anew: Mapping[int, Anew]) -> None:  # fmt: skip
+        self._base, self._changes, self._swapped, self._anew = base, changes, swapped, anew
+        self._everything: dict[str, tuple[int, Node]] = {}
+
+    def witnesses(self, keys: set[str]) -> dict[str, str]:
+        """For each of the changed types that something alive has: what that is."""
+        found: dict[str, str] = {}
+        seen: set[tuple[int, int]] = set()
+        for root in self._roots():
+            queue = [(root.unit, root.type)]
+            for unit, offset in queue:
+                node = self._base.graphs[unit].types.node(offset)
+                if not node.offset or (unit, node.offset) in seen:
+                    continue
+                seen.add((unit, node.offset))
+                if node.key in keys:
+                    found.setdefault(node.key, root.what)
+                if len(found) == len(keys):
+                    return found
+                if node.kind in (POINTER, ARRAY):
+                    queue.append((unit, node.target))
+                elif node.is_opaque and node.key in self._definitions():
+                    other, definition = self._definitions()[node.key]
+                    queue.append((other, definition.offset))
+                queue += [(unit, member.type) for member in node.members if member.type]
+        return found
+
+    def _definitions(self) -> dict[str, tuple[int, Node]]:
+        """Every type of the base's own files, from the first unit that defines it."""
+        if not self._everything:
+            for unit, graph in enumerate(self._base.graphs):
+                for key, node in graph.types.defined(self._files(unit)).items():
+                    self._everything.setdefault(key, (unit, node))
+        return self._everything
+
+    def _files(self, unit: int) -> set[str]:
+        return {path.rpartition("/")[2] for path in self._base.record.units[unit].files}
+
+    def _roots(self) -> Iterator[_Root]:
+        for unit, graph in enumerate(self._base.graphs):
+            for key, section in graph.variables.items():
+                yield _Root(f"variable `{key}` is alive", unit, graph.variable_type(section))
+            for symbol in graph.elf.symbols:
+                if symbol.section == SHN_COMMON and symbol.name in graph.debug.types_by_name:
+                    yield _Root(f"variable `{symbol.name}` is alive", unit, graph.debug.types_by_name[symbol.name])
+        for key, (unit, node) in self._definitions().items():
+            if _is_python_object(self._base.graphs[unit].types, node):
+                yield _Root(f"objects of `{key}` are alive", unit, node.offset)
+        for unit, graph in enumerate(self._base.graphs):
+            for name, start in graph.types.functions.items():
+                if self._stays(unit, name):
+                    signature = graph.types.signature(start)
+                    for offset in (*signature.parameters, signature.returns):
+                        yield _Root(f"`{name}` is not replaced and takes or returns it", unit, offset)
+                keepers = self._keepers(graph, name)
+                if keepers:
+                    for offset in self._pointers(graph, name):
+                        yield _Root(f"`{name}` gets one that is alive from {keepers[0]}", unit, offset)
+
+    def _stays(self, unit: int, name: str) -> bool:
+        if name in self._swapped.get(unit, ()):
+            return False
+        change = self._changes.get(unit)
+        if change is not None and name not in change.new.functions:
+            return False
+        spot = self._base.find(unit, name)
+        return spot is not None and spot.offset not in self._anew
+
+    @staticmethod
+    def _keepers(graph: ObjectGraph, name: str) -> list[str]:
+        if not any(s.section == SHN_UNDEF and s.name in KEEPERS for s in graph.elf.symbols):
+            return []
+        symbol = graph.functions.get(name)
+        found = {r.name for r in graph.references(symbol.section)} if symbol else set()
+        return sorted(found & KEEPERS)
+
+    @staticmethod
+    def _pointers(graph: ObjectGraph, name: str) -> Iterator[int]:
+        """What the variables of a function, and of those inlined into it, point to."""
+        debug = graph.debug
+        bounds = next((s.start, s.end) for s in debug.subprograms if s.name == name and s.has_code)
+        for die in debug.subtree(*bounds):
+            if die.tag in (TAG_VARIABLE, TAG_PARAMETER):
+                node = graph.types.node(debug.reference(die, AT_TYPE))
+                if node.kind == POINTER:
+                    yield node.target
