@@ -6,6 +6,8 @@
     //: live: its function is swapped       the verdict, and why
     //: swapped: area                       (live) exactly these functions are redirected
     //: note: of these words                something that must be said beside the verdict
+    //: today: nothing to do                what becomes of it as long as it does not become what the verdict says
+    //: no line: it is assembly             (refused) why the refusal has no line to name
     //: run: ext.area(2)                    done before the edit, so that there is state
     //: kept: ext.count(0)                  the same before and after the swap, and another in a fresh process
     //: ask: ext.area(3)                    compared: with a build of the new text, or with the base if refused
@@ -34,7 +36,10 @@ LIVE, NOTHING, BUILD_ERROR, REFUSED = "live", "nothing to do", "build error", "r
 
 
 class Case(NamedTuple):
-    """One edit. ``verdict`` has the slugs too, ``points`` the places in the new text that a refusal must name."""
+    """One edit. ``verdict`` has the slugs too, ``points`` the places in the new text that a refusal must name.
+
+    ``today`` is empty, or what becomes of it although ``verdict`` would be right.
+    """
 
     name: str
     edit: str
@@ -43,6 +48,8 @@ class Case(NamedTuple):
     before: dict[str, str]
     after: dict[str, str]
     points: set[tuple[str, int]]
+    today: str
+    no_line: str
     swapped: Optional[set[str]]
     notes: list[str]
     run: list[str]
@@ -91,11 +98,13 @@ def read(path: Path) -> Case:
     case = Case(
         name=str(path.relative_to(CASES).with_suffix("")),
         edit=fields.pop("edit")[0],
-        verdict=verdicts[0],
+        verdict=_sorted(verdicts[0]),
         why=why,
         before=_texts(before),
         after=_texts(after),
         points=points,
+        today=_sorted(fields.pop("today", [""])[0]),
+        no_line=fields.pop("no line", [""])[0],
         swapped=set(fields.pop("swapped")[0].split()) if "swapped" in fields else None,
         notes=fields.pop("note", []),
         run=fields.pop("run", []),
@@ -104,6 +113,7 @@ def read(path: Path) -> Case:
         flags=fields.pop("flags", ["-O2"])[0].split(),
     )
     assert not fields, f"{path}: what is {sorted(fields)}?"
+    assert case.is_refused or not (case.no_line or case.points), f"{path}: only a refusal has a line"
     return case
 
 
@@ -111,6 +121,13 @@ def read_all() -> dict[str, Case]:
     """The catalogue, in the order of its table."""
     found = [read(path) for path in sorted(CASES.glob("*/*.c*"))]
     return {case.name: case for case in found}
+
+
+def _sorted(verdict: str) -> str:
+    """A verdict with its slugs in order."""
+    if not verdict.startswith(f"{REFUSED} "):
+        return verdict
+    return f"{REFUSED} {', '.join(sorted(verdict[len(REFUSED) + 1 :].split(', ')))}"
 
 
 def _texts(files: dict[str, list[str]]) -> dict[str, str]:

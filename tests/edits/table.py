@@ -25,7 +25,8 @@ def drawn(cases: Iterable[Case]) -> str:
     """The table as the cases have it."""
     rows = list(cases)
     refused = sum(case.is_refused for case in rows)
-    lines = [f"{len(rows)} edits, {refused} of them refused.\n"]
+    late = sum(bool(case.today) for case in rows)
+    lines = [f"{len(rows)} edits, {refused} of them to be refused. For {late} the verdict is not reached today.\n"]
     for room, group in groupby(rows, key=lambda case: case.name.split("/")[0]):
         lines += [f"\n### {ROOMS[room]}\n", "\n| edit | verdict | why |\n", "|---|---|---|\n"]
         lines += [
@@ -44,7 +45,8 @@ def _suffix(case: Case) -> str:
 
 
 def _verdict(case: Case) -> str:
-    return f"**refused**: {', '.join(f'`{slug}`' for slug in case.slugs)}" if case.is_refused else case.verdict
+    verdict = f"**refused**: {', '.join(f'`{slug}`' for slug in case.slugs)}" if case.is_refused else case.verdict
+    return f"{verdict}; today: {case.today}" if case.today else verdict
 
 
 def main() -> None:

@@ -96,19 +96,23 @@ def check(case: Case, outcome: Outcome) -> None:
         AssertionError: it did not, and the message says in what.
     """
     told = "\n".join(map(str, (*outcome.findings, *outcome.notes)))
+    is_untouched = outcome.text[0] == outcome.text[1] and not outcome.swapped
+    assert is_untouched or outcome.verdict == LIVE, "nothing may be redirected"
+    if case.today:
+        assert outcome.verdict != case.verdict, "it has become what it should: take away its `today`"
+        assert outcome.verdict == case.today, told
+        return
     assert outcome.verdict == case.verdict, told
-    assert outcome.answers == outcome.expected
-    assert outcome.still == outcome.kept
+    assert outcome.answers == outcome.expected, "the answers are not those of the process it is compared with"
+    assert outcome.still == outcome.kept, "state was not kept"
     for kept, untouched in zip(outcome.kept, outcome.untouched):
         assert kept != untouched, "what is kept must be of another value than in a fresh process, or nothing is shown"
     if case.verdict == LIVE:
         assert outcome.swapped
         assert case.swapped in (None, outcome.swapped)
-    else:
-        assert not outcome.swapped
-        assert outcome.text[0] == outcome.text[1], "nothing may be redirected"
     for finding in outcome.findings:
-        assert finding.line and finding.reason and finding.hint, "a refusal names file, line, reason and what to do"
+        assert finding.file and finding.reason and finding.hint, "a refusal names its place, and what to do"
+        assert bool(finding.line) != bool(case.no_line), f"{finding}\na refusal names a line where there is one"
     if case.points:
         assert case.points <= {(os.path.basename(f.file), f.line) for f in outcome.findings}, told
     for note in case.notes:

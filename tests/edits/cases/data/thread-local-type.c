@@ -1,5 +1,5 @@
 //: edit: a thread-local variable of another type
-//: refused thread-local-changed: each thread that runs has the old one
+//: refused variable-type: each thread that runs has the old one
 //: run: ext.count(5)
 //: kept: ext.count(0)
 //: ask: ext.count(1)

@@ -1,7 +1,10 @@
-//: edit: a function is removed whose address was stored
-//: refused removed-referenced: whoever has the address would go on calling the old code
+//: edit: a function is removed whose address was stored by a call
+//: live: whoever has the address goes on calling the old code, which is said
+//: note: `twice` was removed: the old one stays callable
+//: swapped: py_choose
 //: run: ext.choose(1)
-//: ask: ext.call(3)
+//: kept: ext.call(3)
+//: ask: ext.choose(0), ext.call(3)
 #include "ext.h"
 
 static long (*chosen)(long);

@@ -1,5 +1,6 @@
 //: edit: a second name now belongs to another function
 //: refused alias-moved: its entry is the first function's, which has callers of its own
+//: today: live
 //: ask: ext.area(3), surface(5), edge(6)
 #include "ext.h"
 

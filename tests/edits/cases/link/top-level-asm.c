@@ -1,5 +1,6 @@
 //: edit: a function that is written in assembly at top level
 //: refused no-hook: it has no entry that could be redirected
+//: no line: no debug information describes assembly at top level
 //: ask: ext.area(3)
 #include "ext.h"
 

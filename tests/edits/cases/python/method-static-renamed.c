@@ -1,5 +1,5 @@
 //: edit: the static function behind a method is renamed
-//: refused method-table, removed-referenced: the table that lives would go on calling the old code
+//: refused method-table: the table that lives would go on calling the old code
 //: ask: ext.area(3)
 #include "ext.h"
 

@@ -3,9 +3,9 @@
 //: ask: ext.count(0)
 #include "ext.h"
 
-struct state {
+struct state { //!
     long count;
-//+    long last; //!
+//+    long last;
 };
 static PyObject *count(PyObject *module, PyObject *arg)
 {

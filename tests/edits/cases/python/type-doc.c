@@ -1,6 +1,6 @@
 //: edit: the documentation of a static type
 //: nothing to do: the old text is what Python has; it is said so, and means nothing to any code
-//: note: documentation
+//: note: the live value is kept
 //: ask: ext.Counter.__name__
 #include "ext.h"
 

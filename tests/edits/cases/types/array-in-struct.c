@@ -1,5 +1,6 @@
 //: edit: a macro that is the length of an array in a struct
 //: refused type-layout, variable-size: the live array is as long as it was
+//: today: refused type-layout, variable-layout, variable-size
 //: run: ext.put(3)
 //: kept: ext.last(0)
 //: ask: ext.last(1)
@@ -7,8 +8,8 @@
 
 //-#define LENGTH 4
 //+#define LENGTH 8
-struct ring {
-    long values[LENGTH]; //!
+struct ring { //!
+    long values[LENGTH];
     long last;
 };
 static struct ring ring;

@@ -1,5 +1,6 @@
 //: edit: a field in front of a struct that is only known behind a `void *`
 //: refused type-layout: objects that live were made with the old layout, though no declaration says so
+//: today: live
 //: run: ext.make(3)
 //: kept: ext.look(0)
 //: ask: ext.look(1)

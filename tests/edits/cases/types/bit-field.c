@@ -5,9 +5,9 @@
 //: ask: ext.get(1)
 #include "ext.h"
 
-struct flags {
+struct flags { //!
 //-    unsigned int level : 3, mode : 5;
-//+    unsigned int level : 4, mode : 5; //!
+//+    unsigned int level : 4, mode : 5;
 };
 static struct flags flags;
 static long set(long x)

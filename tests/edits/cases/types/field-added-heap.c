@@ -5,9 +5,9 @@
 //: ask: ext.look(1)
 #include "ext.h"
 
-struct item {
+struct item { //!
     long id;
-//+    long weight; //!
+//+    long weight;
     struct item *next;
 };
 static struct item *first;

@@ -5,9 +5,9 @@
 //: ask: ext.look(1)
 #include "ext.h"
 
-struct box {
+struct box { //!
     long width;
-//+    long depth; //!
+//+    long depth;
 };
 static void *last;
 long width(const struct box *box)

@@ -5,9 +5,9 @@
 //: ask: ext.look(1)
 #include "ext.h"
 
-struct item {
+struct item { //!
     char kind;
-//+    char colour; //!
+//+    char colour;
     long id;
 };
 static struct item *last;

@@ -5,9 +5,9 @@
 //: ask: ext.move(1)
 #include "ext.h"
 
-struct point {
+struct point { //!
 //-    long x;
-//+    double x; //!
+//+    double x;
     long y;
 };
 static struct point here;

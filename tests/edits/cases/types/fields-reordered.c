@@ -5,9 +5,9 @@
 //: ask: ext.move(1)
 #include "ext.h"
 
-struct point {
+struct point { //!
 //-    long x;
-    long y; //!
+    long y;
 //+    long x;
 };
 static struct point here;

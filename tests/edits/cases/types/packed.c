@@ -5,9 +5,9 @@
 //: ask: ext.look(1)
 #include "ext.h"
 
-struct item {
+struct item { //!
     char kind;
-    long id; //!
+    long id;
 //-};
 //+} __attribute__((packed));
 static struct item *last;

@@ -5,10 +5,10 @@
 //: ask: ext.one()
 #include "ext.h"
 
-typedef struct {
+typedef struct { //!
     PyObject_HEAD
     long count;
-//+    long last; //!
+//+    long last;
 } Counter;
 static PyObject *call(PyObject *self, PyObject *args, PyObject *names)
 {

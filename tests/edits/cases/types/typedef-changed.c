@@ -7,8 +7,8 @@
 
 //-typedef int amount;
 //+typedef long amount;
-struct item {
-    amount price; //!
+struct item { //!
+    amount price;
     long id;
 };
 static struct item *last;

@@ -5,9 +5,9 @@
 //: ask: ext.look(1)
 #include "ext.h"
 
-union value {
+union value { //!
     long number;
-//+    struct { double x, y; } point; //!
+//+    struct { double x, y; } point;
 };
 static union value *last;
 static long make(long x)

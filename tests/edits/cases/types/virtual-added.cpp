@@ -1,5 +1,6 @@
 //: edit: a virtual method in front of the others of a C++ class
 //: refused type-layout: objects that live have the old table of methods
+//: today: live
 //: run: ext.make(3)
 //: kept: ext.area(0)
 //: ask: ext.area(1)
