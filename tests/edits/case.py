@@ -33,6 +33,7 @@ FIELD = re.compile(r"//: ([^:]+): (.*)")
 FILE = re.compile(r"//@ (\S+)")
 POINT = re.compile(r"\s*//!$")
 LIVE, NOTHING, BUILD_ERROR, REFUSED = "live", "nothing to do", "build error", "refused"
+WRONG = "wrong answers"  # what an edit may come to today, in spite of a right verdict
 
 
 class Case(NamedTuple):
