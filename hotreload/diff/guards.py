@@ -49,7 +49,7 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
             findings += _constructors(change)
             notes += _notes(change, moved)
         findings += _no_longer_defined(base, changes)
-        notes += _elsewhere(base, changes)
+        notes += _elsewhere(base, changes) if any(swapped.values()) else ()
     return Examined(list(dict.fromkeys(findings)), list(dict.fromkeys(notes)), prototypes.anew, prototypes.besides)
 
 
@@ -61,7 +61,7 @@ def examine_compiler(source: str, base: ObjectGraph, new: ObjectGraph) -> list[F
         return [Finding("compiler-changed", reason, "build again with `hotreload build` and restart", source, 1)]
     before, after = base.debug.producer.split(), new.debug.producer.split()
     gone, added = [w for w in before if w not in after], [w for w in after if w not in before]
-    if not gone and not added:
+    if not before or not after or not (gone or added):  # an empty file has no debug information
         return []
     reason = f"the base was compiled with `{' '.join(gone)}`, and now with `{' '.join(added)}`"
     return [Finding("flags-changed", reason, "build again with `hotreload build` and restart", source, 1)]
@@ -72,8 +72,7 @@ def _tables(change: Change, is_told: bool) -> Iterator[Finding]:
     diff, base, new = change.diff, change.base, change.new
     pairs = [(key, base.variables[key], new.variables[key]) for key in diff.initial_values]
     if diff.may_change_types:
-        pairs += [(key, base.constants[key], new.constants[key]) for key in base.constants.keys() & new.constants.keys()
-                  if base.content_fingerprint(base.constants[key]) != new.content_fingerprint(new.constants[key])]  # fmt: skip
+        pairs += [(key, base.constants[key], new.constants[key]) for key in _changed_constants(base, new)]
     for key, old, fresh in pairs:
         if not table_kind(new, fresh):
             continue
@@ -83,6 +82,12 @@ def _tables(change: Change, is_told: bool) -> Iterator[Finding]:
         reason = f"`{key}`: {', '.join(found.entries)}; Python has read the live one and does not look again"
         hint = "restart to change it; the functions that it names can be edited freely"
         yield Finding(found.kind, reason, hint, change.source, new.debug.variable_lines.get(key, 0))
+
+
+def _changed_constants(base: ObjectGraph, new: ObjectGraph) -> Iterator[str]:
+    for key in base.constants.keys() & new.constants.keys():
+        if base.content_fingerprint(base.constants[key]) != new.content_fingerprint(new.constants[key]):
+            yield key
 
 
 def _constructors(change: Change) -> Iterator[Finding]:
@@ -174,4 +179,5 @@ def _elsewhere(base: Linked, changes: Mapping[int, Change]) -> Iterator[str]:
         files = {path: text for unit in record.units for path, text in unit.files.items()}
         shared = sorted(os.path.basename(path) for path, text in edited.items() if files.get(path) == text)
         if shared:
-            yield f"`{record.module}` was compiled with the old {', '.join(shared)} too and keeps it until it is patched"
+            names = ", ".join(shared)
+            yield f"`{record.module}` was compiled with the old {names} too and keeps it until it is patched"

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import Collection, Iterator, Mapping, NamedTuple
 
+from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.prototypes import Anew, Change, Linked
 from hotreload.diff.tables import table_kind
-from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.types import ARRAY, ENUM, POINTER, RECORD, Comparison, Node, Types
 from hotreload.elf.dwarf import AT_TYPE, TAG_PARAMETER, TAG_VARIABLE
 from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF
@@ -53,7 +53,9 @@ class _Root(NamedTuple):
 
 def examine_types(base: Linked, changes: Mapping[int, Change], swapped: Mapping[int, Collection[str]],
                   anew: Mapping[int, Anew]) -> list[Finding]:  # fmt: skip
-    """A finding for each type that changed and that something alive has."""
+    """A finding for each type that changed and that something alive has, if there is code to meet it."""
+    if not anew and not any(swapped.values()):
+        return []
     changed = _changed_types(changes)
     if not changed:
         return []
@@ -92,7 +94,8 @@ def examine_variables(change: Change) -> list[Finding]:
         is_other = headers[0].size != headers[1].size or (headers[0].flags ^ headers[1].flags) & SHF_TLS
         if is_other or not all(types) or comparison.is_same(*types):
             continue
-        reason = f"variable `{key}` was `{base.types.spell(types[0])}` and is now `{new.types.spell(types[1])}`"
+        was, now = comparison.spell(*types)
+        reason = f"variable `{key}` was `{was}` and is now `{now}`"
         hint = "restart to change it, or give the new variable another name"
         findings.append(Finding("variable-type", f"{reason}; the live one holds the old", hint, change.source, line))
     if diff.may_change_types:
@@ -102,10 +105,11 @@ def examine_variables(change: Change) -> list[Finding]:
 
 def _made_const(change: Change) -> Iterator[Finding]:
     for key in change.base.variables.keys() - change.new.variables.keys():
+        if table_kind(change.base, change.base.variables[key]):
+            continue
         offset = change.new.debug.types_by_name.get(key, 0)
         if key in change.new.constants or (offset and change.new.types.is_const(offset)):
-            if not table_kind(change.base, change.base.variables[key]):
-                yield _other_section(change, key, "writable", "is const now", _line(change.new, key))
+            yield _other_section(change, key, "writable", "is const now", _line(change.new, key))
 
 
 def _other_section(change: Change, key: str, was: str, now: str, line: int) -> Finding:
@@ -138,7 +142,9 @@ def _difference(comparison: Comparison, old: Node, new: Node) -> str:
         return ""
     if old.kind == ENUM:
         values = dict(new.values)
-        told = [f"`{name}` ({value} -> {values[name]})" for name, value in old.values if values.get(name, value) != value]
+        told = [
+            f"`{name}` ({value} -> {values[name]})" for name, value in old.values if values.get(name, value) != value
+        ]
     else:
         told = comparison.moved(old, new)
     if old.size != new.size:

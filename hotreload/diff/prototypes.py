@@ -1,11 +1,11 @@
 """Functions whose prototype changed: each is a new function, and the old one stays for whoever still needs it.
 
-    base                       patch
-    f(long)        ◀─ old      f(long, int)   carried, like any new function: its key tells the prototype
-      entry as it was            ▲
-    g ── replaced ──────────▶ g ─┘            all who refer to the old f must be replaced, or gone
-    h ── unchanged, same code, but compiled with the new declaration: replaced too
-    methods[] = {f}, another unit, another library: still need the old one, so the edit is refused
+base                       patch
+f(long)        ◀─ old      f(long, int)   carried, like any new function: its key tells the prototype
+  entry as it was            ▲
+g ── replaced ──────────▶ g ─┘            all who refer to the old f must be replaced, or gone
+h ── unchanged, same code, but compiled with the new declaration: replaced too
+methods[] = {f}, another unit, another library: still need the old one, so the edit is refused
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ Meaning = tuple[Union[bytes, tuple[Union[int, str, bytes], ...]], ...]
 
 
 class TableChange(NamedTuple):
-    """What an edit did to one table; ``is_text`` if only its documentation is another, ``is_size`` the object's size."""
+    """What an edit did to one table; ``is_text``: only its documentation is another, ``is_size``: the objects' size."""
 
     kind: str
     entries: list[str]
@@ -102,7 +102,9 @@ def _entries(graph: ObjectGraph, section: int) -> dict[str, _Entry]:
             for member in element.members
         }
         name = _entry_name(element, fields, number) if is_array else ""
-        if is_array and not any(any(part) if isinstance(part, bytes) else part for value in fields.values() for part in value):
+        if is_array and not any(
+            any(part) if isinstance(part, bytes) else part for value in fields.values() for part in value
+        ):
             continue  # the end of the table
         while name in found:
             name += "'"

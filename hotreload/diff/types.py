@@ -10,7 +10,7 @@ An entry is read when somebody asks for it, and once. Nothing here looks at code
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Collection, Iterator, NamedTuple, Union
+from typing import Collection, Iterator, NamedTuple
 
 from hotreload.elf.debug import DebugInfo
 from hotreload.elf.dwarf import (
@@ -103,10 +103,9 @@ class Node(NamedTuple):
     size: int = 0
     encoding: str = ""
     target: int = 0
-    count: int = 0
+    length: int = 0
     members: tuple[Member, ...] = ()
     values: tuple[tuple[str, int], ...] = ()
-    signature: Union[Signature, None] = None
     is_opaque: bool = False
     is_signed: bool = False
     line: int = 0
@@ -195,7 +194,10 @@ class Types:
                 for die in debug.children(scope):
                     if die.tag == TAG_NAMESPACE:
                         queue.append((f"{prefix}{debug.text(die, AT_NAME)}::", die))
-                    elif die.tag in (*RECORDS, TAG_ENUMERATION, TAG_TYPEDEF) and debug.number(die, AT_DECL_FILE) in wanted:
+                    elif (
+                        die.tag in (*RECORDS, TAG_ENUMERATION, TAG_TYPEDEF)
+                        and debug.number(die, AT_DECL_FILE) in wanted
+                    ):
                         yield prefix, die
 
     def file_of(self, node: Node) -> str:
@@ -238,7 +240,7 @@ class Types:
             mark = POINTERS[die.tag]
             return text + (mark.strip() if text.endswith("*") else mark)
         if die.tag == TAG_ARRAY:
-            count = self.node(offset).count
+            count = self.node(offset).length
             return f"{self.spell(target, is_stripped=is_stripped)}[{'' if count == UNKNOWN else count}]"
         if die.tag == TAG_FUNCTION_TYPE:
             return self.spell_function(self.signature(offset), "", is_stripped=is_stripped)
@@ -296,7 +298,7 @@ class Types:
             key = f"enum {name}" if name else alias
             return Node(ENUM, key, offset, size or 4, "int", values=values, is_opaque=is_opaque, line=line)
         if die.tag == TAG_FUNCTION_TYPE:
-            return Node(FUNCTION, "", offset, signature=self.signature(offset))
+            return Node(FUNCTION, "", offset)
         return Node(OTHER, name, offset, size)
 
     def _read_array(self, die: Die, target: int) -> Node:
@@ -311,7 +313,7 @@ class Types:
                     length = UNKNOWN
                 count = UNKNOWN if UNKNOWN in (count, length) else count * length
         element = self.node(target)
-        return Node(ARRAY, "", die.offset, max(0, count) * element.size, target=target, count=count)
+        return Node(ARRAY, "", die.offset, max(0, count) * element.size, target=target, length=count)
 
     def _members(self, die: Die, base: int = 0) -> Iterator[Member]:
         debug = self._debug
@@ -388,15 +390,21 @@ class Comparison:
                 return True  # void * says nothing that could have changed
             return self.is_same(a.target, b.target)
         if a.kind == ARRAY:
-            return UNKNOWN in (a.count, b.count) or (a.count == b.count and self.is_same(a.target, b.target))
+            return UNKNOWN in (a.length, b.length) or (a.length == b.length and self.is_same(a.target, b.target))
         if a.kind == FUNCTION:
-            assert a.signature and b.signature
-            return self.is_same_signature(a.signature, b.signature)
+            return self.is_same_signature(self.old.signature(a.offset), self.new.signature(b.offset))
         if a.kind == RECORD:
             if a.is_opaque or b.is_opaque:
                 return a.key == b.key
             return a.size == b.size and not self.moved(a, b)
         return (a.key, a.size) == (b.key, b.size)
+
+    def spell(self, old: int, new: int) -> tuple[str, str]:
+        """Both types as C spells them; where a typedef hides the difference, what it stands for."""
+        texts = self.old.spell(old), self.new.spell(new)
+        if texts[0] != texts[1]:
+            return texts
+        return self.old.spell(old, is_stripped=True), self.new.spell(new, is_stripped=True)
 
     def moved(self, a: Node, b: Node) -> list[str]:
         """What is laid out differently in two versions of a record, field by field; a new name alone is nothing."""
@@ -407,8 +415,7 @@ class Comparison:
             if (before.bit, before.bits) != (after.bit, after.bits):
                 told.append((after.bit, f"`{name}` ({_span(before)} -> {_span(after)})"))
             elif not self.is_same(before.type, after.type):
-                kinds = f"{self.old.spell(before.type)} -> {self.new.spell(after.type)}"
-                told.append((after.bit, f"`{name}` ({kinds})"))
+                told.append((after.bit, f"`{name}` ({' -> '.join(self.spell(before.type, after.type))})"))
         gone = [old[name] for name in old if name not in new]
         fresh = [new[name] for name in new if name not in old]
         for before, after in zip(gone[:], fresh[:]):

@@ -65,6 +65,11 @@ class CarriedSymbol(NamedTuple):
     is_function: bool
     common_align: int = 0
 
+    @property
+    def name(self) -> str:
+        """Its name in the source, without unit and prototype."""
+        return self.key.partition(" as ")[0].rsplit(":", 1)[-1]
+
 
 class UnitPlan(NamedTuple):
     """What becomes of one fresh object: its sections that are part of the patch, and their bound references."""

@@ -89,7 +89,7 @@ def _functions(given: PatchInput, symbols: dict[str, Symbol]) -> list[linktable.
         for r in given.replacements
     ]
     new = [
-        linktable.Function(c.key.partition(" as ")[0].rsplit(":", 1)[-1], i, symbols[f"hr.c.{i}"].value, is_carried=True)
+        linktable.Function(c.name, i, symbols[f"hr.c.{i}"].value, is_carried=True)
         for i, c in enumerate(given.carried)
         if c.is_function
     ]

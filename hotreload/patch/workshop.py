@@ -185,10 +185,8 @@ class Workshop:
             digest=digest,
             path=path,
             edited=_gather(diff.edited for diff in diffs.values()),
-            changed=_gather([n for n in names if n not in diffs[unit].compiler_changed] for unit, names in swapped.items()),
-            compiler_changed=_gather(
-                [n for n in diffs[unit].compiler_changed if n in names] for unit, names in swapped.items()
-            ),
+            changed=_gather([n for n in names if n not in diffs[u].compiler_changed] for u, names in swapped.items()),
+            compiler_changed=_gather(diff.compiler_changed for diff in diffs.values()),
             added=_gather([*(diff.added for diff in diffs.values()), [new.name for new in examined.anew.values()]]),
             removed=_gather(diff.removed for diff in diffs.values()),
             notes=tuple(notes),

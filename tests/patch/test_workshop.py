@@ -98,8 +98,14 @@ def test_another_compiler_than_the_bases_is_refused_showing_both(hot_extension, 
                         'for o; do :; done\ngcc "$@" || exit\nfor a; do [ "$p" = -o ] && out=$a; p=$a; done\n'
                         'printf "GCC: (Other) 99.1" > comment\n'
                         'objcopy --update-section .comment=comment "$out"\n')  # fmt: skip
-    with pytest.raises(BuildError, match=r"compiled by GCC: \(.*12.*, and now by GCC: \(Other\) 99\.1"):
+    with pytest.raises(
+        IncompatibleError, match=r"compiled by GCC: \(.*12.*, and now by GCC: \(Other\) 99\.1"
+    ) as refused:
         hot.make()
+    assert [finding.slug for finding in refused.value.findings] == ["compiler-changed"]
+    hot.workshop.allow = frozenset({"compiler-changed"})
+    hot.make_live()
+    assert hot("f(1)") == 2
     compiler.unlink()
     with pytest.raises(BuildError, match="cannot run"):
         hot.make()
