@@ -1,0 +1,26 @@
+//: edit: the function of an attribute
+//: live: the table has its entry, and objects that live answer with new code
+//: swapped: size
+//: run: setattr(ext, "one", ext.Counter())
+//: ask: ext.one.size, ext.Counter().size
+#include "ext.h"
+
+static PyObject *size(PyObject *self, void *times)
+{
+//-    return PyLong_FromLong((self != NULL) * (long)times);
+//+    return PyLong_FromLong((self != NULL) * (long)times + 10);
+}
+static PyGetSetDef attributes[] = {
+    {"size", size, NULL, NULL, (void *)1},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyTypeObject type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ext.Counter", .tp_basicsize = sizeof(PyObject),
+    .tp_getset = attributes, .tp_flags = Py_TPFLAGS_DEFAULT, .tp_new = PyType_GenericNew};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", .m_size = -1};
+PyMODINIT_FUNC PyInit_ext(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyModule_AddType(module, &type);
+    return module;
+}
