@@ -197,7 +197,7 @@ struct hr_sides {
 struct hr_transition;
 
 struct hr_progress {
-    uint32_t threads; /* that were there when it began, and those of the later ones that have gone over or stayed */
+    uint32_t threads; /* alive: that were there when it began, and those of the later ones that were in a stub */
     uint32_t settled;
     int is_settled;
 };
