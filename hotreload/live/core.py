@@ -202,7 +202,13 @@ class Core(Protocol):
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def open_transition(
-        self, base: Base, switches: Sequence[Switch], before: Sequence[Span], after: Sequence[Span], *, per_request: bool
+        self,
+        base: Base,
+        switches: Sequence[Switch],
+        before: Sequence[Span],
+        after: Sequence[Span],
+        *,
+        per_request: bool,
     ) -> Transition: ...
     def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def wait(self, transition: Transition, seconds: float) -> bool: ...
@@ -305,7 +311,13 @@ class NativeCore:
         return _commit_report(report)
 
     def open_transition(
-        self, base: Base, switches: Sequence[Switch], before: Sequence[Span], after: Sequence[Span], *, per_request: bool
+        self,
+        base: Base,
+        switches: Sequence[Switch],
+        before: Sequence[Span],
+        after: Sequence[Span],
+        *,
+        per_request: bool,
     ) -> Transition:
         """Prepares threads' way from one side to the other; nothing is redirected yet.
 
