@@ -109,7 +109,17 @@ static enum hr_status probe_scan(struct hr_error *error) {
     return first ? HR_OK : hr_refuse_call(error, HR_NO_SCAN, "getdents64 /proc/self/task", errno);
 }
 
-/* Where the kernel's own stack ends, and whether the main thread runs on it. */
+/* Can all of it be read, without a hole? */
+static int is_one_piece(uintptr_t start, uintptr_t end) {
+    uint64_t word;
+    for (uintptr_t at = start & ~(uintptr_t)7; at < end; at = hr_page_down(at) + HR_PAGE)
+        if (hr_memory_read(at, &word, sizeof word) != sizeof word)
+            return 0;
+    return end > start;
+}
+
+/* Where the kernel's own stack ends, and whether the main thread runs on it. If the core was loaded after a fork by
+ * some other thread it does not: then its control block stands at the top of where it runs. */
 static enum hr_status find_main_stack(uintptr_t *top, struct hr_error *error) {
     struct hr_maps maps;
     struct hr_mapping mapping, stack = {0};
@@ -124,9 +134,11 @@ static enum hr_status find_main_stack(uintptr_t *top, struct hr_error *error) {
     if (maps.status)
         return maps.status;
     *top = stack.end;
-    hr_relay_pid = getpid();
-    if (syscall(SYS_gettid) == hr_relay_pid && (here < stack.start || here >= stack.end))
-        hr_is_main_forked = 1;
+    if (syscall(SYS_gettid) == hr_relay_pid) {
+        int is_on_stack = here >= stack.start && here < stack.end;
+        if (is_on_stack || is_one_piece(here, hr_relay_control_block()))
+            hr_is_main_forked = !is_on_stack;
+    }
     return HR_OK;
 }
 

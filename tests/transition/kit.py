@@ -164,7 +164,7 @@ class Threads:
         self.library = library
         self.workers = [library.worker_start(address) for _ in range(count)]
 
-    def __enter__(self) -> Threads:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:
