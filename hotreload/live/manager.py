@@ -332,8 +332,9 @@ class Manager:
             the generation that they go to.
 
         Raises:
-            StageError: nothing is open; nothing was changed.
+            StageError: nothing is open, or a hook refuses; nothing was changed.
         """
+        self.check_unlocked()
         with self._guard:
             transition = self._open()
             self._transitions.reverse(transition)

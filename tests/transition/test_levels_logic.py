@@ -104,7 +104,7 @@ def covers(spans, address: int) -> bool:
 
 def test_each_side_is_kept_by_the_code_of_its_own_and_both_by_what_is_older(desk: Desk) -> None:
     desk.core.settled.set()
-    entry = {name: desk.base.address(name) for name in ("alpha", "beta", "gamma")}
+    entry = {name: desk.base.address(name) + 1 for name in ("alpha", "beta", "gamma")}
     first = desk.push(TWO)
     before, after = (desk.core.opened[0][side] for side in ("before", "after"))
     assert covers(before, entry["alpha"]) and covers(before, entry["beta"]) and not covers(before, entry["gamma"])
@@ -124,6 +124,15 @@ def test_each_side_is_kept_by_the_code_of_its_own_and_both_by_what_is_older(desk
     assert covers(before, second.redirects[0].target) and covers(before, first.redirects[0].target)
     assert covers(after, first.redirects[0].target) and covers(after, entry["gamma"])
     assert not covers(before, entry["gamma"])
+
+
+def test_a_pointer_to_a_function_keeps_nobody_in_it(desk: Desk) -> None:
+    desk.core.settled.set()
+    desk.push(TWO)
+    before = desk.core.opened[0]["before"]
+    for name in TWO:
+        assert not covers(before, desk.base.address(name))
+        assert covers(before, desk.base.address(name) + 8)
 
 
 def test_stubs_are_discarded_when_the_next_transition_has_proven_them_unused(desk: Desk) -> None:
@@ -225,6 +234,17 @@ def test_it_can_be_turned_round_again_and_again(desk: Desk) -> None:
     assert desk.manager.rollback(desk.module, 1, wait=0.0).number == 1, "it goes there already"
     settle(desk)
     assert [g.transition for g in desk.manager.history(desk.module)] == ["reversed", "complete"]
+
+
+def test_a_locked_process_is_turned_round_only_where_that_was_promised(desk: Desk) -> None:
+    open_one(desk)
+    desk.manager.lock()
+    assert status_of(desk.manager.reverse) == "LOCKED"
+    assert status_of(desk.manager.rollback, desk.module, 0) == "LOCKED"
+    assert desk.manager.transition()["direction"] == "forward"
+    desk.manager.rollback(desk.module, 0, is_promised=True, wait=0.0)
+    settle(desk)
+    assert desk.values == (1, 10, 100)
 
 
 def test_what_is_open_no_more_cannot_be_reversed_or_forced(desk: Desk) -> None:
@@ -393,6 +413,17 @@ def test_the_driver_is_no_thread_of_the_program_s(desk: Desk) -> None:
     open_one(desk)
     assert threading.enumerate() == before
     settle(desk)
+
+
+def test_where_no_thread_can_be_started_whoever_waits_drives(desk: Desk, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("hotreload.live.transitions.start_new_thread", refuse)
+    open_one(desk)
+    assert not desk.manager.wait(0.02)
+    settle(desk)
+    assert desk.values == (2, 20, 100)
 
 
 def test_a_commit_waits_no_longer_than_it_was_told(desk: Desk) -> None:
