@@ -41,15 +41,7 @@ from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
-from hotreload.live.stragglers import (
-    Since,
-    Symbols,
-    are_greenlets_in_use,
-    brief,
-    describe,
-    greenlets_entry,
-    thread_names,
-)
+from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, describe, greenlets_entry
 
 __all__ = ["OpenTransition", "Transitions"]
 
@@ -143,11 +135,7 @@ class OpenTransition:
         with self._calling:
             progress = self._core.progress(self.handle)
         seen = self._seen.update(progress.stragglers)
-        names = thread_names(seen)
-        symbols = Symbols(self.ledger)
-        entries = [
-            describe(s, symbols, seen[s.tid], names[s.tid], with_stacks=with_stacks) for s in progress.stragglers
-        ]
+        entries = describe(progress.stragglers, self.ledger, seen, with_stacks=with_stacks)
         if are_greenlets_in_use():
             entries.append(greenlets_entry(self.since))
         return {
