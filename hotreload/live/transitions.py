@@ -222,8 +222,8 @@ class Transitions:
             self._core.discard_stubs(handle)
             raise
         except HotReloadError:  # a thread may stand in a stub
-            self._core.close_transition(handle)
             ledger.arenas.append(Arena(handle))
+            self._core.close_transition(handle)
             raise
         self.open = OpenTransition(self._core, handle, ledger, target, terms)
         self._tell(TRANSITION_STARTED, self.open, entries=len(switches))
