@@ -5,7 +5,8 @@
     live ──▶ old ──▶ beyond the last `keep` ──▶ proven ──▶ retired
                  └── a transition that is over, or a survey, has seen every thread outside
 
-Nothing leads into the code of a generation that is not live, so a thread that was once seen outside stays outside.
+Nothing leads into the code of a generation that is not live, so a thread that was once seen outside stays outside. A
+transition proves that of all that it led away from, one that was turned round proves nothing.
 Proof is about threads only. What else may point into an image keeps it for good: it owns a variable or function that
 it was the first to bring, or it handed out a pointer into its data. After a forced transition a thread may be
 anywhere: of that extension nothing is unmapped any more.
@@ -28,6 +29,10 @@ from hotreload.live.report import Guard
 from hotreload.live.stragglers import thread_names
 
 __all__ = ["Limits", "Retirement"]
+
+
+#: The next transition proves that nobody is in the stubs of this one. Where none comes to its end, so many wait.
+ARENAS_WITHOUT_PROOF = 4
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ class Retirement:
 
     def look(self, ledger: Ledger) -> None:
         """Goes on with the survey, begins one where that could prove something, and retires what is proven."""
-        if not self.limits.retire or ledger.is_forced:
+        if ledger.is_forced:
             return
+        self.sweep(ledger)
         with suppress(HotReloadError):  # no survey is no proof: what is old stays
             if self._survey is None:
                 self._begin_survey(ledger)
@@ -95,7 +101,7 @@ class Retirement:
 
     def _begin_survey(self, ledger: Ledger) -> None:
         numbers = [n for n in self._beyond(ledger) if self._reason_to_keep(ledger, n) == _UNPROVEN]
-        if not numbers:
+        if not numbers and len(ledger.arenas) <= ARENAS_WITHOUT_PROOF:
             return
         images = tuple(ledger.mapped[number] for number in numbers)
         arenas = tuple(ledger.arenas)

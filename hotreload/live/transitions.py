@@ -222,8 +222,8 @@ class Transitions:
             self._core.discard_stubs(handle)
             raise
         except HotReloadError:  # a thread may stand in a stub
-            self._core.close_transition(handle)
             ledger.arenas.append(Arena(handle))
+            self._core.close_transition(handle)
             raise
         self.open = OpenTransition(self._core, handle, ledger, target, terms)
         self._tell(TRANSITION_STARTED, self.open, entries=len(switches))
@@ -358,13 +358,17 @@ class Transitions:
             self._tell(TRANSITION_COMPLETED, transition, generation=goal)
 
     def _prove(self, transition: OpenTransition) -> None:
-        """All threads were seen on the goal's side: nobody is in anything else that was on the lists."""
-        for number, mapped in transition.images.items():
-            if number != transition.goal:
-                mapped.is_proven = True
-        for arena in transition.arenas:
-            arena.is_proven = True
-        self._retirement.sweep(transition.ledger)
+        """All threads have left what was on the list: nobody is in it any more.
+
+        On the way back that says nothing: threads that had not moved were where they should be, whatever they were in.
+        """
+        if transition.is_forward:
+            for number, mapped in transition.images.items():
+                if number != transition.goal:
+                    mapped.is_proven = True
+            for arena in transition.arenas:
+                arena.is_proven = True
+        self._retirement.look(transition.ledger)
 
     def _tell(self, event: str, transition: OpenTransition, **fields: Any) -> None:
         duration = time.monotonic() - transition.started

@@ -118,6 +118,7 @@ def bench(shared_hot_extension: Callable[..., HotExtension], tmp_path_factory: p
 # Two functions that belong together ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_at_level_call_no_caller_meets_a_callee_of_another_generation(bench: Bench) -> None:
     seen = bench("calls", hammer=str(bench.hammer), transitions=TRANSITIONS, level="call")
     assert "stuck" not in seen, seen
@@ -209,6 +210,18 @@ def test_a_child_ends_what_was_open_without_the_threads_that_it_does_not_have(be
     assert seen["children"] == [0] * 5
     assert seen["told"] == ["the sitter"], "in the parent nothing has changed"
     assert seen["completed"] and seen["quick"] == 2
+
+
+@pytest.mark.parametrize("with_force", [False, True])
+def test_whatever_is_asked_for_at_once_it_stays_consistent_and_nobody_hangs(bench: Bench, with_force: bool) -> None:
+    seen = bench("chaos", hammer=str(bench.hammer), seconds=5, seed=4, with_force=with_force)
+    print(f"\n{seen}")
+    assert seen["errors"] == seen["hung"] == []
+    assert seen["settled"] and seen["end"] == 11
+    assert set(seen["children"]) <= {0}
+    assert seen["counts"].keys() <= {"done", "BUSY", "STALE", "NO_TRANSITION", "REVERSED"}
+    if not with_force:
+        assert seen["mixed"] == 0
 
 
 # asyncio -------------------------------------------------------------------------------------------------------------
