@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-push serve test soak fuzz lint format bench clean
+.PHONY: help setup demo demo-push serve test soak matrix fuzz lint format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(READY) ## the tests (ARGS="-k hammer" for some of them)
 
 soak: $(READY) ## the long ones: 1,000 edits in a serving process
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+matrix: $(READY) ## the tests of patches over {jump, slot} x {-O0 ... -Os} x {gcc, clang}, most of an hour
+	@$(BIN)/python -m pytest -m matrix -s $(ARGS)
 
 fuzz: $(READY) ## the parsers against anything, a minute for each (HOTRELOAD_FUZZ_SECONDS=600 for ten)
 	@HOTRELOAD_FUZZ_SECONDS=$${HOTRELOAD_FUZZ_SECONDS:-60} $(BIN)/python -m pytest tests/fuzz $(ARGS)
