@@ -28,8 +28,8 @@
  *              over now?    host      code for      threads      names for gdb, of
  *                                     one entry     from outside stubs and generations
  *
- * and status.c (texts) and lock.c (the locks, fork) under all of them; marker.c stands beside them and is called by fatal
- * signals. Above this header nobody computes addresses; below it nobody knows Python.
+ * and status.c (texts) and lock.c (the locks, fork) under all of them; marker.c stands beside them and is called by
+ * fatal signals. Above this header nobody computes addresses; below it nobody knows Python.
  *
  * Conventions. Every function that can fail returns enum hr_status and fills struct hr_error; results come through
  * parameters and are written only on success. Nothing here aborts, asserts, prints or throws. Verbs come in pairs:
@@ -248,7 +248,9 @@ enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_
                                     struct hr_commit_report *report, struct hr_error *error);
 enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_error *error);
 
-/* Unmaps the stubs and ends the handle: only when it never began, or nobody can be in them any more. */
+/* Unmaps the stubs and ends the handle: only when it never began, or nobody can be in them any more. A later transition
+ * proves that, and that nobody is in the code of its before side, when it is settled and its goal is the after side; one
+ * that was turned round does not, since it does not look at threads that had not moved. */
 enum hr_status hr_transition_discard(struct hr_transition *transition, struct hr_error *error);
 
 /* A request: at that level no thread goes over between enter and leave. May be nested, and left by another thread. */

@@ -176,10 +176,10 @@ struct hr_relay {
     struct hr_relay *next; /* discarded while somebody may have been looking at it */
     uint32_t id;           /* what the word of a thread on the TO side holds; unique in this process, never 0 */
     uint32_t is_per_request;
-    uint32_t epoch;   /* of the whole process, never again; even: the goal is TO, odd: FROM */
+    uint32_t epoch;    /* of the whole process, never again; even: the goal is TO, odd: FROM */
     uint32_t has_lost; /* a thread is on TO that found no slot */
     uint32_t marker;   /* the thread that set the seal to FOREIGN or CROWDED */
-    uint64_t seal;    /* epoch << 3 | enum hr_seal */
+    uint64_t seal;     /* epoch << 3 | enum hr_seal */
     uintptr_t main_top;
     struct hr_ranges code[2]; /* of FROM and of TO, each with every arena of stubs */
     struct hr_slot *slots;
@@ -215,16 +215,16 @@ struct hr_request {
     uint32_t tid;   /* 0: free */
 };
 
-extern int hr_relay_pid;               /* of this process, renewed by fork */
-extern int hr_is_main_forked;          /* the main thread's stack is that of a thread of the parent */
-extern const char hr_relay_thunk[];    /* where the stubs go that cannot decide by themselves */
-intptr_t hr_relay_word_offset(void);   /* of the calling thread's word, from its thread pointer */
+extern int hr_relay_pid;             /* of this process, renewed by fork */
+extern int hr_is_main_forked;        /* the main thread's stack is that of a thread of the parent */
+extern const char hr_relay_thunk[];  /* where the stubs go that cannot decide by themselves */
+intptr_t hr_relay_word_offset(void); /* of the calling thread's word, from its thread pointer */
 int hr_relay_has_range(const struct hr_ranges *ranges, uintptr_t address);
 enum hr_side hr_relay_decide(struct hr_relay *relay, uintptr_t stack); /* stack: where the caller's frames begin */
 enum hr_side hr_relay_side(const struct hr_relay *relay);              /* of the calling thread */
 struct hr_slot *hr_relay_find(struct hr_relay *relay, uint32_t tid, uint64_t first); /* first: what a new one holds */
-void hr_relay_announce(struct hr_relay *relay);                        /* NULL: there is none */
-void hr_relay_visit(uintptr_t stack);                                  /* moves the calling thread, if it may */
+void hr_relay_announce(struct hr_relay *relay);                                      /* NULL: there is none */
+void hr_relay_visit(uintptr_t stack); /* moves the calling thread, if it may */
 int hr_relay_has_visitors(void);
 void hr_relay_set_request(struct hr_request *request);
 struct hr_request *hr_relay_request(void);

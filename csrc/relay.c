@@ -16,8 +16,8 @@
  *                      [4] slot = new side
  *
  * A thread that stays says so in its slot before it looks at the seal, and the driver seals before it looks at the
- * slots once more: one of the two sees the other. A seal that is whole means that none of the left code is on any stack:
- * then everybody goes over without a look at the stack, where dead words might still stand.
+ * slots once more: one of the two sees the other. A seal that is whole means that none of the left code is on any
+ * stack: then everybody goes over without a look at the stack, where dead words might still stand.
  *
  * A signal may interrupt all of this and its handler may call changed functions. Its scan finds the address in the stub
  * to which this call returns, so it stays on the side of the word. Between [1] and [4] it does not touch the slot.
@@ -88,7 +88,8 @@ GENERAL_ONLY enum hr_side hr_relay_side(const struct hr_relay *relay) {
     return word == relay->id ? HR_TO : HR_FROM;
 }
 
-/* Slots are found by open addressing and never given back, so all who look for a thread meet at one. NULL: all taken. */
+/* Slots are found by open addressing and never given back, so all who look for a thread meet at one. NULL: all taken.
+ */
 GENERAL_ONLY struct hr_slot *hr_relay_find(struct hr_relay *relay, uint32_t tid, uint64_t first) {
     for (uint32_t i = 0; i < HR_SLOTS; i++) {
         struct hr_slot *slot = &relay->slots[(tid + i) % HR_SLOTS];
@@ -225,7 +226,7 @@ GENERAL_ONLY static int may_stay(struct hr_relay *relay, uint32_t epoch, enum hr
             __atomic_store_n(&relay->marker, known.tid, __ATOMIC_RELAXED);
         int must_change = seal == hr_seal_pack(epoch, HR_SEALING) || (mark && seal == hr_seal_pack(epoch, HR_OPEN));
         if (!must_change || __atomic_compare_exchange_n(&relay->seal, &seal, hr_seal_pack(epoch, mark), 0,
-                                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+                                                        __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             return 1;
     }
 }
@@ -335,8 +336,8 @@ __asm__(".text\n"
         "    push %rbp\n    .cfi_adjust_cfa_offset 8\n    .cfi_rel_offset %rbp, 0\n"
         "    mov %rsp, %rbp\n    .cfi_def_cfa_register %rbp\n"
         "    cld\n"
-        "    mov 80(%rbp), %rdi\n"  /* the relay */
-        "    lea 96(%rbp), %rsi\n"  /* where the caller's return address stands */
+        "    mov 80(%rbp), %rdi\n" /* the relay */
+        "    lea 96(%rbp), %rsi\n" /* where the caller's return address stands */
         "    and $-16, %rsp\n"
         "    call hr_relay_decide\n"
         "    mov %rbp, %rsp\n    .cfi_def_cfa_register %rsp\n"

@@ -44,7 +44,7 @@ enum { TAIL_LEN = 16, FRAMES_LEN = 96, NAME_LEN = 40 };
 /* Offsets in the arena. */
 struct layout {
     size_t count;
-    size_t text_len;                      /* in whole pages */
+    size_t text_len;                           /* in whole pages */
     size_t tail, bodies, relay, thunk, frames; /* bodies: two addresses for each stub */
     size_t goal, len;
 };
@@ -78,12 +78,12 @@ static void put_rel32(uint8_t *content, size_t at, size_t target, size_t left) {
 
 static void write_stub(uint8_t *content, const struct layout *layout, size_t index, uint32_t id) {
     static const uint8_t code[HR_STUB_LEN] = {
-        0x64, 0x81, 0x3c, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0x74, 0x0f,             /* cmpl, je to */
-        0x83, 0x3d, 0,    0,    0, 0, 1, 0x74, 0x15,                            /* cmpl, je slow */
-        0xff, 0x25, 0,    0,    0, 0,                                           /* jmp *from */
-        0x83, 0x3d, 0,    0,    0, 0, 0, 0x74, 0x06,                            /* cmpl, je slow */
-        0xff, 0x25, 0,    0,    0, 0,                                           /* jmp *to */
-        0xe8, 0,    0,    0,    0, 0x48, 0xc7, 0x44, 0x24, 0xf8, 0, 0, 0, 0, /* call, movq */
+        0x64, 0x81, 0x3c, 0x25, 0,    0,    0,    0,    0,    0,    0, 0, 0x74, 0x0f, /* cmpl, je to */
+        0x83, 0x3d, 0,    0,    0,    0,    1,    0x74, 0x15,                         /* cmpl, je slow */
+        0xff, 0x25, 0,    0,    0,    0,                                              /* jmp *from */
+        0x83, 0x3d, 0,    0,    0,    0,    0,    0x74, 0x06,                         /* cmpl, je slow */
+        0xff, 0x25, 0,    0,    0,    0,                                              /* jmp *to */
+        0xe8, 0,    0,    0,    0,    0x48, 0xc7, 0x44, 0x24, 0xf8, 0, 0, 0,    0,    /* call, movq */
         0x75, 0xea, 0xeb, 0xd9, 0xcc, 0xcc,
     };
     size_t at = index * HR_STUB_LEN, bodies = layout->bodies + 16 * index;
@@ -176,7 +176,7 @@ static enum hr_status map_arena(const uint8_t *content, const struct layout *lay
 
 static void name_stubs(struct hr_arena *arena, const struct layout *layout, uint32_t id) {
     struct hr_debugger_symbol *symbols = calloc(layout->count + 1, sizeof *symbols);
-    char(*names)[NAME_LEN] = calloc(layout->count + 1, sizeof *names);
+    char (*names)[NAME_LEN] = calloc(layout->count + 1, sizeof *names);
     for (size_t i = 0; symbols && names && i <= layout->count; i++) {
         int is_tail = i == layout->count;
         snprintf(names[i], NAME_LEN, is_tail ? "stub@hotreload.%u" : "stub@hotreload.%u.%zu", id, i);

@@ -212,8 +212,8 @@ enum hr_look hr_task_look(uint32_t tid, const struct hr_ranges *ranges, uintptr_
     look = hr_task_still(tid, &after);
     if (look)
         return look;
-    int is_still = after.switches == switches && after.call == before.call && after.stack == before.stack &&
-                   after.pc == before.pc;
+    int is_still =
+        after.switches == switches && after.call == before.call && after.stack == before.stack && after.pc == before.pc;
     return is_still ? HR_LOOK_OUTSIDE : HR_LOOK_RUNNING;
 }
 

@@ -1,7 +1,8 @@
 /* transition.c: the driver. It opens a transition, lets threads go over, proves that the others are outside, turns the
  * goal round, and ends it.
  *
- *     PREPARED --begin--> BEGINNING --> BEGUN --finish--> FINISHING --> FINISHED --close--> CLOSED --discard--> unmapped
+ *     PREPARED --begin--> BEGINNING --> BEGUN --finish--> FINISHING --> FINISHED --close--> CLOSED --discard-->
+ * unmapped
  *        \                   |  ^--------- refused             \___refused__^                  ^
  *         \------------------+-----------------------------------------------------------------/
  *
@@ -526,8 +527,7 @@ static void describe(uint32_t tid, const struct finding *finding, const struct h
     if (!stack)
         return;
     size_t room = sizeof straggler->frames / sizeof *straggler->frames - straggler->frame_count;
-    straggler->frame_count +=
-        (uint32_t)hr_stack_frames(stack, text, straggler->frames + straggler->frame_count, room);
+    straggler->frame_count += (uint32_t)hr_stack_frames(stack, text, straggler->frames + straggler->frame_count, room);
 }
 
 /* Nobody is left to wait for, and yet it cannot be sealed. */
@@ -591,8 +591,8 @@ enum hr_status hr_transition_begin(struct hr_transition *transition, int allow_u
     if (status)
         return status;
     for (size_t i = 0; i < transition->count; i++)
-        transition->moves[i] = (struct hr_move){transition->switches[i].site,
-                                                transition->arena->place.address + i * HR_STUB_LEN};
+        transition->moves[i] =
+            (struct hr_move){transition->switches[i].site, transition->arena->place.address + i * HR_STUB_LEN};
     status = commit(transition, allow_unsynchronised, report, error);
     hr_transition_lock();
     transition->state = status ? PREPARED : BEGUN;
@@ -694,8 +694,7 @@ enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nan
 }
 
 enum hr_status hr_transition_look(struct hr_transition *transition, struct hr_progress *progress,
-                                  struct hr_straggler *stragglers, size_t room, size_t *count,
-                                  struct hr_error *error) {
+                                  struct hr_straggler *stragglers, size_t room, size_t *count, struct hr_error *error) {
     uintptr_t stack = (uintptr_t)__builtin_frame_address(0) + 8;
     hr_transition_lock();
     enum hr_status status = transition->state == BEGUN ? HR_OK : refuse_order(transition, error);

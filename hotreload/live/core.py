@@ -416,7 +416,11 @@ class NativeCore:
         _check(lib.hr_transition_close(transition.handle.pointer, error), error)
 
     def discard_stubs(self, transition: Transition) -> None:
-        """Unmaps the stubs of a transition that never began, or that is closed and whose stubs are proven unused."""
+        """Unmaps the stubs of a transition that never began, or that is closed and whose stubs are proven unused.
+
+        Proof is a later transition that settled on its ``after`` side: it looked for every arena of stubs and for all of
+        its ``before``. One that was reversed proves nothing, since threads that had not moved were not looked at.
+        """
         error = _new_error()
         _check(lib.hr_transition_discard(transition.handle.pointer, error), error)
 

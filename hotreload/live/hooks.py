@@ -15,28 +15,27 @@ their hooks find done.
 They run in the process that takes the patch, in the thread that commits, with the GIL held and the manager's lock too.
 A child that is forked afterwards has what they did. At level ``call`` and ``request`` a post-commit hook runs when the
 transition has begun: threads that are in the middle of something still run old code. Before the first store, where
-pre-commit hooks run, all of them do.
+pre-commit hooks run, all of them do. A post-rollback hook is part of what is left, so in a transition what it calls is
+too; at level ``function`` it calls what serves from now on.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hotreload.errors import StageError
 from hotreload.live.core import PatchHook
-from hotreload.live.records import Generation, HookRun
+from hotreload.live.records import POST_COMMIT, POST_ROLLBACK, PRE_COMMIT, Generation, HookRun, StagedPatch
 
 __all__ = [
-    "blocks_automatic_rollback",
     "check_automatic_rollback",
     "run_post",
     "run_pre",
     "run_rollback",
 ]
 
-PRE_COMMIT, POST_COMMIT, POST_ROLLBACK = 1, 2, 3
 KINDS = {PRE_COMMIT: "pre-commit", POST_COMMIT: "post-commit", POST_ROLLBACK: "post-rollback"}
 
 
@@ -77,23 +76,17 @@ def run_rollback(left: Generation, to: int) -> tuple[HookRun, ...]:
     return tuple(_run(hook, left, left.number, to)[0] for hook in _of_kind(left.hooks, POST_ROLLBACK))
 
 
-def blocks_automatic_rollback(hooks: Iterable[PatchHook]) -> bool:
-    """Whether leaving a patch with these hooks without a person's word could leave migrated state to old code."""
-    kinds = {hook.kind for hook in hooks}
-    return POST_COMMIT in kinds and POST_ROLLBACK not in kinds
-
-
-def check_automatic_rollback(hooks: Iterable[PatchHook], why: str) -> None:
+def check_automatic_rollback(staged: StagedPatch, why: str) -> None:
     """Insists that a patch may be taken back by a machine.
 
     Args:
-        hooks: those of the staged patch.
+        staged: what is to be committed.
         why: what would take it back, as in "a trial".
 
     Raises:
         StageError: NO_ROLLBACK_HOOK; nothing was changed.
     """
-    if blocks_automatic_rollback(hooks):
+    if not staged.can_roll_back:
         raise StageError(
             f"the patch has a post-commit hook and no post-rollback hook: {why} could not be taken back",
             hint="add HOTRELOAD_POST_ROLLBACK, or commit it in all processes at once and with policy `wait`",

@@ -332,8 +332,9 @@ class Manager:
             the generation that they go to.
 
         Raises:
-            StageError: nothing is open; nothing was changed.
+            StageError: nothing is open, or a hook refuses; nothing was changed.
         """
+        self.check_unlocked()
         with self._guard:
             transition = self._open()
             self._transitions.reverse(transition)
@@ -459,7 +460,7 @@ class Manager:
     def _check_policy(ledger: Ledger, staged: StagedPatch, terms: Terms) -> None:
         """Insists that a patch may be taken back at its deadline, where that is what would happen."""
         if terms.policy == "revert" and terms.level_for(len(ledger.switches(staged.redirects))) != "function":
-            hooks.check_automatic_rollback(staged.hooks, "a transition whose deadline has passed")
+            hooks.check_automatic_rollback(staged, "a transition whose deadline has passed")
 
     def _go_back(self, ledger: Ledger, generation: Generation, terms: Terms, *, may_veto: bool) -> float:
         """Makes it live, or the goal of what is open; returns how long the stores took."""

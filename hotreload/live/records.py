@@ -23,6 +23,7 @@ __all__ = [
 
 LEVELS = ("function", "call", "request")
 POLICIES = ("wait", "revert", "force")
+PRE_COMMIT, POST_COMMIT, POST_ROLLBACK = 1, 2, 3  # kinds of migration hooks
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class StagedPatch:
     redirects: tuple[Redirect, ...] = field(repr=False)
     data_escapes: bool = field(default=True, repr=False)
     hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether leaving it again undoes all that it did: a machine may do that only where it does."""
+        kinds = {hook.kind for hook in self.hooks}
+        return POST_COMMIT not in kinds or POST_ROLLBACK in kinds
 
 
 @dataclass(frozen=True)

@@ -130,21 +130,25 @@ class Retirement:
 
     def kept(self, ledger: Ledger) -> list[dict[str, Any]]:
         """Every generation that is mapped and not live, with the reason."""
-        return [
-            {"generation": number, "bytes": mapped.image.mapped, "reason": self._reason(ledger, number)}
-            for number, mapped in sorted(ledger.mapped.items())
-            if number != ledger.live.number
-        ]
+        beyond, unproven = self._beyond(ledger), self._who_was_not_seen(ledger)
+        kept = []
+        for number, mapped in sorted(ledger.mapped.items()):
+            if number == ledger.live.number:
+                continue
+            if number not in beyond:
+                reason = "it can be gone back to" if self.limits.retire else "retire is off"
+            else:
+                reason = self._reason_to_keep(ledger, number)
+            reason = unproven if reason == _UNPROVEN else reason
+            kept.append({"generation": number, "bytes": mapped.image.mapped, "reason": reason})
+        return kept
 
-    def _reason(self, ledger: Ledger, number: int) -> str:
-        if number not in self._beyond(ledger):
-            return "it can be gone back to" if self.limits.retire else "retire is off"
-        reason = self._reason_to_keep(ledger, number)
-        if reason != _UNPROVEN or self._survey is None or self._survey.ledger is not ledger:
-            return reason
+    def _who_was_not_seen(self, ledger: Ledger) -> str:
+        if self._survey is None or self._survey.ledger is not ledger:
+            return _UNPROVEN
         tids = [straggler.tid for straggler in self._core.progress(self._survey.handle).stragglers]
         names = thread_names(tids)
-        return "; ".join(f"thread {tid} ({names[tid]}) was never seen outside" for tid in tids) or reason
+        return "; ".join(f"thread {tid} ({names[tid]}) was never seen outside" for tid in tids) or _UNPROVEN
 
     def _beyond(self, ledger: Ledger) -> list[int]:
         """The generations that nobody may want to go back to."""

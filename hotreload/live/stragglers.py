@@ -6,22 +6,34 @@ Nothing here is looked up before somebody asks: a server that is never asked imp
 from __future__ import annotations
 
 import bisect
+import functools
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
 from hotreload.live.core import Straggler
 from hotreload.live.ledger import Ledger
 
-__all__ = ["GREENLETS", "Since", "Symbols", "are_greenlets_in_use", "brief", "describe", "thread_names"]
+__all__ = [
+    "GREENLETS",
+    "Since",
+    "Symbols",
+    "are_greenlets_in_use",
+    "brief",
+    "describe",
+    "greenlets_entry",
+    "python_stacks",
+    "thread_names",
+]
 
 #: The reason of the entry that stands for all suspended greenlets; it has no thread.
 GREENLETS = "GREENLETS"
 
-FRAMES_SHOWN = 32
+#: Of so many threads stacks are told, and of each so many Python frames.
+SHOWN = 32
 
 _SAYINGS = {
     "RUNNING": "is computing and has not called a changed function since",
@@ -82,18 +94,24 @@ class Symbols:
         return self.known(address) or _dladdr(address)
 
 
-def describe(straggler: Straggler, symbols: Symbols, since: float, name: str, *, with_stacks: bool) -> dict[str, Any]:
-    """Plain data for ``status``: everything that is known of one thread, or all but its stacks."""
-    native = [symbols.name(address) for address in straggler.frames[:FRAMES_SHOWN]] if with_stacks else []
-    return {
-        "tid": straggler.tid,
-        "name": name,
-        "reason": straggler.reason,
-        "where": symbols.name(straggler.where) if straggler.where else "",
-        "since": since,
-        "native": native,
-        "python": python_stack(straggler.tid) if with_stacks else [],
-    }
+def describe(
+    stragglers: Sequence[Straggler], ledger: Ledger, since: Mapping[int, float], *, with_stacks: bool = True
+) -> list[dict[str, Any]]:
+    """Plain data for ``status``: everything that is known of each thread; of the first ones also the stacks."""
+    symbols, names = Symbols(ledger), thread_names(since)
+    stacks = python_stacks() if with_stacks and stragglers else {}
+    return [
+        {
+            "tid": straggler.tid,
+            "name": names[straggler.tid],
+            "reason": straggler.reason,
+            "where": symbols.name(straggler.where) if straggler.where else "",
+            "since": since[straggler.tid],
+            "native": [symbols.name(address) for address in straggler.frames] if with_stacks and i < SHOWN else [],
+            "python": stacks.get(straggler.tid, []) if i < SHOWN else [],
+        }
+        for i, straggler in enumerate(stragglers)
+    ]
 
 
 def greenlets_entry(since: float) -> dict[str, Any]:
@@ -104,7 +122,7 @@ def greenlets_entry(since: float) -> dict[str, Any]:
 
 def brief(entry: dict[str, Any]) -> str:
     """One straggler in one phrase: who, why, for how long."""
-    what = _SAYINGS.get(entry["reason"], entry["reason"]).format(where=entry["where"] or "old code")
+    what: str = _SAYINGS.get(entry["reason"], str(entry["reason"])).format(where=entry["where"] or "old code")
     if entry["reason"] == GREENLETS:
         return what
     return f"{entry['name']} (thread {entry['tid']}) {what}, for {max(0.0, time.time() - entry['since']):.1f} s"
@@ -116,12 +134,19 @@ def thread_names(tids: Iterable[int]) -> dict[int, str]:
     return {tid: known.get(tid) or _comm(tid) for tid in tids}
 
 
-def python_stack(tid: int) -> list[str]:
-    """The Python frames of a thread, innermost first, each as ``file:line in function``; empty when it has none."""
-    ident = next((thread.ident for thread in threading.enumerate() if thread.native_id == tid), None)
-    frame: FrameType | None = sys._current_frames().get(ident) if ident else None  # noqa: SLF001 - there is no other way
+def python_stacks() -> dict[int, list[str]]:
+    """By thread its Python frames, innermost first, each as ``file:line in function``.
+
+    Threads that were not made by ``threading`` have no number that the kernel knows them by, and are left out.
+    """
+    tids = {thread.ident: thread.native_id for thread in threading.enumerate()}
+    frames = sys._current_frames()  # noqa: SLF001 - there is no other way
+    return {tid: _walk(frame) for ident, frame in frames.items() if (tid := tids.get(ident)) is not None}
+
+
+def _walk(frame: FrameType | None) -> list[str]:
     stack: list[str] = []
-    while frame is not None and len(stack) < FRAMES_SHOWN:
+    while frame is not None and len(stack) < SHOWN:
         code = frame.f_code
         stack.append(f"{code.co_filename}:{frame.f_lineno} in {code.co_name}")
         frame = frame.f_back
@@ -145,7 +170,9 @@ def _comm(tid: int) -> str:
         return "ended"
 
 
-def _dladdr(address: int) -> str:
+@functools.lru_cache(maxsize=1)
+def _loader() -> Callable[[int], tuple[str, int, str, int]]:
+    """Asks the dynamic loader about an address: file, where it begins, symbol, where that begins."""
     import ctypes
 
     class DlInfo(ctypes.Structure):
@@ -156,10 +183,21 @@ def _dladdr(address: int) -> str:
             ("start", ctypes.c_void_p),
         )
 
-    info = DlInfo()
-    if not ctypes.CDLL(None).dladdr(ctypes.c_void_p(address), ctypes.byref(info)) or not info.path:
-        return f"{address:#x}"
-    library = info.path.decode("utf-8", "backslashreplace").rpartition("/")[2]
-    if not info.symbol:
-        return f"{library}+{address - (info.base or 0):#x}"
-    return f"{info.symbol.decode('utf-8', 'backslashreplace')}+{address - (info.start or 0):#x} [{library}]"
+    dladdr = ctypes.CDLL(None).dladdr
+
+    def ask(address: int) -> tuple[str, int, str, int]:
+        info = DlInfo()
+        if not dladdr(ctypes.c_void_p(address), ctypes.byref(info)):
+            return "", 0, "", 0
+        path, symbol = ((raw or b"").decode("utf-8", "backslashreplace") for raw in (info.path, info.symbol))
+        return path, info.base or 0, symbol, info.start or 0
+
+    return ask
+
+
+def _dladdr(address: int) -> str:
+    path, base, symbol, start = _loader()(address)
+    library = path.rpartition("/")[2]
+    if symbol:
+        return f"{symbol}+{address - start:#x} [{library}]"
+    return f"{library}+{address - base:#x}" if library else f"{address:#x}"

@@ -41,15 +41,7 @@ from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
-from hotreload.live.stragglers import (
-    Since,
-    Symbols,
-    are_greenlets_in_use,
-    brief,
-    describe,
-    greenlets_entry,
-    thread_names,
-)
+from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, describe, greenlets_entry
 
 __all__ = ["OpenTransition", "Transitions"]
 
@@ -143,11 +135,7 @@ class OpenTransition:
         with self._calling:
             progress = self._core.progress(self.handle)
         seen = self._seen.update(progress.stragglers)
-        names = thread_names(seen)
-        symbols = Symbols(self.ledger)
-        entries = [
-            describe(s, symbols, seen[s.tid], names[s.tid], with_stacks=with_stacks) for s in progress.stragglers
-        ]
+        entries = describe(progress.stragglers, self.ledger, seen, with_stacks=with_stacks)
         if are_greenlets_in_use():
             entries.append(greenlets_entry(self.since))
         return {
@@ -272,6 +260,8 @@ class Transitions:
                 transition = self.open
             if transition is None:
                 return True
+            if not transition.has_driver:
+                self._drive(transition, until)
             if not transition.over.wait(max(0.0, until - time.monotonic())):
                 return False
 
@@ -310,7 +300,7 @@ class Transitions:
 
     def _pass_deadline(self, transition: OpenTransition) -> None:
         transition.is_stalled = True
-        self._tell(TRANSITION_STALLED, transition, stragglers=transition.describe()["stragglers"])
+        self._tell(TRANSITION_STALLED, transition, **_numbers(transition.describe()))
         if transition.terms.policy == "force":
             with suppress(HotReloadError):
                 self.force(transition, transition.terms.reason, transition.terms.by or "deadline")
@@ -344,12 +334,12 @@ class Transitions:
             PoisonedError: an undo failed.
         """
         check_reason(reason)
-        left = transition.describe()["stragglers"]
+        left = _numbers(transition.describe())
         self._complete(transition, "forced")
         ledger = transition.ledger
         ledger.taints.append(Taint("forced", reason, time.time(), by))
         ledger.is_forced = True
-        self._tell(TRANSITION_FORCED, transition, reason=reason, by=by, stragglers=left)
+        self._tell(TRANSITION_FORCED, transition, reason=reason, by=by, **left)
 
     def _complete(self, transition: OpenTransition, how: str) -> None:
         ledger, goal = transition.ledger, transition.goal
@@ -399,3 +389,8 @@ class Transitions:
         if self.open is not None:
             self.open.renew()
             self.start_driver(self.open)
+
+
+def _numbers(described: dict[str, Any]) -> dict[str, Any]:
+    """How far it is, and who is missing."""
+    return {name: described[name] for name in ("threads", "settled", "stragglers")}

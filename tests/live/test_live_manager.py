@@ -337,15 +337,21 @@ class FailingCore(NativeCore):
             raise self.failure
         return super().commit(moves, allow_unsynchronised=allow_unsynchronised)
 
+    def begin(self, transition, *, allow_unsynchronised=False):
+        if self.failure:
+            raise self.failure
+        return super().begin(transition, allow_unsynchronised=allow_unsynchronised)
 
-def test_after_a_swap_that_was_undone_the_earlier_generation_serves_and_the_memory_stays(tmp_path, base) -> None:
+
+@pytest.mark.parametrize("level", ["function", "call", "request"])
+def test_after_a_swap_that_was_undone_the_earlier_generation_serves_and_the_memory_stays(tmp_path, base, level) -> None:
     core = FailingCore()
     bench = Bench(tmp_path, base, core)
     bench.push(STEP_100, "step")
     staged = bench.stage(OTHER_2000, "other")
     core.failure = TransitionError("undone", hint="", status="SYNC_FAILED")
     with pytest.raises(TransitionError):
-        bench.manager.commit(staged)
+        bench.manager.commit(staged, level=level)
     core.failure = None
     assert bench.step(1) == 105
     bench.manager.unstage(staged)

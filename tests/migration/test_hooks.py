@@ -262,20 +262,103 @@ def test_hooks_of_several_files_run_in_the_order_of_the_files(migrating):
     assert hot("read_trace.text()") == "post two "
 
 
-def test_a_patch_that_could_not_be_taken_back_says_so(migrating):
-    from hotreload.live import hooks
-
+@pytest.mark.parametrize(
+    ("given", "can"), [((POST,), False), ((POST, ROLLBACK), True), ((PRE,), True)], ids=["post", "both", "pre"]
+)
+def test_a_patch_that_a_machine_could_not_take_back_says_so(migrating, given, can):
     hot = migrating(SOURCE)
-    for given, blocks in (((POST,), True), ((POST, ROLLBACK), False), ((PRE,), False)):
-        save(hot, *given)
-        core = NativeCore()
-        patch = core.open_patch(hot.make().path)
-        core.close_patch(patch)
-        assert hooks.blocks_automatic_rollback(patch.hooks) is blocks
-        if blocks:
-            with pytest.raises(StageError, match="a trial could not be taken back") as refused:
-                hooks.check_automatic_rollback(patch.hooks, "a trial")
-            assert refused.value.status == "NO_ROLLBACK_HOOK"
+    hot("work(3)")
+    save(hot, *given)
+    hot(f"__import__('builtins').__dict__.setdefault('it', manager.stage(module, {hot.make().path.read_bytes()!r})) and 1")
+    assert hot("__import__('builtins').it.can_roll_back") is can
+    check = "__import__('hotreload.live.hooks', fromlist=['x']).check_automatic_rollback(__import__('builtins').it, 'a trial')"
+    if can:
+        assert hot(check) is None
+    else:
+        with pytest.raises(StageError, match="a trial could not be taken back") as refused:
+            hot(check)
+        assert refused.value.status == "NO_ROLLBACK_HOOK"
+
+
+TWO = SOURCE.replace("/* hooks */", "long also(long n) { return n + scale; }\n/* hooks */")
+
+
+def commit(hot, **terms: object) -> None:
+    given = "".join(f", {name}={value!r}" for name, value in terms.items())
+    hot(f"manager.commit(manager.stage(module, {hot.make().path.read_bytes()!r}){given}).number")
+
+
+def test_a_deadline_that_would_go_back_needs_a_rollback_hook(migrating):
+    hot = migrating(TWO)
+    hot("work(3)")
+    save(hot, POST)
+    hot.save("return n + scale", "return n + scale + 1")
+    with pytest.raises(StageError) as refused:
+        commit(hot, policy="revert", deadline=5.0)
+    assert refused.value.status == "NO_ROLLBACK_HOOK"
+    assert hot("work(3)") == 3 and hot("read_trace.text()") == ""
+    commit(hot, policy="wait")
+    assert hot("also(3)") == 5
+
+
+def test_hooks_of_a_transition_run_at_its_beginning(migrating):
+    """A post-rollback hook is code of the side that is left: what it calls stays on that side too."""
+    hot = migrating(TWO)
+    hot("work(3)")
+    say = '{ note(work(3) == 3 && also(3) == 4 ? "old" : work(3) == 4 && also(3) == 5 ? "new" : "mixed"); return 0; }\n'
+    save(hot, *(f"HOTRELOAD_{kind}(a) {say}" for kind in ("PRE_COMMIT", "POST_COMMIT", "POST_ROLLBACK")))
+    hot.save("return n + scale", "return n + scale + 1")
+    commit(hot, level="call")
+    assert hot("manager.history(module)[1].level") == "call"
+    assert hot("read_trace.text()") == "old new "
+    hot.rollback()
+    assert hot("read_trace.text()") == "old new new "
+    assert [hot("work(3)"), hot("also(3)")] == [3, 4]
+
+
+STRAGGLER = TWO.replace("/* hooks */", """
+#include <unistd.h>
+int gate[2];
+int open_gate(void) { return pipe(gate); }
+int let_through(void) { return (int)write(gate[1], "x", 1); }
+long sit(long n) { char c; return read(gate[0], &c, 1) + n; }
+/* hooks */""")
+
+
+def test_a_transition_that_turns_round_runs_the_rollback_hook(migrating):
+    hot = migrating(STRAGGLER)
+    hot("open_gate()")
+    thread = "__import__('threading').Thread(target=lambda: sit(1), daemon=True)"
+    hot(f"__import__('builtins').__dict__.setdefault('sitting', {thread}).start()")
+    hot("__import__('time').sleep(0.2)")  # until it is in read(): nothing tells that from outside
+    save(hot, PRE, POST, ROLLBACK)
+    hot.save("return read(gate[0], &c, 1) + n", "return read(gate[0], &c, 1) + n + 5")
+    commit(hot, level="call", wait=0.05)
+    assert hot("manager.transition()['direction']") == "forward"
+    assert hot("read_trace.text()") == "pre post "
+    hot("manager.reverse(wait=0).number")
+    assert hot("read_trace.text()") == "pre post rollback "
+    hot("manager.wait(5)")
+    assert hot("manager.transition()") is None
+    hot("let_through()")
+    hot("__import__('builtins').sitting.join(10)")
+    assert hot("manager.status()['modules'][0]['generation']") == 0
+
+
+def test_a_swap_that_is_refused_after_the_pre_commit_hook_runs_the_rollback_hook(migrating):
+    """What the pre-commit hook did is undone by the one that undoes it."""
+    hot = migrating(SOURCE)
+    hot("work(3)")
+    save(hot, PRE, POST, ROLLBACK)
+    refuse = (
+        "[setattr(manager._core, 'commit', lambda *a, **k: (_ for _ in ()).throw("
+        "__import__('hotreload.errors', fromlist=['x']).StageError('no', status='TEXT_LOCKED')))] and 1"
+    )
+    hot(refuse)
+    with pytest.raises(StageError, match="no"):
+        hot.make_live()
+    assert hot("read_trace.text()") == "pre rollback "
+    assert hot("work(3)") == 3
 
 
 def test_the_header_is_where_the_package_says():

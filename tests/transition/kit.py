@@ -66,13 +66,18 @@ class Pair:
         return transition
 
     def end(self, transition: Transition, *, is_reversed: bool = False) -> None:
-        """Finishes and closes; what was closed before is proven unused by this one, and is unmapped."""
+        """Finishes and closes; what was closed before is proven unused by this one, and is unmapped.
+
+        Not by one that went back: who had not moved was where it should be, and nobody looked at it.
+        """
         self.core.finish(transition)
         self.core.close_transition(transition)
-        for earlier in self.closed:
-            self.core.discard_stubs(earlier)
-        self.closed[:] = [transition]
-        self.is_new ^= not is_reversed
+        if not is_reversed:
+            for earlier in self.closed:
+                self.core.discard_stubs(earlier)
+            self.closed.clear()
+            self.is_new = not self.is_new
+        self.closed.append(transition)
 
     def settle(self, transition: Transition, seconds: float = 60) -> None:
         assert self.core.wait(transition, seconds), self.core.progress(transition)

@@ -236,6 +236,17 @@ def test_it_can_be_turned_round_again_and_again(desk: Desk) -> None:
     assert [g.transition for g in desk.manager.history(desk.module)] == ["reversed", "complete"]
 
 
+def test_a_locked_process_is_turned_round_only_where_that_was_promised(desk: Desk) -> None:
+    open_one(desk)
+    desk.manager.lock()
+    assert status_of(desk.manager.reverse) == "LOCKED"
+    assert status_of(desk.manager.rollback, desk.module, 0) == "LOCKED"
+    assert desk.manager.transition()["direction"] == "forward"
+    desk.manager.rollback(desk.module, 0, is_promised=True, wait=0.0)
+    settle(desk)
+    assert desk.values == (1, 10, 100)
+
+
 def test_what_is_open_no_more_cannot_be_reversed_or_forced(desk: Desk) -> None:
     assert status_of(desk.manager.reverse) == "NO_TRANSITION"
     assert status_of(desk.manager.force, "why") == "NO_TRANSITION"
@@ -402,6 +413,17 @@ def test_the_driver_is_no_thread_of_the_program_s(desk: Desk) -> None:
     open_one(desk)
     assert threading.enumerate() == before
     settle(desk)
+
+
+def test_where_no_thread_can_be_started_whoever_waits_drives(desk: Desk, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("hotreload.live.transitions.start_new_thread", refuse)
+    open_one(desk)
+    assert not desk.manager.wait(0.02)
+    settle(desk)
+    assert desk.values == (2, 20, 100)
 
 
 def test_a_commit_waits_no_longer_than_it_was_told(desk: Desk) -> None:

@@ -42,14 +42,12 @@ long who_a(void) { return GENERATION; }
 long who_b(void) { return GENERATION; }
 
 long quick(void) { return GENERATION; }
-long descend(int depth) {
-    if (!depth) {
-        is_inside = 1;
-        while (!*(volatile int *)&may_leave)
-            usleep(1000);
-        return GENERATION;
-    }
-    return descend(depth - 1) * 1 + 0 * GENERATION;
+long descend(int depth, int fd) {
+    char byte;
+    if (depth)
+        return descend(depth - 1, fd) + 0 * GENERATION;
+    is_inside = 1;
+    return read(fd, &byte, 1) + GENERATION;
 }
 long sit(int how, int fd, void (*callback)(void)) {
     char byte;
@@ -73,7 +71,7 @@ long sit(int how, int fd, void (*callback)(void)) {
             continue;
         break;
     case 4:
-        descend(10000);
+        descend(10000, fd);
         break;
     }
     return 1000 * GENERATION + quick();

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from tiny import status_of
 
 from hotreload.errors import StageError
 from hotreload.live import Limits
-from hotreload.live.core import Straggler
+from hotreload.live.core import NativeCore, Straggler
 
 TWO = {"alpha": 2, "beta": 20}
 THREE = {"alpha": 3, "beta": 30}
@@ -189,3 +192,94 @@ def test_of_generations_long_retired_only_the_number_is_known(desk: Desk) -> Non
     assert json.dumps(desk.manager.status())
     assert status_of(desk.manager.rollback, desk.module, 60) == "NO_GENERATION"
     assert status_of(desk.manager.rollback, desk.module, 121) == "NO_GENERATION"
+
+
+# With the real core --------------------------------------------------------------------------------------------------
+
+GATE = """
+int gate;
+HOOK long alpha(void) { return 1; }
+HOOK long beta(void) { return 10; }
+HOOK long gamma(void) { return 100; }
+"""
+WAITS = "extern int gate; extern long read(int, void *, unsigned long);"
+WAITING = "HOOK long alpha(void) { char byte; return read(gate, &byte, 1) + 1; }"
+
+
+def waiting_patch(desk: Desk) -> bytes:
+    """A patch whose alpha waits until a byte comes through the gate."""
+    return (
+        tiny.make_patch(desk.folder, desk.base, WAITS + WAITING, replaces=("alpha",)).but(data_escapes=False).to_bytes()
+    )
+
+
+def test_a_thread_that_is_in_an_old_generation_keeps_it_and_is_named(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, NativeCore(), GATE, limits=Limits(retire=True, keep=0))
+    read_end, write_end = os.pipe()
+    desk.base.variable("gate", ctypes.c_int).value = read_end
+    first = desk.manager.commit(desk.manager.stage(desk.module, waiting_patch(desk)))
+    assert first.level == "function"
+    results: list[int] = []
+    sitter = threading.Thread(target=lambda: results.append(desk.call("alpha")), name="the sitter")
+    sitter.start()
+    wait_until_reading(sitter)
+    for value in (3, 4, 5):
+        desk.push({"alpha": value})
+    assert "thread" in kept(desk)[1] and "(the sitter) was never seen outside" in kept(desk)[1]
+    assert desk.call("alpha") == 5
+    assert tiny.maps_at(first.redirects[0].target) == "r-xp"
+    os.write(write_end, b"x")
+    sitter.join(10)
+    assert results == [2], "it came back through code that was still there"
+    until = time.monotonic() + 10
+    while kept(desk) and time.monotonic() < until:
+        time.sleep(0.001)
+    assert kept(desk) == {}
+    assert tiny.maps_at(first.redirects[0].target) == "---p", "back to the reserve"
+
+
+def wait_until_reading(thread: threading.Thread) -> None:
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        call = Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()
+        if call[0] == "0":
+            return
+        time.sleep(0.001)
+    raise AssertionError("the thread does not read")
+
+
+@pytest.mark.parametrize("level", ["function", "call", "request"])
+def test_swaps_without_end_keep_no_more_than_they_need(tmp_path: Path, level: str) -> None:
+    desk = Desk(tmp_path, NativeCore(), GATE, limits=Limits(retire=True, keep=1))
+    raws = [desk.raw(**values) for values in (TWO, THREE, {"alpha": 9})]
+    mappings = 0
+    for i in range(300):
+        generation = desk.manager.commit(desk.manager.stage(desk.module, raws[i % 3]), level=level)
+        assert desk.manager.wait(10)
+        if i == 30:
+            mappings = len(tiny.maps())
+    assert generation.number == 300
+    assert len(desk.described["kept"]) <= 2
+    assert abs(len(tiny.maps()) - mappings) <= 8
+    assert desk.call("alpha") == 9
+
+
+def test_a_child_has_what_it_needs_of_what_its_parent_was_retiring(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, NativeCore(), GATE, limits=Limits(retire=True, keep=0))
+    for value in (2, 3):
+        desk.push({"alpha": value})
+    desk.manager.hold()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            desk.manager.renew_lock()
+            desk.push({"alpha": 4})
+            assert desk.push(TWO).transition == "complete"
+            assert kept(desk) == {} and desk.values == (2, 20, 100)
+            code = 0
+        finally:
+            os._exit(code)
+    desk.manager.let_go()
+    assert os.waitpid(pid, 0)[1] == 0
+    assert kept(desk) == {} and desk.call("alpha") == 3

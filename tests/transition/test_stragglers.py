@@ -15,7 +15,7 @@ import pytest
 from levels_kit import ROOT, Desk
 
 from hotreload.live.core import Straggler
-from hotreload.live.stragglers import Since, Symbols, brief, describe, greenlets_entry, python_stack, thread_names
+from hotreload.live.stragglers import Since, Symbols, brief, describe, greenlets_entry, python_stacks, thread_names
 
 TWO = {"alpha": 2, "beta": 20}
 
@@ -76,16 +76,17 @@ def test_threads_have_the_program_s_names_and_else_the_kernel_s() -> None:
         time.sleep(0.001)
     names = thread_names([thread.native_id, tids[0], 1 << 22])
     assert names == {thread.native_id: "worker 7", tids[0]: "from C", 1 << 22: "ended"}
-    assert python_stack(tids[0]) == []
-    assert any(frame.endswith(" in wait") for frame in python_stack(thread.native_id))
+    stacks = python_stacks()
+    assert tids[0] not in stacks
+    assert any(frame.endswith(" in wait") for frame in stacks[thread.native_id])
     gate.set()
     thread.join()
 
 
 def test_a_straggler_is_told_in_one_phrase(desk: Desk) -> None:
-    symbols = Symbols(ledger_of(desk))
-    entry = describe(Straggler(os.getpid(), "REQUEST", 0, (0x10,)), symbols, time.time() - 3, "main", with_stacks=False)
-    assert brief(entry) == f"main (thread {os.getpid()}) is inside a request, for 3.0 s"
+    straggler = Straggler(os.getpid(), "REQUEST", 0, (0x10,))
+    (entry,) = describe([straggler], ledger_of(desk), {os.getpid(): time.time() - 3}, with_stacks=False)
+    assert brief(entry) == f"MainThread (thread {os.getpid()}) is inside a request, for 3.0 s"
     assert entry["native"] == entry["python"] == []
     inside = {**entry, "reason": "INSIDE", "where": "alpha+0x3 [original]"}
     assert "is inside alpha+0x3 [original], for" in brief(inside)
@@ -103,3 +104,10 @@ def test_a_server_loads_nothing_for_it_before_somebody_asks() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == "False"
+
+
+def test_of_very_many_threads_only_the_first_have_their_stacks_told(desk: Desk) -> None:
+    many = [Straggler(1 << 22 | i, "RUNNING", 0, (0x10,) * 8) for i in range(100)]
+    told = describe(many, ledger_of(desk), {straggler.tid: time.time() for straggler in many})
+    assert len(told) == 100
+    assert [len(entry["native"]) for entry in told] == [8] * 32 + [0] * 68
