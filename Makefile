@@ -13,7 +13,7 @@ help: ## this list
 
 setup: $(READY) ## make the virtual environment and build the core (done by the others when needed)
 
-$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py) scripts/setup
+$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/python/*) scripts/setup
 	@PYTHON=$(PYTHON) VENV=$(VENV) scripts/setup
 
 demo: $(READY) ## edits to C going live in a loaded server, with a table at the end
@@ -39,7 +39,7 @@ lint: $(READY) ## formatting, ruff, mypy, spelling, and the core under both comp
 	@VENV=$(VENV) scripts/lint
 
 format: $(READY) ## put Python and C into the project's format
-	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only . && $(BIN)/clang-format -i csrc/*.c csrc/*.h
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only . && $(BIN)/clang-format -i csrc/*.c csrc/*.h csrc/python/*.c csrc/python/*.h
 
 bench: $(READY) ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -11,6 +11,8 @@
     stragglers.py   who has not moved, with stacks
     retire.py       what is proven unused and unmapped; what is kept and why; caps
     requests.py     request(), WSGI and ASGI
+    hooks.py        migration hooks: code of a generation that is called around its commit
+    shadow.py       shadow data, counted
     report.py       the lock, and events for the subscribers
     process.py      one manager per process, also after a fork
     arrivals.py     being told of imports; which extensions are hot

@@ -23,7 +23,7 @@ from typing import Any
 
 from hotreload.errors import HotReloadError, PoisonedError, StageError, TransitionError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
-from hotreload.live import hooks
+from hotreload.live import hooks, shadow
 from hotreload.live.core import Core, Image, NativeCore, PatchSource
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, History, LoadedModule, Redirect, StagedPatch, Terms
@@ -144,7 +144,7 @@ class Manager:
             modules = [
                 {**ledger.describe(), "kept": self._retirement.kept(ledger)} for ledger in self._ledgers.values()
             ]
-            return {"pid": os.getpid(), "modules": modules, "transition": transition}
+            return {"pid": os.getpid(), "modules": modules, "transition": transition, "shadow": shadow.describe()}
 
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Has ``callback`` called with a dict after each stage, commit, rollback and refusal.

@@ -80,8 +80,12 @@ def test_hooks_of_a_kind_run_in_the_order_of_the_source(migrating):
 def test_a_hook_is_told_where_from_and_where_to(migrating):
     hot = migrating(SOURCE)
     hot("work(3)")
-    body = '{ char said[300]; snprintf(said, sizeof said, "%s:%u>%u", ctx->module, ctx->from, ctx->to); note(said);' \
-           " return ctx->size != sizeof *ctx; }\n"  # fmt: skip
+    body = """{
+        char said[300];
+        snprintf(said, sizeof said, "%s:%u>%u", ctx->module, ctx->from, ctx->to);
+        note(said);
+        return ctx->size != sizeof *ctx;
+    }\n"""
     hooks = [f"HOTRELOAD_{kind}(tell) {body}" for kind in ("PRE_COMMIT", "POST_COMMIT", "POST_ROLLBACK")]
     save(hot, *hooks)
     hot.make_live()
@@ -154,8 +158,12 @@ def test_what_fails_after_the_commit_is_reported_and_undoes_nothing(migrating):
 def test_hooks_hold_the_gil(migrating):
     hot = migrating(SOURCE)
     hot("work(3)")
-    check = '{ note(PyGILState_Check() ? "held" : "free"); PyObject *x = PyLong_FromLong(1L << 40);' \
-            " if (!x) return 1; Py_DECREF(x); return 0; }\n"  # fmt: skip
+    check = """{
+        note(PyGILState_Check() ? "held" : "free");
+        PyObject *number = PyLong_FromLong(1L << 40);
+        Py_XDECREF(number);
+        return !number;
+    }\n"""
     save(hot, *(f"HOTRELOAD_{kind}(look) {check}" for kind in ("PRE_COMMIT", "POST_COMMIT", "POST_ROLLBACK")))
     hot.make_live()
     hot.rollback()
@@ -269,7 +277,9 @@ def test_a_patch_that_a_machine_could_not_take_back_says_so(migrating, given, ca
     hot = migrating(SOURCE)
     hot("work(3)")
     save(hot, *given)
-    hot(f"__import__('builtins').__dict__.setdefault('it', manager.stage(module, {hot.make().path.read_bytes()!r})) and 1")
+    hot(
+        f"__import__('builtins').__dict__.setdefault('it', manager.stage(module, {hot.make().path.read_bytes()!r})) and 1"
+    )
     assert hot("__import__('builtins').it.can_roll_back") is can
     check = "__import__('hotreload.live.hooks', fromlist=['x']).check_automatic_rollback(__import__('builtins').it, 'a trial')"
     if can:
@@ -316,13 +326,16 @@ def test_hooks_of_a_transition_run_at_its_beginning(migrating):
     assert [hot("work(3)"), hot("also(3)")] == [3, 4]
 
 
-STRAGGLER = TWO.replace("/* hooks */", """
+STRAGGLER = TWO.replace(
+    "/* hooks */",
+    """
 #include <unistd.h>
 int gate[2];
 int open_gate(void) { return pipe(gate); }
 int let_through(void) { return (int)write(gate[1], "x", 1); }
 long sit(long n) { char c; return read(gate[0], &c, 1) + n; }
-/* hooks */""")
+/* hooks */""",
+)
 
 
 def test_a_transition_that_turns_round_runs_the_rollback_hook(migrating):

@@ -32,7 +32,18 @@ def resident():
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built plainly: shadow data is no matter of patches."""
     folder = tmp_path_factory.mktemp("objects")
-    run("gcc", "-shared", "-fPIC", "-O2", *FLAGS, "-Wno-missing-field-initializers", SOURCE, "-o", "objects.so", cwd=folder)
+    run(
+        "gcc",
+        "-shared",
+        "-fPIC",
+        "-O2",
+        *FLAGS,
+        "-Wno-missing-field-initializers",
+        SOURCE,
+        "-o",
+        "objects.so",
+        cwd=folder,
+    )
     return folder
 
 
