@@ -254,7 +254,7 @@ size_t hr_arenas_copy(struct hr_range *ranges, size_t room); /* how many there a
 
 /* tasks.c: threads, seen from outside */
 struct hr_tasks {
-    int fd;
+    int fd, errnum; /* errnum: why next returned 0, or 0: there are no more */
     size_t pos, len;
     char text[4096];
 };
@@ -269,10 +269,11 @@ struct hr_task_stat {
     uint64_t started; /* ticks since boot */
 };
 
-int hr_task_stat(uint32_t tid, struct hr_task_stat *stat); /* 0: there is no such task */
-int hr_task_is_foreign(const struct hr_task_stat *stat);   /* runs no code of this program, or no more */
+int hr_task_is_foreign(const struct hr_task_stat *stat); /* runs no code of this program, or no more */
 
 enum hr_look { HR_LOOK_OUTSIDE, HR_LOOK_RUNNING, HR_LOOK_INSIDE, HR_LOOK_FOREIGN, HR_LOOK_UNREADABLE, HR_LOOK_GONE };
+
+enum hr_look hr_task_stat(uint32_t tid, struct hr_task_stat *stat); /* OUTSIDE: it was read; or GONE, UNREADABLE */
 
 /* A task as it stands still in the kernel. */
 struct hr_still {

@@ -88,18 +88,33 @@ GENERAL_ONLY enum hr_side hr_relay_side(const struct hr_relay *relay) {
     return word == relay->id ? HR_TO : HR_FROM;
 }
 
-/* Slots are found by open addressing and never given back, so all who look for a thread meet at one. NULL: all taken.
- */
+GENERAL_ONLY static int is_gone(uint64_t state) {
+    return !state || hr_slot_side(state) == HR_GONE;
+}
+
+/* Open addressing: a thread's slot stands before the first one that was never used. Driver and thread may look for the
+ * same one at a time: they want the same free one, and who comes second finds the first. NULL: all are taken. */
 GENERAL_ONLY struct hr_slot *hr_relay_find(struct hr_relay *relay, uint32_t tid, uint64_t first) {
-    for (uint32_t i = 0; i < HR_SLOTS; i++) {
-        struct hr_slot *slot = &relay->slots[(tid + i) % HR_SLOTS];
-        uint64_t state = __atomic_load_n(&slot->state, __ATOMIC_SEQ_CST);
-        if (!state && __atomic_compare_exchange_n(&slot->state, &state, first, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            return slot;
-        if (hr_slot_tid(state) == tid)
-            return slot;
+    for (;;) {
+        struct hr_slot *unused = NULL;
+        uint64_t before = 0;
+        for (uint32_t i = 0; i < HR_SLOTS; i++) {
+            struct hr_slot *slot = &relay->slots[(tid + i) % HR_SLOTS];
+            uint64_t state = __atomic_load_n(&slot->state, __ATOMIC_SEQ_CST);
+            if (!is_gone(state) && hr_slot_tid(state) == tid)
+                return slot;
+            if (is_gone(state) && !unused) {
+                unused = slot;
+                before = state;
+            }
+            if (!state)
+                break;
+        }
+        if (!unused)
+            return NULL;
+        if (__atomic_compare_exchange_n(&unused->state, &before, first, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return unused;
     }
-    return NULL;
 }
 
 GENERAL_ONLY static struct hr_slot *own_slot(struct hr_relay *relay) {
