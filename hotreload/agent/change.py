@@ -14,7 +14,8 @@ from hotreload.agent.refusal import refuse
 from hotreload.agent.terms import Terms
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
-from hotreload.live.hooks import PRE_COMMIT, blocks_automatic_rollback, check_automatic_rollback
+from hotreload.live.hooks import check_automatic_rollback
+from hotreload.live.records import PRE_COMMIT
 from hotreload.live.stragglers import are_greenlets_in_use
 
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
@@ -123,7 +124,7 @@ class Patch:
         self, live: Live, module: Any, artefact: Artefact, staged: Any, *, info: Mapping[str, Any], terms: Terms
     ) -> None:
         if terms.may_revert:
-            check_automatic_rollback(staged.hooks, "a trial, or a push with policy revert,")
+            check_automatic_rollback(staged, "a trial, or a push with policy revert,")
         self.module, self.artefact = module, artefact
         self._live, self._staged, self._info, self._terms = live, staged, info, terms
         now = live_generation(live, module)
@@ -144,8 +145,8 @@ class Patch:
     @property
     def _may_veto(self) -> bool:
         """Whether a hook of it has a say at the commit, and a trial of it can be taken back."""
-        hooks = self._staged.hooks
-        return any(hook.kind == PRE_COMMIT for hook in hooks) and not blocks_automatic_rollback(hooks)
+        has_a_say = any(hook.kind == PRE_COMMIT for hook in self._staged.hooks)
+        return has_a_say and bool(self._staged.can_roll_back)
 
     def apply(self) -> Any:
         """Makes it live; where that was done already, as in the parent of a fork, the generation that did it."""

@@ -37,6 +37,8 @@ __all__ = ["Watch"]
 _ROOM = "crashes"
 _LIMIT = 4096
 _HISTORY = 50
+#: How long a child waits for its one thread to come over, where it was forked in the middle of a transition.
+_PATIENCE = 0.5
 _SHA256_LEN = 64
 
 
@@ -125,6 +127,7 @@ class Watch:
                 why = self._books.quarantine.find(*hashes)
                 if why is not None:
                     # At once: the one thread of a child is not in there, and whoever comes next must not be.
+                    self._live.wait(_PATIENCE)
                     self._live.rollback(module, 0, is_promised=True, level="function")
                     self.end(module)
                     self._write(PATCH_QUARANTINED, module=module.name, sha256=hashes[0], why=why, taken_back=True)

@@ -200,7 +200,8 @@ class _Process:
         config = load_config()
         app = app_name(config.app)
         agent = Agent(app, StateDirectory(state_path(app, config.state)), PolicySource.find(), config.probation)
-        manager().configure(**config.limits)
+        # What was live before a trial must be there to go back to.
+        manager().configure(**{**config.limits, "keep": max(1, config.keep)})
         agent.start()
         self.agent = agent
         if not self._has_hooks:

@@ -419,9 +419,20 @@ def _lines_of_kept(pid: int, name: str, kept: Sequence[Mapping[str, Any]]) -> It
     for one in kept:
         reasons.setdefault(str(one.get("reason", "")), []).append(one)
     for reason, group in reasons.items():
-        numbers = ", ".join(str(one.get("generation")) for one in group)
+        numbers = _in_ranges([int(one.get("generation", 0)) for one in group])
         memory = sum(int(one.get("bytes") or 0) for one in group) >> 10
         yield printable(f"{pid}: {name} keeps generation {numbers} ({memory:,} KiB): {reason}")
+
+
+def _in_ranges(numbers: Sequence[int]) -> str:
+    """Numbers in few words: 1-9, 12."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, found)) for found in ranges)
 
 
 def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str, str]:

@@ -22,7 +22,6 @@ from hotreload.agent.session import Session
 from hotreload.agent.terms import Terms
 from hotreload.agent.transitions import Transitions
 from hotreload.errors import StageError
-from hotreload.live.hooks import POST_COMMIT
 from hotreload.state import StateDirectory
 
 BUILD = "ab" * 20
@@ -244,8 +243,7 @@ def test_a_generation_that_is_not_mapped_any_more_is_refused_before_it_is_decide
 
 
 def test_a_patch_that_cannot_be_undone_is_refused_where_it_may_be_taken_back(office: Office) -> None:
-    hook = SimpleNamespace(kind=POST_COMMIT, name="migrate")
-    staged = SimpleNamespace(hooks=[hook], functions=(), distance=0, redirects=[])
+    staged = SimpleNamespace(can_roll_back=False, hooks=[], functions=(), distance=0, redirects=[])
     artefact = SimpleNamespace(manifest=SimpleNamespace(sequence=1))
 
     with pytest.raises(StageError) as refused:

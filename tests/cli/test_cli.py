@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import hotreload
-from hotreload.cli.commands import _split_run
+from hotreload.cli.commands import _split_run, run_command
+from hotreload.config import Config
 from hotreload.errors import HotReloadError
 from hotreload.run.launcher import command_of
 
@@ -95,3 +96,25 @@ def test_cc_is_dispatched_before_anything_heavy_is_imported() -> None:
 
     assert done.stdout == "['gcc', '-c', '--version'] False\n"
     assert done.returncode == 5
+
+
+def test_run_hands_on_what_is_said_of_threads_and_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[Config] = []
+    monkeypatch.setattr("hotreload.run.launcher.launch", lambda rest, config: configs.append(config))
+    flags = [
+        "--allow",
+        "variable-size",
+        "--level",
+        "call",
+        "--settle",
+        "5",
+        "--policy",
+        "wait",
+        "--allow",
+        "type-layout",
+    ]
+    run_command(["run", *flags, "app.py", "--level", "not ours"])
+
+    (config,) = configs
+    assert config.allow == ("variable-size", "type-layout")
+    assert (config.level, config.settle, config.settle_policy) == ("call", 5.0, "wait")

@@ -204,6 +204,17 @@ class Project:
             self.source.write_text(self.kernel)
         return self._write(made)
 
+    def patch_with(self, hooks: str, value: int = EDITS[0]) -> Path:
+        """A patch that answers ``value`` and brings migration hooks, as C."""
+        self.edit(value)
+        header = ROOT / "hotreload" / "include" / "hotreload.h"
+        self.source.write_text(f'{self.source.read_text()}\n#include "{header}"\n{hooks}\n')
+        try:
+            made = self._pack_source()
+        finally:
+            self.source.write_text(self.kernel)
+        return self._write(made)
+
     def patch(self, value: int) -> Path:
         """A patch file that is newer than every one before it, and whose code answers ``value``."""
         return self._write(self._packed[value])

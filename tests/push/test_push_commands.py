@@ -236,3 +236,34 @@ def test_an_error_of_our_own_has_an_exit_code_of_its_own(
 
     monkeypatch.setattr(push_commands, "COMMANDS", {"status": fail})
     assert push_commands.run("status", []) == 70
+
+
+def test_old_code_that_is_kept_is_a_line_for_each_reason() -> None:
+    from hotreload.cli import push_commands
+
+    kept = [{"generation": number, "bytes": 4096, "reason": "retire is off"} for number in (1, 2, 3, 5)]
+    kept.append({"generation": 4, "bytes": 8192, "reason": "it owns `calls`"})
+
+    assert list(push_commands._lines_of_kept(7, "kernel", kept)) == [
+        "7: kernel keeps generation 1-3, 5 (16 KiB): retire is off",
+        "7: kernel keeps generation 4 (8 KiB): it owns `calls`",
+    ]
+
+
+def test_a_rollback_does_not_ask_why_the_file_says_force(program: Program) -> None:
+    assert program.push(EDITS[0]).code == 0
+    pyproject = program.project.directory / "pyproject.toml"
+    pyproject.write_text('[tool.hotreload]\nsettle-policy = "force"\n')
+    try:
+        pushed, back = program.cli("push", program.project.patch(EDITS[1])), program.cli("rollback")
+    finally:
+        pyproject.unlink()
+
+    assert (pushed.code, "without a reason" in pushed.err) == (4, True)
+    assert (back.code, program.tell("answer")) == (0, "1000")
+
+
+def test_no_time_at_all_is_refused(program: Program) -> None:
+    outcome = program.cli("push", program.project.patch(EDITS[0]), "--settle", "0")
+
+    assert (outcome.code, "--policy force" in outcome.err) == (4, True)
