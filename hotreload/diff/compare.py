@@ -91,7 +91,7 @@ def _changed_initial_values(base: ObjectGraph, new: ObjectGraph) -> list[str]:
 def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
     findings = []
     for key, section in new.variables.items():
-        line = new.debug.variable_lines.get(key, 0)
+        line = new.variable_line(key) if _is_other(base, new, key) else 0
         fresh = new.elf.sections[section]
         if key not in base.variables:
             form = _other_form(base, new, section)
@@ -140,6 +140,13 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _is_other(base: ObjectGraph, new: ObjectGraph, key: str) -> bool:
+    if key not in base.variables:
+        return True
+    old, fresh = base.elf.sections[base.variables[key]], new.elf.sections[new.variables[key]]
+    return old.size != fresh.size or bool((old.flags ^ fresh.flags) & SHF_TLS)
 
 
 def _ambiguous(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str) -> list[Finding]:

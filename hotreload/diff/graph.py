@@ -298,6 +298,24 @@ class ObjectGraph:
         """The functions that the loader runs when it loads the library, and an extension's init function."""
         return self.constructors | {name for name in self.functions if name.startswith("PyInit_")}
 
+    def variable_line(self, key: str) -> int:
+        """Where a variable is declared; if that is not known, where the function begins that owns it."""
+        owner, _, name = key.rpartition("::")
+        section = self.variables.get(key) or self.constants.get(key)
+        if section is not None:
+            symbols = self.symbols_in.get(section, [])
+            place = (section, symbols[0].value) if symbols else (section, 0)
+            lines = self.debug.static_local_lines({section}) if owner else self.debug.lines_by_place
+            if place in lines:
+                return lines[place]
+        return self.debug.variable_lines.get(name, 0) or self.debug.lines.get(owner, 0)
+
+    def line_of(self, section: int) -> int:
+        """Where the function begins that the code in ``section`` belongs to, or the variable that is in it."""
+        names = [PIECE_NAME.split(s.name, 1)[0] for s in self.symbols_in.get(section, ())]
+        lines = (self.debug.lines.get(name) or self.debug.variable_lines.get(name) for name in names)
+        return next((line for line in lines if line), 0)
+
     def variable_type(self, section: int) -> int:
         """The type of the variable, or constant, that ``section`` holds alone; 0 where that is not known."""
         symbols = self.symbols_in.get(section, [])

@@ -63,7 +63,8 @@ def examine_compiler(source: str, base: ObjectGraph, new: ObjectGraph) -> list[F
     gone, added = [w for w in before if w not in after], [w for w in after if w not in before]
     if not before or not after or not (gone or added):  # an empty file has no debug information
         return []
-    reason = f"the base was compiled with `{' '.join(gone)}`, and now with `{' '.join(added)}`"
+    told = [f"`{' '.join(words)}` {what}" for words, what in ((added, "is new"), (gone, "is gone")) if words]
+    reason = f"the options are not those that the base was compiled with: {', '.join(told)}"
     return [Finding("flags-changed", reason, "build again with `hotreload build` and restart", source, 1)]
 
 
@@ -81,7 +82,7 @@ def _tables(change: Change, is_told: bool) -> Iterator[Finding]:
             continue
         reason = f"`{key}`: {', '.join(found.entries)}; Python has read the live one and does not look again"
         hint = "restart to change it; the functions that it names can be edited freely"
-        yield Finding(found.kind, reason, hint, change.source, new.debug.variable_lines.get(key, 0))
+        yield Finding(found.kind, reason, hint, change.source, new.variable_line(key))
 
 
 def _changed_constants(base: ObjectGraph, new: ObjectGraph) -> Iterator[str]:
@@ -107,7 +108,7 @@ def _constructors(change: Change) -> Iterator[Finding]:
             if not users:
                 continue
             slug = "module-init" if name not in new.constructors else "constructor-added"
-            line = new.debug.variable_lines.get(key, 0)
+            line = new.variable_line(key)
             reason = f"`{key}` is new and is set up by `{name}`, which is not run again, but `{users[0]}` uses it"
             hint = "restart, or set it up where it is first used"
             yield Finding(slug, reason, hint, change.source, line or change.place(new, users[0])[1])

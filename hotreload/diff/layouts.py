@@ -83,10 +83,9 @@ def examine_variables(change: Change) -> list[Finding]:
     for key, section in new.variables.items():
         if not diff.may_change_types and key.partition("::")[0] not in diff.edited:
             continue
-        line = _line(new, key)
         if key not in base.variables:
             if key in base.constants and not table_kind(new, section):
-                findings.append(_other_section(change, key, "const", "is writable now", line))
+                findings.append(_other_section(change, key, "const", "is writable now", new.variable_line(key)))
             continue
         old = base.variables[key]
         headers = base.elf.sections[old], new.elf.sections[section]
@@ -97,6 +96,7 @@ def examine_variables(change: Change) -> list[Finding]:
         was, now = comparison.spell(*types)
         reason = f"variable `{key}` was `{was}` and is now `{now}`"
         hint = "restart to change it, or give the new variable another name"
+        line = new.variable_line(key)
         findings.append(Finding("variable-type", f"{reason}; the live one holds the old", hint, change.source, line))
     if diff.may_change_types:
         findings += _made_const(change)
@@ -109,17 +109,12 @@ def _made_const(change: Change) -> Iterator[Finding]:
             continue
         offset = change.new.debug.types_by_name.get(key, 0)
         if key in change.new.constants or (offset and change.new.types.is_const(offset)):
-            yield _other_section(change, key, "writable", "is const now", _line(change.new, key))
+            yield _other_section(change, key, "writable", "is const now", change.new.variable_line(key))
 
 
 def _other_section(change: Change, key: str, was: str, now: str, line: int) -> Finding:
     reason = f"variable `{key}` was {was} and {now}: the new code would use a copy with the value of its initialiser"
     return Finding("variable-section", reason, "restart, or give the new one another name", change.source, line)
-
-
-def _line(graph: ObjectGraph, key: str) -> int:
-    owner, _, name = key.rpartition("::")
-    return graph.debug.lines.get(owner, 0) if owner else graph.debug.variable_lines.get(name, 0)
 
 
 def _changed_types(changes: Mapping[int, Change]) -> dict[str, _Changed]:

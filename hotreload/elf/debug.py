@@ -133,7 +133,12 @@ class DebugInfo(Entries):
     @cached_property
     def variable_types(self) -> dict[tuple[int, int], int]:
         """The types of the variables of file scope that have an address: section and offset to type."""
-        return {self._place_of(die): self.reference(die, AT_TYPE) for die in self._variables if self._place_of(die)[0]}
+        return {place: self.reference(die, AT_TYPE) for place, die in self._placed.items()}
+
+    @cached_property
+    def lines_by_place(self) -> dict[tuple[int, int], int]:
+        """Where the variables of file scope that have an address are declared: section and offset to line."""
+        return {place: self.inherited(die, AT_DECL_LINE) for place, die in self._placed.items()}
 
     @cached_property
     def types_by_name(self) -> dict[str, int]:
@@ -146,6 +151,12 @@ class DebugInfo(Entries):
             found = self._static_entries(sections)
             return {place: self.reference(self.die(offset), AT_TYPE) for place, offset in found.items()}
 
+    def static_local_lines(self, sections: set[int]) -> dict[tuple[int, int], int]:
+        """The lines of the static locals that live in ``sections``."""
+        with self.elf.refusing("debug information"):
+            found = self._static_entries(sections)
+            return {place: self.inherited(self.die(offset), AT_DECL_LINE) for place, offset in found.items()}
+
     @cached_property
     def _variables(self) -> list[Die]:
         """The definitions of variables at file scope."""
@@ -156,8 +167,10 @@ class DebugInfo(Entries):
                 if die.tag == TAG_VARIABLE and AT_DECLARATION not in die.values
             ]
 
-    def _place_of(self, die: Die) -> tuple[int, int]:
-        return self._static_place(die) or (0, 0)
+    @cached_property
+    def _placed(self) -> dict[tuple[int, int], Die]:
+        placed = ((self._static_place(die), die) for die in self._variables)
+        return {place: die for place, die in placed if place}
 
     def static_locals(self, sections: set[int]) -> dict[tuple[int, int], StaticLocal]:
         """The static locals that live in ``sections``: (section index, offset) to who owns them."""

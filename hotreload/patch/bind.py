@@ -136,7 +136,7 @@ class Binder:
         if reference.kind == TO_INSIDE:
             if reference.section not in self.plans[unit].bindings:
                 self._refuse(unit, "code-address", f"code in {self._name(unit, section)} leads into the middle of "
-                             f"`{reference.name or self._name(unit, reference.section)}`")  # fmt: skip
+                             f"`{reference.name or self._name(unit, reference.section)}`", section)  # fmt: skip
             return None
         if reference.kind == TO_CONTENT:
             place = self._unchanged_constant(unit, reference)
@@ -173,8 +173,10 @@ class Binder:
         if old is not None:
             start = self._section_start(unit, old)
             if start is not None:
-                if _layout(base_graph, old) != _layout(graph, reference.section):
-                    self._refuse(unit, "variable-layout", f"the variables in section {reference.name} moved")
+                sizes = base_graph.elf.sections[old].size, graph.elf.sections[reference.section].size
+                if sizes[0] == sizes[1] and _layout(base_graph, old) != _layout(graph, reference.section):
+                    reason = f"the variables in section {reference.name} moved"
+                    self._refuse(unit, "variable-layout", reason, reference.section)
                 return ToBase(start, reference.delta)
         return ToCarried(self._carry(unit, reference.section, 0, reference.name), reference.delta)
 
@@ -246,8 +248,9 @@ class Binder:
         record = self._base.record
         return os.path.relpath(record.units[unit].source, record.directory)
 
-    def _refuse(self, unit: int, slug: str, reason: str) -> None:
-        finding = Finding(slug, reason, "restart the server to take this edit", self._base.record.units[unit].source)
+    def _refuse(self, unit: int, slug: str, reason: str, section: int) -> None:
+        source, line = self._base.record.units[unit].source, self._graphs[unit].line_of(section)
+        finding = Finding(slug, reason, "restart the server to take this edit", source, line)
         if finding not in self.findings:
             self.findings.append(finding)
 

@@ -141,6 +141,7 @@ def reduce_object(
                         f"(relocation type {reference.type})",
                         "compile with -fPIC and the default code and TLS models",
                         path,
+                        plan.graph.line_of(section_index),
                     )
                 )
         _rewrite(elf, editor, section_index, rewritten)

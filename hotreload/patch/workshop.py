@@ -333,7 +333,7 @@ class Workshop:
             source = self._record.units[unit].source
             for name in names:
                 place = self.base.find(unit, name)
-                line = graphs[unit].debug.lines.get(name, 0)
+                line = _line_of(graphs[unit], name)
                 if place is None or place.type not in (STT_FUNC, STT_GNU_IFUNC):
                     continue  # the linker dropped it from the base: nobody can call it
                 if place.is_ifunc or graphs[unit].functions[name].type == STT_GNU_IFUNC:
@@ -369,6 +369,13 @@ def _decode(text: bytes) -> str:
 
 def _gather(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
+
+
+def _line_of(graph: ObjectGraph, name: str) -> int:
+    """The line of a function; of one without a body, that of the function which has its code."""
+    section = graph.functions[name].section
+    names = (name, *(symbol.name for symbol in graph.symbols_in.get(section, ())))
+    return next((graph.debug.lines[other] for other in names if other in graph.debug.lines), 0)
 
 
 def _is_told(finding: Finding, told: str) -> bool:

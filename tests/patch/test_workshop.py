@@ -107,6 +107,7 @@ def test_another_compiler_than_the_bases_is_refused_showing_both(hot_extension, 
     hot.make_live()
     assert hot("f(1)") == 2
     compiler.unlink()
+    hot.save("return x + 1", "return x + 2")
     with pytest.raises(BuildError, match="cannot run"):
         hot.make()
 
