@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from hotreload.diff.verdicts import ALLOWABLE, NEVER
-
 from tests.edits import table
 from tests.edits.case import LIVE, NOTHING, Case, read_all
 from tests.edits.trial import Outcome, attempt, check

@@ -5,10 +5,10 @@
 //: ask: ext.more(2)
 #include "ext.h"
 
-static long more(long x) //!
+static long more(long x)
 {
 //-    static long level = 1;
-//+    static double level = 1;
+//+    static double level = 1; //!
     level += x;
     return (long)level;
 }

@@ -1,6 +1,5 @@
 //: edit: assembly that needs the absolute address of a variable in 32 bits
 //: refused relocation: the address does not fit where the code has it
-//: no line: the object file does not say of which line a field is
 //: ask: ext.area(3)
 #include "ext.h"
 
