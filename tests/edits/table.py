@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
+from hotreload.diff.verdicts import ALLOWABLE
 from tests.edits.case import Case, read_all
 
 README = Path(__file__).resolve().parent / "README.md"
+NEVER = "!"  # behind a slug that nobody can allow
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 ROOMS = {
     "build": "The build",
@@ -45,7 +47,8 @@ def _suffix(case: Case) -> str:
 
 
 def _verdict(case: Case) -> str:
-    verdict = f"**refused**: {', '.join(f'`{slug}`' for slug in case.slugs)}" if case.is_refused else case.verdict
+    slugs = ", ".join(f"`{slug}`{'' if slug in ALLOWABLE else NEVER}" for slug in case.slugs)
+    verdict = f"**refused**: {slugs}" if case.is_refused else case.verdict
     return f"{verdict}; today: {case.today}" if case.today else verdict
 
 

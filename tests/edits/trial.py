@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 from hotreload.build import cc
+from hotreload.diff.verdicts import ALLOWABLE, SLUGS
 from hotreload.elf.file import ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError, StageError
 from hotreload.patch.workshop import PatchResult, Workshop
@@ -28,7 +29,11 @@ INCLUDE = [f"-I{sysconfig.get_path('include')}", f"-I{Path(__file__).resolve().p
 
 
 class Outcome(NamedTuple):
-    """What became of an edit; ``text`` is the extension's code in memory, before and after."""
+    """What became of an edit.
+
+    ``text`` is the extension's code in memory, before and after, ``rolled_back`` that after a rollback to the base.
+    ``allowed`` is the verdict when a person allows all that can be.
+    """
 
     verdict: str
     findings: tuple[Finding, ...]
@@ -40,6 +45,8 @@ class Outcome(NamedTuple):
     still: list[Any]
     untouched: list[Any]
     text: tuple[bytes, bytes]
+    rolled_back: bytes
+    allowed: str
 
 
 def attempt(case: Case, directory: Path) -> Outcome:
@@ -62,6 +69,9 @@ def attempt(case: Case, directory: Path) -> Outcome:
         after, still = _text(hot, library), evaluate(hot, case.kept)
         swapped = set(hot.ask("evaluate", "[redirect.name for redirect in manager.history(module)[-1].redirects]"))
         answers = evaluate(hot, case.ask)
+        hot.ask("rollback", 0)
+        rolled_back = _text(hot, library)
+        allowed = _allowed(workshop) if isinstance(made, IncompatibleError) else _verdict(made)
     finally:
         hot.end()
         workshop.close()
@@ -86,6 +96,8 @@ def attempt(case: Case, directory: Path) -> Outcome:
         still=still,
         untouched=untouched,
         text=(before, after),
+        rolled_back=rolled_back,
+        allowed=allowed,
     )
 
 
@@ -96,6 +108,7 @@ def check(case: Case, outcome: Outcome) -> None:
         AssertionError: it did not, and the message says in what.
     """
     told = "\n".join(map(str, (*outcome.findings, *outcome.notes)))
+    assert outcome.rolled_back == outcome.text[0], "a rollback leaves nothing behind"
     is_untouched = outcome.text[0] == outcome.text[1] and not outcome.swapped
     assert is_untouched or outcome.verdict == LIVE, "nothing may be redirected"
     if case.today:
@@ -116,6 +129,11 @@ def check(case: Case, outcome: Outcome) -> None:
         assert bool(finding.line) != bool(case.no_line), f"{finding}\na refusal names a line where there is one"
     if case.points:
         assert case.points <= {(os.path.basename(f.file), f.line) for f in outcome.findings}, told
+    never = [slug for slug in case.slugs if slug not in ALLOWABLE and slug in SLUGS]
+    if case.is_refused and not never and outcome.findings:
+        assert outcome.allowed in (LIVE, NOTHING), "what can be allowed can be made when it is"
+    elif outcome.findings:
+        assert outcome.allowed == f"{REFUSED} {', '.join(never)}", "what cannot work cannot be allowed"
     for note in case.notes:
         assert any(note in one for one in outcome.notes), told
 
@@ -156,6 +174,15 @@ def _bring(workshop: Workshop, hot: Child) -> Union[PatchResult, BuildError, Inc
     except (BuildError, IncompatibleError, StageError) as error:
         return error
     return made
+
+
+def _allowed(workshop: Workshop) -> str:
+    """The verdict when a person allows all that can be; nothing is sent."""
+    workshop.allow = frozenset(ALLOWABLE)
+    try:
+        return _verdict(workshop.make())
+    except IncompatibleError as error:
+        return _verdict(error)
 
 
 def _verdict(made: Union[PatchResult, BuildError, IncompatibleError, StageError]) -> str:

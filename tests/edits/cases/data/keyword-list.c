@@ -1,6 +1,5 @@
 //: edit: a keyword argument more, in a list that is not const
 //: refused variable-size: the live list is as long as it was; as a `const` list it would be no live state
-//: today: refused variable-layout, variable-size
 //: ask: ext.area(2, 3), ext.area(width=4, height=5)
 #include "ext.h"
 

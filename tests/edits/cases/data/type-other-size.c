@@ -1,6 +1,5 @@
 //: edit: an int variable becomes a long
 //: refused variable-size: the live one has four bytes, and what lies behind it is another's
-//: today: refused variable-layout, variable-size
 //: run: ext.more(3)
 //: kept: ext.more(0)
 //: ask: ext.more(2)

@@ -7,7 +7,7 @@ struct Level {
     long value;
     explicit Level(long v) : value(v + (getenv("HOME") != NULL)) {}
 };
-//+static Level level(100);
+//+static Level level(100); //!
 static long look(long x)
 {
 //-    return x;

@@ -1,6 +1,5 @@
 //: edit: a macro that is the length of an array in a struct
 //: refused type-layout, variable-size: the live array is as long as it was
-//: today: refused type-layout, variable-layout, variable-size
 //: run: ext.put(3)
 //: kept: ext.last(0)
 //: ask: ext.last(1)

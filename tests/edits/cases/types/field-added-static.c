@@ -1,6 +1,5 @@
 //: edit: a field at the end of a struct that a static variable has
 //: refused type-layout, variable-size: the live variable has no room for it
-//: today: refused type-layout, variable-layout, variable-size
 //: run: ext.move(3)
 //: kept: ext.move(0)
 //: ask: ext.move(1)

@@ -1,6 +1,5 @@
 //: edit: a field of a live struct is removed
 //: refused type-layout, variable-size: what lies behind it would be read from the wrong place
-//: today: refused type-layout, variable-layout, variable-size
 //: run: ext.move(3)
 //: kept: ext.move(0)
 //: ask: ext.move(1)

@@ -1,6 +1,5 @@
 //: edit: a struct inside a struct inside a live array
 //: refused type-layout, variable-size: all that is behind it moves
-//: today: refused type-layout, variable-layout, variable-size
 //: run: ext.put(3)
 //: kept: ext.put(0)
 //: ask: ext.put(1)
