@@ -42,19 +42,18 @@ static const uint64_t shortest_pause = 200000, longest_pause = 20000000;
 struct hr_transition {
     enum state state;
     struct hr_relay *relay;
-    size_t relay_len;
     struct hr_arena *arena; /* NULL: no switches */
     struct hr_switch *switches;
     struct hr_move *moves;
     size_t count;
     uint64_t began; /* the epoch; in the ticks that starting times of tasks are told in */
-    struct hr_range text[TEXT_ROOM];
 };
 
 static struct hr_transition *opened; /* from open to close */
 static struct hr_relay *leftovers;   /* somebody was looking when they were discarded */
 static uint32_t last_id, last_epoch;
 static int was_main;
+static struct hr_range text_ranges[TEXT_ROOM]; /* of a look, under the lock */
 
 /* Ranges -------------------------------------------------------------------------------------------------------- */
 
@@ -63,9 +62,26 @@ static int compare_start(const void *a, const void *b) {
     return (x->start > y->start) - (x->start < y->start);
 }
 
+static int compare_address(const void *a, const void *b) {
+    const uintptr_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* The address of an entry on a stack is a pointer of somebody who calls through pointers, and those are everywhere. It
+ * is no return address, unless the code in front of it ends there; and a thread that stands there is about to run a
+ * stub. */
+static void leave_out_entries(struct hr_ranges *ranges, const uintptr_t *entries, size_t count) {
+    for (size_t i = ranges->count; i > 0; i--) {
+        struct hr_range *range = &ranges->items[i - 1];
+        int is_behind_other = i > 1 && ranges->items[i - 2].end >= range->start;
+        if (!is_behind_other && range->end - range->start >= 8 &&
+            bsearch(&range->start, entries, count, sizeof *entries, compare_address))
+            range->start += 8;
+    }
+}
+
 static void merge(struct hr_ranges *ranges) {
     size_t count = 0;
-    qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_start);
     for (size_t i = 0; i < ranges->count; i++) {
         struct hr_range *last = count ? &ranges->items[count - 1] : NULL;
         if (last && ranges->items[i].start <= last->end) {
@@ -78,12 +94,15 @@ static void merge(struct hr_ranges *ranges) {
     ranges->count = count;
 }
 
-static void fill_ranges(struct hr_ranges *ranges, const struct hr_extent *extents, size_t count, size_t room) {
+static void fill_ranges(struct hr_ranges *ranges, const struct hr_extent *extents, size_t count,
+                        const uintptr_t *entries, size_t entry_count, size_t room) {
     for (size_t i = 0; i < count; i++)
         if (extents[i].start < extents[i].end)
             ranges->items[ranges->count++] = (struct hr_range){extents[i].start, extents[i].end};
     size_t left = room - ranges->count, arenas = hr_arenas_copy(ranges->items + ranges->count, left);
     ranges->count += arenas < left ? arenas : left; /* no arena is added while this one is open */
+    qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_start);
+    leave_out_entries(ranges, entries, entry_count);
     merge(ranges);
 }
 
@@ -154,7 +173,6 @@ static enum hr_status make_relay(struct hr_transition *transition, size_t range_
     relay->code[HR_TO].items = relay->code[HR_FROM].items + range_room;
     relay->slots = (struct hr_slot *)(memory + slots);
     transition->relay = relay;
-    transition->relay_len = len;
     return HR_OK;
 }
 
@@ -201,8 +219,15 @@ static enum hr_status prepare(struct hr_transition *transition, struct hr_base *
         status = open_arena(transition, base, error);
     if (status)
         return status;
-    fill_ranges(&relay->code[HR_FROM], sides->before, sides->before_count, room);
-    fill_ranges(&relay->code[HR_TO], sides->after, sides->after_count, room);
+    uintptr_t *entries = calloc(transition->count + 1, sizeof *entries);
+    if (!entries)
+        return hr_refuse_call(error, HR_NO_MEMORY, "calloc", errno);
+    for (size_t i = 0; i < transition->count; i++)
+        entries[i] = transition->switches[i].site->entry;
+    qsort(entries, transition->count, sizeof *entries, compare_address);
+    fill_ranges(&relay->code[HR_FROM], sides->before, sides->before_count, entries, transition->count, room);
+    fill_ranges(&relay->code[HR_TO], sides->after, sides->after_count, entries, transition->count, room);
+    free(entries);
     return HR_OK;
 }
 
@@ -224,13 +249,19 @@ static void discard_relay(struct hr_relay *relay) {
     }
 }
 
+static void free_steps(struct hr_transition *transition) {
+    free(transition->switches);
+    free(transition->moves);
+    transition->switches = NULL;
+    transition->moves = NULL;
+}
+
 static void discard(struct hr_transition *transition) {
     if (transition->arena)
         hr_arena_close(transition->arena);
     if (transition->relay)
         discard_relay(transition->relay);
-    free(transition->switches);
-    free(transition->moves);
+    free_steps(transition);
     free(transition);
 }
 
@@ -516,8 +547,8 @@ static int settle(struct hr_transition *transition, uintptr_t stack) {
     return !left && try_seal(transition);
 }
 
-static struct hr_ranges read_text(struct hr_transition *transition) {
-    struct hr_ranges text = {.items = transition->text};
+static struct hr_ranges read_text(void) {
+    struct hr_ranges text = {.items = text_ranges};
     struct hr_error ignored;
     struct hr_maps maps;
     struct hr_mapping mapping;
@@ -558,7 +589,7 @@ static const char *mark_of(const struct hr_relay *relay) {
 static void look(struct hr_transition *transition, uintptr_t stack, struct hr_progress *progress,
                  struct hr_straggler *stragglers, size_t room, size_t *count) {
     struct hr_relay *relay = transition->relay;
-    struct hr_ranges text = read_text(transition);
+    struct hr_ranges text = read_text();
     uint32_t left = 0;
     *progress = (struct hr_progress){0};
     *count = 0;
@@ -647,7 +678,7 @@ enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_
     return status;
 }
 
-/* The memory of the slots goes back to the kernel; the stubs and what they read stay. */
+/* The memory of the slots goes back to the kernel; the stubs and what they read stay, since a thread may be in one. */
 enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_error *error) {
     enum hr_status status = HR_OK;
     hr_transition_lock();
@@ -662,6 +693,8 @@ enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_e
             opened = NULL;
     }
     hr_transition_unlock();
+    if (!status)
+        free_steps(transition);
     return status;
 }
 
