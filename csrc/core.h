@@ -214,7 +214,7 @@ struct hr_sides {
 struct hr_transition;
 
 struct hr_progress {
-    uint32_t threads; /* that were there when it began, and those of the later ones that have gone over or stayed */
+    uint32_t threads; /* alive: that were there when it began, and those of the later ones that were in a stub */
     uint32_t settled;
     int is_settled;
 };
@@ -249,8 +249,8 @@ enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_
 enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_error *error);
 
 /* Unmaps the stubs and ends the handle: only when it never began, or nobody can be in them any more. A later transition
- * proves that, and that nobody is in the code of its before side, when it is settled and its goal is the after side; one
- * that was turned round does not, since it does not look at threads that had not moved. */
+ * proves that, and that nobody is in the code of its before side, when it is settled and its goal is the after side;
+ * one that was turned round does not, since it does not look at threads that had not moved. */
 enum hr_status hr_transition_discard(struct hr_transition *transition, struct hr_error *error);
 
 /* A request: at that level no thread goes over between enter and leave. May be nested, and left by another thread. */

@@ -215,9 +215,10 @@ struct hr_request {
     uint32_t tid;   /* 0: free */
 };
 
-extern int hr_relay_pid;             /* of this process, renewed by fork */
-extern int hr_is_main_forked;        /* the main thread's stack is that of a thread of the parent */
-extern const char hr_relay_thunk[];  /* where the stubs go that cannot decide by themselves */
+extern int hr_relay_pid;            /* of this process, renewed by fork */
+extern int hr_is_main_forked;       /* the main thread's stack is that of a thread of the parent */
+extern const char hr_relay_thunk[]; /* where the stubs go that cannot decide by themselves */
+uintptr_t hr_relay_control_block(void);
 intptr_t hr_relay_word_offset(void); /* of the calling thread's word, from its thread pointer */
 int hr_relay_has_range(const struct hr_ranges *ranges, uintptr_t address);
 enum hr_side hr_relay_decide(struct hr_relay *relay, uintptr_t stack); /* stack: where the caller's frames begin */
@@ -254,7 +255,7 @@ size_t hr_arenas_copy(struct hr_range *ranges, size_t room); /* how many there a
 
 /* tasks.c: threads, seen from outside */
 struct hr_tasks {
-    int fd;
+    int fd, errnum; /* errnum: why next returned 0, or 0: there are no more */
     size_t pos, len;
     char text[4096];
 };
@@ -269,10 +270,11 @@ struct hr_task_stat {
     uint64_t started; /* ticks since boot */
 };
 
-int hr_task_stat(uint32_t tid, struct hr_task_stat *stat); /* 0: there is no such task */
-int hr_task_is_foreign(const struct hr_task_stat *stat);   /* runs no code of this program, or no more */
+int hr_task_is_foreign(const struct hr_task_stat *stat); /* runs no code of this program, or no more */
 
 enum hr_look { HR_LOOK_OUTSIDE, HR_LOOK_RUNNING, HR_LOOK_INSIDE, HR_LOOK_FOREIGN, HR_LOOK_UNREADABLE, HR_LOOK_GONE };
+
+enum hr_look hr_task_stat(uint32_t tid, struct hr_task_stat *stat); /* OUTSIDE: it was read; or GONE, UNREADABLE */
 
 /* A task as it stands still in the kernel. */
 struct hr_still {

@@ -179,7 +179,10 @@ static void name_stubs(struct hr_arena *arena, const struct layout *layout, uint
     char (*names)[NAME_LEN] = calloc(layout->count + 1, sizeof *names);
     for (size_t i = 0; symbols && names && i <= layout->count; i++) {
         int is_tail = i == layout->count;
-        snprintf(names[i], NAME_LEN, is_tail ? "stub@hotreload.%u" : "stub@hotreload.%u.%zu", id, i);
+        if (is_tail)
+            snprintf(names[i], NAME_LEN, "stubs@hotreload.t%u", id);
+        else
+            snprintf(names[i], NAME_LEN, "stub%zu@hotreload.t%u", i, id);
         symbols[i] = (struct hr_debugger_symbol){names[i], arena->place.address + i * HR_STUB_LEN,
                                                  is_tail ? TAIL_LEN : HR_STUB_LEN};
     }

@@ -35,6 +35,7 @@ enum { IO_WORKER = 0x10, USER_WORKER = 0x4000, KERNEL_THREAD = 0x200000 };
 
 int hr_tasks_open(struct hr_tasks *tasks) {
     tasks->pos = tasks->len = 0;
+    tasks->errnum = 0;
     tasks->fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return tasks->fd < 0 ? errno : 0;
 }
@@ -48,6 +49,8 @@ uint32_t hr_tasks_next(struct hr_tasks *tasks) {
     for (;;) {
         if (tasks->pos >= tasks->len) {
             long got = syscall(SYS_getdents64, tasks->fd, tasks->text, sizeof tasks->text);
+            if (got < 0)
+                tasks->errnum = errno;
             if (got <= 0)
                 return 0;
             tasks->pos = 0;
@@ -82,13 +85,19 @@ static int read_file(uint32_t tid, const char *name, char *text, size_t room) {
     return !errnum && !len ? ESRCH : errnum;
 }
 
-int hr_task_stat(uint32_t tid, struct hr_task_stat *stat) {
+static enum hr_look look_of(int errnum) {
+    return errnum == ENOENT || errnum == ESRCH ? HR_LOOK_GONE : HR_LOOK_UNREADABLE;
+}
+
+enum hr_look hr_task_stat(uint32_t tid, struct hr_task_stat *stat) {
     char text[1024];
-    if (read_file(tid, "stat", text, sizeof text))
-        return 0;
+    int errnum = read_file(tid, "stat", text, sizeof text);
+    if (errnum)
+        return look_of(errnum);
+    *stat = (struct hr_task_stat){0};
     char *at = strrchr(text, ')'); /* the name may hold anything */
     if (!at || !at[1])
-        return 0;
+        return HR_LOOK_UNREADABLE;
     stat->state = at[2];
     char *save = NULL;
     char *field = strtok_r(at + 2, " ", &save);
@@ -98,7 +107,7 @@ int hr_task_stat(uint32_t tid, struct hr_task_stat *stat) {
         if (i == STAT_STARTED)
             stat->started = strtoull(field, NULL, 10);
     }
-    return 1;
+    return HR_LOOK_OUTSIDE;
 }
 
 int hr_task_is_foreign(const struct hr_task_stat *stat) {
@@ -109,7 +118,7 @@ static enum hr_look read_switches(uint32_t tid, uint64_t *switches) {
     char text[4096];
     int errnum = read_file(tid, "status", text, sizeof text);
     if (errnum)
-        return errnum == ENOENT || errnum == ESRCH ? HR_LOOK_GONE : HR_LOOK_UNREADABLE;
+        return look_of(errnum);
     const char *own = strstr(text, "\nvoluntary_ctxt_switches:");
     const char *forced = strstr(text, "\nnonvoluntary_ctxt_switches:");
     if (!own || !forced)
@@ -123,7 +132,7 @@ static enum hr_look read_call(uint32_t tid, struct hr_still *still) {
     char text[256];
     int errnum = read_file(tid, "syscall", text, sizeof text);
     if (errnum)
-        return errnum == ENOENT || errnum == ESRCH ? HR_LOOK_GONE : HR_LOOK_UNREADABLE;
+        return look_of(errnum);
     if (!strncmp(text, "running", 7))
         return HR_LOOK_RUNNING;
     char *at = text;
@@ -200,7 +209,8 @@ enum hr_look hr_task_look(uint32_t tid, const struct hr_ranges *ranges, uintptr_
         return look;
     if (!before.stack) { /* a task that is over, but not yet gone */
         struct hr_task_stat stat;
-        return !hr_task_stat(tid, &stat) || hr_task_is_foreign(&stat) ? HR_LOOK_GONE : HR_LOOK_UNREADABLE;
+        look = hr_task_stat(tid, &stat);
+        return !look && !hr_task_is_foreign(&stat) ? HR_LOOK_UNREADABLE : look ? look : HR_LOOK_GONE;
     }
     if (hr_relay_has_range(ranges, before.pc)) {
         *where = before.pc;

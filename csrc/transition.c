@@ -109,7 +109,17 @@ static enum hr_status probe_scan(struct hr_error *error) {
     return first ? HR_OK : hr_refuse_call(error, HR_NO_SCAN, "getdents64 /proc/self/task", errno);
 }
 
-/* Where the kernel's own stack ends, and whether the main thread runs on it. */
+/* Can all of it be read, without a hole? */
+static int is_one_piece(uintptr_t start, uintptr_t end) {
+    uint64_t word;
+    for (uintptr_t at = start & ~(uintptr_t)7; at < end; at = hr_page_down(at) + HR_PAGE)
+        if (hr_memory_read(at, &word, sizeof word) != sizeof word)
+            return 0;
+    return end > start;
+}
+
+/* Where the kernel's own stack ends, and whether the main thread runs on it. If the core was loaded after a fork by
+ * some other thread it does not: then its control block stands at the top of where it runs. */
 static enum hr_status find_main_stack(uintptr_t *top, struct hr_error *error) {
     struct hr_maps maps;
     struct hr_mapping mapping, stack = {0};
@@ -124,9 +134,11 @@ static enum hr_status find_main_stack(uintptr_t *top, struct hr_error *error) {
     if (maps.status)
         return maps.status;
     *top = stack.end;
-    hr_relay_pid = getpid();
-    if (syscall(SYS_gettid) == hr_relay_pid && (here < stack.start || here >= stack.end))
-        hr_is_main_forked = 1;
+    if (syscall(SYS_gettid) == hr_relay_pid) {
+        int is_on_stack = here >= stack.start && here < stack.end;
+        if (is_on_stack || is_one_piece(here, hr_relay_control_block()))
+            hr_is_main_forked = !is_on_stack;
+    }
     return HR_OK;
 }
 
@@ -310,53 +322,52 @@ static int reseal(struct hr_relay *relay, enum hr_seal before, enum hr_seal afte
                                        __ATOMIC_SEQ_CST);
 }
 
-/* A thread that moved, ended, and whose number is used again is another one, and on FROM. */
+/* Gives the slots of ended threads back. One whose number is used again is another thread, and on FROM. */
 static void bury(struct hr_relay *relay) {
     for (size_t i = 0; i < HR_SLOTS; i++) {
         uint64_t state = load(&relay->slots[i]);
         struct hr_task_stat stat;
-        if (state && !hr_task_stat(hr_slot_tid(state), &stat))
+        if (state && hr_slot_side(state) != HR_GONE && hr_task_stat(hr_slot_tid(state), &stat) == HR_LOOK_GONE)
             (void)replace(&relay->slots[i], state, hr_slot_pack(hr_slot_tid(state), HR_GONE, HR_NONE, 0));
     }
 }
 
-/* NULL: nothing is known of this thread. */
-static struct hr_slot *find_known(struct hr_relay *relay, uint32_t tid) {
+static int is_known(const struct hr_relay *relay, uint32_t tid) {
     for (uint32_t i = 0; i < HR_SLOTS; i++) {
-        struct hr_slot *slot = &relay->slots[(tid + i) % HR_SLOTS];
-        uint64_t state = load(slot);
+        uint64_t state = load(&relay->slots[(tid + i) % HR_SLOTS]);
         if (!state)
-            return NULL;
-        if (hr_slot_tid(state) == tid)
-            return slot;
+            return 0;
+        if (hr_slot_tid(state) == tid && hr_slot_side(state) != HR_GONE)
+            return 1;
     }
-    return NULL;
+    return 0;
 }
 
-/* One pass over the tasks. Returns how many it added: those that were there when the epoch began and have no slot. */
+/* Was it there when the epoch began, and may it run code of this program? What cannot be read might. */
+static int is_concerned(uint32_t tid, uint64_t began) {
+    struct hr_task_stat stat;
+    enum hr_look look = hr_task_stat(tid, &stat);
+    if (look)
+        return look != HR_LOOK_GONE;
+    return !hr_task_is_foreign(&stat) && stat.started <= began;
+}
+
+/* One pass over the tasks. Returns how many it added, or could not read. */
 static size_t list_once(struct hr_transition *transition) {
     struct hr_tasks tasks;
     struct hr_relay *relay = transition->relay;
     size_t added = 0;
     if (hr_tasks_open(&tasks))
-        return 1; /* out of descriptors, say: not settled now */
+        return 1;
     for (uint32_t tid = hr_tasks_next(&tasks); tid; tid = hr_tasks_next(&tasks)) {
-        struct hr_task_stat stat;
-        uint64_t listed = hr_slot_pack(tid, HR_FROM, HR_NONE, 0), gone = hr_slot_pack(tid, HR_GONE, HR_NONE, 0);
-        struct hr_slot *slot = find_known(relay, tid);
-        uint64_t state = slot ? load(slot) : 0;
-        if (state && state != gone)
-            continue;
-        if (!hr_task_stat(tid, &stat) || hr_task_is_foreign(&stat) || stat.started > transition->began)
+        if (is_known(relay, tid) || !is_concerned(tid, transition->began))
             continue;
         added++;
-        if (state)
-            (void)replace(slot, gone, listed);
-        else if (!hr_relay_find(relay, tid, listed))
+        if (!hr_relay_find(relay, tid, hr_slot_pack(tid, HR_FROM, HR_NONE, 0)))
             (void)reseal(relay, HR_OPEN, HR_CROWDED);
     }
     hr_tasks_close(&tasks);
-    return added;
+    return added + (tasks.errnum != 0);
 }
 
 /* The kernel may leave tasks out of a pass while others end, so there is a pass after each that added one. */
@@ -428,9 +439,9 @@ static void look_at_other(struct hr_relay *relay, struct hr_slot *slot, uint64_t
     }
     if (relay->is_per_request && hr_request_is_open(tid)) {
         struct hr_task_stat stat;
-        finding->reason = hr_task_stat(tid, &stat) ? "REQUEST" : NULL;
-        if (!finding->reason)
-            (void)replace(slot, state, hr_slot_pack(tid, HR_GONE, HR_NONE, 0));
+        finding->reason = "REQUEST";
+        if (hr_task_stat(tid, &stat) == HR_LOOK_GONE && replace(slot, state, hr_slot_pack(tid, HR_GONE, HR_NONE, 0)))
+            finding->reason = NULL;
         return;
     }
     uint64_t offered = hr_slot_pack(tid, side, HR_OFFERED, relay->epoch);
@@ -492,12 +503,16 @@ static int settle(struct hr_transition *transition, uintptr_t stack) {
     struct hr_relay *relay = transition->relay;
     if (is_sealed(relay))
         return 1;
-    size_t left = 0;
+    size_t left = 0, used = 0;
     for (size_t i = 0; i < HR_SLOTS; i++) {
         struct finding finding;
         look_at(relay, &relay->slots[i], stack, &finding);
         left += finding.reason != NULL;
+        uint64_t state = load(&relay->slots[i]);
+        used += state && hr_slot_side(state) != HR_GONE;
     }
+    if (used > HR_SLOTS / 2)
+        bury(relay);
     return !left && try_seal(transition);
 }
 
@@ -551,7 +566,7 @@ static void look(struct hr_transition *transition, uintptr_t stack, struct hr_pr
         struct finding finding;
         struct hr_slot *slot = &relay->slots[i];
         look_at(relay, slot, stack, &finding);
-        progress->threads += load(slot) != 0;
+        progress->threads += load(slot) && hr_slot_side(load(slot)) != HR_GONE;
         left += finding.reason != NULL;
         if (finding.reason && *count < room)
             describe(hr_slot_tid(load(slot)), &finding, &text, &stragglers[(*count)++]);
