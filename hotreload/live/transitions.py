@@ -105,6 +105,7 @@ class OpenTransition:
         self.turns += 1
         self.turned = time.monotonic()
         self.is_stalled = False
+        self._seen = Since()
 
     def finish(self, *, allow_unsynchronised: bool) -> CommitReport:
         """Redirects the entries to the goal, and gives the core its book-keeping back."""
