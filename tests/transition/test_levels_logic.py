@@ -295,6 +295,34 @@ def test_a_finish_that_poisons_ends_it(desk: Desk) -> None:
     assert desk.manager.wait(10)
     with pytest.raises(PoisonedError):
         desk.manager.rollback(desk.module)
+    refused = wait_for(desk, "patch.refused")
+    assert (refused["during"], refused["error"]["error"]) == ("transition", "PoisonedError")
+
+
+def test_a_force_at_the_deadline_that_is_refused_leaves_it_open_and_says_why(desk: Desk) -> None:
+    desk.core.finish_failure = StageError("not now", hint="", status="TEXT_LOCKED")
+    open_one(desk, deadline=0.01, policy="force", reason="why not")
+    wait_for(desk, "transition.stalled")
+    assert desk.manager.transition()["trouble"] == "not now"
+    assert desk.described["taints"] == []
+    desk.core.finish_failure = None
+    settle(desk)
+    assert desk.values == (2, 20, 100)
+
+
+def test_a_driver_that_fails_is_replaced_by_whoever_waits(desk: Desk, monkeypatch, caplog) -> None:
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(desk.core, "wait", fail)
+    with pytest.raises(MemoryError):
+        desk.push(TWO, wait=0.0)
+    until = time.monotonic() + 10
+    while "the driver of a transition failed" not in caplog.text and time.monotonic() < until:
+        time.sleep(0.005)
+    monkeypatch.undo()
+    settle(desk)
+    assert desk.values == (2, 20, 100)
 
 
 # Deadlines -----------------------------------------------------------------------------------------------------------
