@@ -63,9 +63,26 @@ static int compare_start(const void *a, const void *b) {
     return (x->start > y->start) - (x->start < y->start);
 }
 
+static int compare_address(const void *a, const void *b) {
+    const uintptr_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* The address of an entry on a stack is a pointer of somebody who calls through pointers, and those are everywhere. It
+ * is no return address, unless the code in front of it ends there; and a thread that stands there is about to run a
+ * stub. */
+static void leave_out_entries(struct hr_ranges *ranges, const uintptr_t *entries, size_t count) {
+    for (size_t i = ranges->count; i > 0; i--) {
+        struct hr_range *range = &ranges->items[i - 1];
+        int is_behind_other = i > 1 && ranges->items[i - 2].end >= range->start;
+        if (!is_behind_other && range->end - range->start >= 8 &&
+            bsearch(&range->start, entries, count, sizeof *entries, compare_address))
+            range->start += 8;
+    }
+}
+
 static void merge(struct hr_ranges *ranges) {
     size_t count = 0;
-    qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_start);
     for (size_t i = 0; i < ranges->count; i++) {
         struct hr_range *last = count ? &ranges->items[count - 1] : NULL;
         if (last && ranges->items[i].start <= last->end) {
@@ -78,12 +95,15 @@ static void merge(struct hr_ranges *ranges) {
     ranges->count = count;
 }
 
-static void fill_ranges(struct hr_ranges *ranges, const struct hr_extent *extents, size_t count, size_t room) {
+static void fill_ranges(struct hr_ranges *ranges, const struct hr_extent *extents, size_t count,
+                        const uintptr_t *entries, size_t entry_count, size_t room) {
     for (size_t i = 0; i < count; i++)
         if (extents[i].start < extents[i].end)
             ranges->items[ranges->count++] = (struct hr_range){extents[i].start, extents[i].end};
     size_t left = room - ranges->count, arenas = hr_arenas_copy(ranges->items + ranges->count, left);
     ranges->count += arenas < left ? arenas : left; /* no arena is added while this one is open */
+    qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_start);
+    leave_out_entries(ranges, entries, entry_count);
     merge(ranges);
 }
 
@@ -201,8 +221,15 @@ static enum hr_status prepare(struct hr_transition *transition, struct hr_base *
         status = open_arena(transition, base, error);
     if (status)
         return status;
-    fill_ranges(&relay->code[HR_FROM], sides->before, sides->before_count, room);
-    fill_ranges(&relay->code[HR_TO], sides->after, sides->after_count, room);
+    uintptr_t *entries = calloc(transition->count + 1, sizeof *entries);
+    if (!entries)
+        return hr_refuse_call(error, HR_NO_MEMORY, "calloc", errno);
+    for (size_t i = 0; i < transition->count; i++)
+        entries[i] = transition->switches[i].site->entry;
+    qsort(entries, transition->count, sizeof *entries, compare_address);
+    fill_ranges(&relay->code[HR_FROM], sides->before, sides->before_count, entries, transition->count, room);
+    fill_ranges(&relay->code[HR_TO], sides->after, sides->after_count, entries, transition->count, room);
+    free(entries);
     return HR_OK;
 }
 

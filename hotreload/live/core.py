@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
+from hotreload.errors import StageError
 from hotreload.live._core import ffi, lib
 from hotreload.live.refusal import Refusal, make_error, printable
 
@@ -436,6 +437,7 @@ class NativeCore:
         """
         error = _new_error()
         _check(lib.hr_transition_discard(transition.handle.pointer, error), error)
+        transition.handle.forget()
 
     def enter_request(self) -> Any:
         """The calling thread is inside a request from now on, until the handle that this returns is left."""
@@ -494,11 +496,20 @@ _STRAGGLERS = 256
 
 
 class _Open:
-    """A transition of the core, and the sites that it will store at."""
+    """A transition of the core until it is discarded, and the sites that it will store at."""
 
     def __init__(self, pointer: Any, kept: list[Any]) -> None:
-        self.pointer = pointer
+        self._pointer = pointer
         self._kept = kept
+
+    @property
+    def pointer(self) -> Any:
+        if self._pointer is None:
+            raise StageError("the transition was discarded", hint="open another one", status="ORDER")
+        return self._pointer
+
+    def forget(self) -> None:
+        self._pointer = None
 
 
 class _OneOf:

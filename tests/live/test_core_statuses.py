@@ -392,6 +392,7 @@ def test_a_step_of_a_transition_at_the_wrong_time(core: NativeCore, base: tiny.T
         core.finish(survey)
     core.close_transition(survey)
     core.discard_stubs(survey)
+    assert status_of(core.discard_stubs, survey) == "ORDER", "and nothing can be done with it any more"
     core.close_base(opened)
     return status
 

@@ -410,3 +410,19 @@ def test_flags_of_the_tests_are_those_of_hot_builds() -> None:
 
     assert FLAGS[0] in Path(flags.__file__).read_text()
     assert answers_pair().base.function("a")() == 1
+
+
+def test_a_pointer_to_a_changed_function_on_the_stack_is_not_a_call_of_it(pair: Pair, workers: ctypes.CDLL) -> None:
+    """Whoever calls through a pointer often has it in its frame: ctypes, method tables."""
+    held = Held(pair, workers, "reads")
+    transition = pair.begin()
+    answers: list[int] = []
+    thread = threading.Thread(target=lambda: answers.append(pair.base.function("b")()))
+    thread.start()
+    thread.join()
+    assert answers == [2]
+    once = Once(workers, pair.base.address("b")).go()
+    assert once.answer() == 2, "a pointer to it is in the frame of the thread's start"
+    assert held.let_go() == 11
+    pair.settle(transition)
+    pair.end(transition)

@@ -85,7 +85,8 @@ static void *do_once(void *argument) {
             continue;
         if (!once->function)
             return 0;
-        once->answer = once->function();
+        long (*volatile pointer)(void) = once->function;
+        once->answer = pointer();
         once->is_done = 1;
     }
 }
