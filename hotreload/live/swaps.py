@@ -163,6 +163,7 @@ class Swaps:
             if is_transition:
                 report = self._transitions.begin(ledger, switches, goal.number, terms.but(level=level), image=image)
             else:
+                self._retirement.expect(ledger, goal.number)
                 batch = ledger.batch(goal.redirects)
                 report = self._core.commit(batch, allow_unsynchronised=self._allow_unsynchronised)
         except HotReloadError as error:

@@ -149,6 +149,44 @@ def requests(*, transitions: int, level: str, with_request: bool, threads: int =
     return {**totals, "generations": sorted(totals["generations"]), "stuck": stuck}
 
 
+def served(*, transitions: int, with_request: bool, threads: int = 4, **rest: Any) -> dict[str, Any]:
+    """WSGI: A is called for the first piece of a response, B for the second, while the server sends the first."""
+    program = Program(**rest)
+    first, second = program.long("who_a"), program.long("who_b")
+    is_over = threading.Event()
+    pairs: list[tuple[bytes, ...]] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        yield b"%d" % first()
+        yield b"%d" % second()
+
+    wrapped = hotreload.wsgi(app) if with_request else app
+
+    def serve() -> None:
+        while not is_over.is_set():
+            body = wrapped({}, None)
+            pieces = []
+            for piece in body:
+                pieces.append(piece)
+                time.sleep(0.0003)
+            body.close()
+            pairs.append(tuple(pieces))
+
+    workers = [threading.Thread(target=serve) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    program.push(level="request")
+    for i in range(1, transitions):
+        if not program.manager.wait(PATIENCE):
+            break
+        program.manager.rollback(program.module, 1 - i % 2, level="request")
+    settled = program.manager.wait(PATIENCE)
+    is_over.set()
+    for worker in workers:
+        worker.join()
+    return {"settled": settled, "mixed": sum(a != b for a, b in pairs), "generations": len({a for a, _ in pairs})}
+
+
 # A thread that stays in old code -------------------------------------------------------------------------------------
 
 
@@ -469,5 +507,7 @@ def soak(*, hammer: str, swaps: int, patches: list[str], threads: int = 2, **res
 
 
 if __name__ == "__main__":
-    scenario = {f.__name__: f for f in (calls, requests, sitting, forking, chaos, event_loop, soak)}[sys.argv[1]]
+    scenario = {f.__name__: f for f in (calls, requests, served, sitting, forking, chaos, event_loop, soak)}[
+        sys.argv[1]
+    ]
     print(json.dumps(scenario(**json.loads(sys.argv[2]))))

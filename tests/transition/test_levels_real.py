@@ -150,6 +150,14 @@ def test_without_a_request_it_sees_two(bench: Bench) -> None:
     print(f"\n{seen}")
 
 
+@pytest.mark.parametrize("with_request", [True, False])
+def test_the_pieces_of_a_response_are_of_one_generation_under_the_middleware(bench: Bench, with_request: bool) -> None:
+    seen = bench("served", transitions=200, with_request=with_request)
+    assert seen["settled"] and seen["generations"] == 2
+    assert (seen["mixed"] == 0) == with_request, "without it they are not: the control"
+    print(f"\n{seen}")
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_no_thread_is_signalled_or_traced_on_the_way(bench: Bench, tmp_path: Path) -> None:
     log = tmp_path / "strace"

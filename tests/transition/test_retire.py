@@ -115,6 +115,22 @@ def test_after_a_swap_of_one_function_a_survey_proves(desk: Desk) -> None:
     assert desk.core.open is None
 
 
+def test_what_a_survey_saw_of_a_generation_is_void_when_somebody_goes_back_to_it(desk: Desk) -> None:
+    desk.core.settled.clear()
+    first = desk.push({"alpha": 2})
+    desk.push({"alpha": 3})
+    assert desk.core.open is not None, "a survey of 1"
+    assert desk.manager.rollback(desk.module, 1).level == "function"
+    surveyed = desk.core.opened[-1]["before"]
+    assert not any(span.start <= first.redirects[0].target < span.end for span in surveyed), "another one, of 2"
+    desk.core.settled.set()
+    assert kept(desk) == {}
+    desk.core.settled.clear()
+    desk.push({"alpha": 4})
+    assert sorted(kept(desk)) == [1], "it was live in between: nothing is proven of it"
+    assert tiny.maps_at(first.redirects[0].target) == "r-xp"
+
+
 def test_a_survey_gives_way_to_a_transition(desk: Desk) -> None:
     desk.core.settled.clear()
     desk.push({"alpha": 2})
