@@ -88,7 +88,7 @@ enum hr_status hr_text_probe(struct hr_error *error) {
     if (__atomic_load_n(&has_probed, __ATOMIC_ACQUIRE))
         return HR_OK;
     /* A private mapping of a file, like text; SELinux tells it from anonymous memory. */
-    int fd = memfd_create("hotreload-probe", MFD_CLOEXEC);
+    int fd = hr_memfd_open("hotreload-probe");
     if (fd < 0)
         return hr_refuse_call(error, HR_TEXT_LOCKED, "memfd_create", errno);
     enum hr_status status = HR_OK;
@@ -265,7 +265,7 @@ static enum hr_status check_bytes(const struct plan *plan, struct hr_error *erro
         if (site->kind == HR_SITE_JUMP && (word & 0xff) == 0xcc)
             return refuse_entry(error, HR_BREAKPOINT, site->entry, word, poke->before);
         if (!hr_site_is_as_opened(site, word))
-            return refuse_entry(error, HR_TEXT_CHANGED, site->entry, word, poke->before);
+            return refuse_entry(error, HR_TEXT_CHANGED, site->entry, word, hr_site_entry_word(site));
         uint64_t value = __atomic_load_n((const uint64_t *)site->where, __ATOMIC_ACQUIRE);
         if (value != poke->before)
             return refuse_entry(error, HR_TEXT_CHANGED, site->entry, value, poke->before);

@@ -110,7 +110,7 @@ static enum hr_status copy_segments(const struct hr_patch *patch, uint8_t **copi
 
 /* Where vm.memfd_noexec asks for it the file must be sealed against exec; that forbids running it as a program, not
  * mapping it. Kernels before 6.3 do not know the flag. */
-static int create_memfd(const char *name) {
+int hr_memfd_open(const char *name) {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, MFD_CLOEXEC);
@@ -155,7 +155,7 @@ static enum hr_status map_segments(const struct hr_patch *patch, int fd, uintptr
 
 static enum hr_status write_and_map(const struct hr_patch *patch, const uint8_t *content, const char *name,
                                     struct hr_image *image, struct hr_error *error) {
-    int fd = create_memfd(name);
+    int fd = hr_memfd_open(name);
     if (fd < 0)
         return hr_refuse_call(error, HR_MAP, "memfd_create", errno);
     enum hr_status status = write_image(fd, content, patch->header.image_len, error);

@@ -31,7 +31,8 @@ void hr_transition_lock(void); /* taken before hr_lock, never after it */
 void hr_transition_unlock(void);
 
 /* site.c */
-int hr_site_is_as_opened(const struct hr_site *site, uint64_t word); /* are these 8 bytes at the entry its own? */
+uint64_t hr_site_entry_word(const struct hr_site *site);             /* the 8 bytes that its entry should hold */
+int hr_site_is_as_opened(const struct hr_site *site, uint64_t word); /* a slot's entry may have a breakpoint on it */
 
 /* maps.c: iterator over /proc/self/maps */
 enum { HR_MAP_R = 1, HR_MAP_W = 2, HR_MAP_X = 4 };
@@ -98,6 +99,9 @@ struct hr_base {
 };
 
 int hr_base_is_text(const struct hr_base *base, uintptr_t address);
+
+/* image.c */
+int hr_memfd_open(const char *name); /* an unnamed file whose pages may be mapped executable; -1: errno says why */
 
 /* patch.c */
 struct hr_patch {

@@ -62,10 +62,14 @@ static uint64_t read_word(uintptr_t address) {
     return __atomic_load_n((const uint64_t *)address, __ATOMIC_ACQUIRE);
 }
 
-int hr_site_is_as_opened(const struct hr_site *site, uint64_t word) {
+uint64_t hr_site_entry_word(const struct hr_site *site) {
     if (site->kind == HR_SITE_JUMP)
-        return word == site->present;
-    return without_breakpoint(word) == hr_encode_slot_jump((int32_t)(site->where - site->entry - SLOT_JUMP_LEN));
+        return site->present;
+    return hr_encode_slot_jump((int32_t)(site->where - site->entry - SLOT_JUMP_LEN));
+}
+
+int hr_site_is_as_opened(const struct hr_site *site, uint64_t word) {
+    return (site->kind == HR_SITE_JUMP ? word : without_breakpoint(word)) == hr_site_entry_word(site);
 }
 
 /* What the search for slots needs to know of an entry besides the site. */
