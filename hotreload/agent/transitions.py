@@ -93,7 +93,9 @@ class Transitions:
 
     def busy(self, found: Mapping[str, Any] | None = None) -> HotReloadError:
         """The refusal of whatever cannot be done while this is open."""
-        found = found or self._live.transition() or {}
+        found = found or self._live.transition()
+        if found is None:
+            return refuse("BUSY", "a transition was open here a moment ago", hint="try again")
         stragglers = list(found.get("stragglers") or ())
         rest = int(found.get("threads", 0)) - int(found.get("settled", 0))
         return refuse(

@@ -246,6 +246,7 @@ class Coordinator:
             row.before = str(live) if live else ""
             if live is not None and change.is_live(live):
                 row.become(State.CURRENT, "has it already")
+                row.note(status.transition_of(change.build_id))
             elif live is not None:
                 row.become(State.FOUND)
             elif other is not None:

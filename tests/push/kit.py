@@ -260,7 +260,7 @@ class RestingRequest(threading.Thread):
         self.pid = 0
 
     def run(self) -> None:
-        self.answer, self.pid = self._server.ask("/rest")
+        self.answer, self.pid = self._server.ask("/rest", 300.0)
 
     def let_go(self) -> int:
         """Ends the rest; what the thread has answered."""
@@ -352,11 +352,11 @@ class Server:
         """The processes that serve, by gunicorn's own order of things: the children of its first process."""
         return [pid for pid in children_of(self.pid) if look(pid)]
 
-    def ask(self, path: str = "/") -> tuple[int, int]:
+    def ask(self, path: str = "/", seconds: float = 10.0) -> tuple[int, int]:
         """One answer, and the pid of the worker that gave it."""
         from tests.push.load import ask
 
-        return ask(self.port, path)[1:]
+        return ask(self.port, path, seconds)[1:]
 
     def answers(self, count: int = 24) -> set[int]:
         """The different answers among so many."""

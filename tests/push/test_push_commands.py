@@ -267,3 +267,15 @@ def test_no_time_at_all_is_refused(program: Program) -> None:
     outcome = program.cli("push", program.project.patch(EDITS[0]), "--settle", "0")
 
     assert (outcome.code, "--policy force" in outcome.err) == (4, True)
+
+
+def test_a_process_that_does_not_answer_may_have_one_open(program: Program) -> None:
+    os.kill(program.pid, signal.SIGSTOP)
+    try:
+        outcome = program.cli("transition", "--timeout", "500ms")
+    finally:
+        os.kill(program.pid, signal.SIGCONT)
+
+    assert outcome.code == 5
+    assert f"{program.pid}: stopped by a signal" in outcome.out
+    assert "no transition is open in the processes that answer" in outcome.out

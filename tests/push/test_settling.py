@@ -76,6 +76,16 @@ def test_who_types_ctrl_c_while_it_is_followed_ends_the_looking_only(monkeypatch
     assert (outcome.exit, farm.live) == (Exit.DONE, ["new"] * 4)
 
 
+def test_who_has_it_already_and_is_not_through_with_it_is_named_too() -> None:
+    farm = Farm(2)
+    worker = farm.workers[0]
+    worker.live, worker.stragglers, worker.moving = "new", 1, True
+    outcome = push(farm)
+
+    assert (outcome.exit, states(outcome)) == (Exit.DONE, ["current", "committed"])
+    assert "1 thread is still finishing in old code" in outcome_sentence(outcome)
+
+
 # Revert ----------------------------------------------------------------------------------------------------------------
 
 

@@ -167,11 +167,13 @@ def test_a_command_that_is_killed_while_it_waits_for_threads_leaves_no_process_o
     server: Server, pair: PairProject
 ) -> None:
     with pair.resting(server):
-        command = server.start_cli("push", pair.patch(1001), "--policy", "revert", "--settle", "2s", "--deadline", "1s")
-        wait_until(lambda: open_in(server), what="it was not tried")
+        command = server.start_cli(
+            "push", pair.patch(1001), "--policy", "revert", "--settle", "20s", "--deadline", "1s"
+        )
+        wait_until(lambda: open_in(server), 60, what="it was not tried")
         command.kill()
         command.communicate()
-        wait_until(lambda: set(server.live().values()) == {""}, what="it was not taken back")
+        wait_until(lambda: set(server.live().values()) == {""}, 60, what="it was not taken back")
 
     assert server.answers() == {1000}
 
