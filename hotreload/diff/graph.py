@@ -324,9 +324,24 @@ class ObjectGraph:
         if place in known:
             return known[place]
         name = symbols[0].name if len(symbols) == 1 else ""
-        if LOCAL_STATIC.match(name) or "." in name:
-            return self.debug.static_local_types({section}).get(place, 0)
+        if "." in name:
+            return self.debug.static_local_types(self._local_variables | {section}).get(place, 0)
         return self.debug.types_by_name.get(name, 0)
+
+    @cached_property
+    def _local_variables(self) -> set[int]:
+        """The sections of the static variables of functions, which are cheaper to look up together."""
+        return {i for i in self.variables.values() if any("." in symbol.name for symbol in self.symbols_in.get(i, ()))}
+
+    @cached_property
+    def run_once(self) -> set[str]:
+        """The functions that Python runs when it makes the module: those of Py_mod_exec slots."""
+        found = set()
+        for section in (*self.variables.values(), *self.constants.values()):
+            offset = self.variable_type(section) if self.elf.relocations(section) else 0
+            if offset and self.types.element(offset).key == "struct PyModuleDef_Slot":
+                found |= {reference.name for reference in self.references(section) if reference.kind == TO_ENTRY}
+        return found
 
     @cached_property
     def constants(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from hotreload.build import store
 from hotreload.diff.graph import TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, ObjectGraph
 from hotreload.diff.layouts import examine_types, examine_variables
 from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes
-from hotreload.diff.tables import changed_table, exec_functions, table_kind
+from hotreload.diff.tables import changed_table, table_kind
 from hotreload.elf.file import SHN_UNDEF, STB_LOCAL, STB_WEAK
 from hotreload.errors import Finding
 
@@ -94,17 +94,21 @@ def _changed_constants(base: ObjectGraph, new: ObjectGraph) -> Iterator[str]:
 def _constructors(change: Change) -> Iterator[Finding]:
     """Code that only a load would run, where something new depends on it."""
     base, new = change.base, change.new
-    run = (new.initialisers | exec_functions(new)) if change.diff.initialisers or _has_new_state(change) else set()
+    run = (new.initialisers | new.run_once) if change.diff.initialisers or _has_new_state(change) else set()
     added = {name for name in new.constructors - base.constructors if new.debug.lines.get(name)}
     for name in sorted(added):
         file, line = change.place(new, name)
         reason = f"`{name}` runs when the library is loaded, and it is not loaded again"
         yield Finding("constructor-added", reason, "restart, or call it from a function that runs", file, line)
+    users_of: dict[str, list[str]] = {}
     for name in sorted(run & new.functions.keys() - added):
         if name in base.functions and base.fingerprint(name) == new.fingerprint(name):
             continue
         for key in sorted(_variables_of(new, name) - base.variables.keys() - base.constants.keys()):
-            users = [other for other in new.functions if other not in run and key in _variables_of(new, other)]
+            for other in sorted(new.functions.keys() - run) if not users_of else ():
+                for used in _variables_of(new, other):
+                    users_of.setdefault(used, []).append(other)
+            users = users_of.get(key)
             if not users:
                 continue
             slug = "module-init" if name not in new.constructors else "constructor-added"
@@ -130,16 +134,20 @@ def _notes(change: Change, moved: Collection[str]) -> Iterator[str]:
     for name in diff.removed:
         if name not in moved:
             yield f"`{name}` was removed: the old one stays callable"
-    run_once = exec_functions(change.base) if change.replaced else set()
+    run_once = change.base.run_once if change.replaced else set()
     for name in dict.fromkeys((*diff.initialisers, *sorted(run_once & set(change.replaced)))):
         yield f"`{name}` changed: module init is not run again"
 
 
 def _no_longer_defined(base: Linked, changes: Mapping[int, Change]) -> Iterator[Finding]:
     """What the sources refer to and no longer define: it works until the next start, which does not."""
+    missing: set[str] = set()
+    for change in changes.values():
+        missing |= _defined(change.base) - _defined(change.new)
+    if not missing:
+        return
     current = [changes[unit].new if unit in changes else graph for unit, graph in enumerate(base.graphs)]
-    before = set().union(*(_defined(change.base) for change in changes.values()), set())
-    missing = before.difference(*map(_defined, current)) if before else set()
+    missing = missing.difference(*map(_defined, current))
     for unit, graph in enumerate(current):
         wanted = {s.name for s in graph.elf.symbols if s.section == SHN_UNDEF and s.bind != STB_WEAK} & missing
         for name in sorted(wanted):

@@ -27,7 +27,6 @@ KINDS = {
 DOCUMENTATION = {"ml_doc", "doc", "tp_doc", "m_doc"}
 NAMES = {"ml_name", "name"}
 SIZES = {"tp_basicsize", "tp_itemsize", "basicsize", "itemsize"}
-EXEC_SLOT = 2  # Py_mod_exec
 
 Meaning = tuple[Union[bytes, tuple[Union[int, str, bytes], ...]], ...]
 
@@ -74,16 +73,6 @@ def changed_table(base: ObjectGraph, old: int, new: ObjectGraph, fresh: int) -> 
     if not told:
         return None
     return TableChange(kind, sorted(told), fields <= DOCUMENTATION, fields <= SIZES)
-
-
-def exec_functions(graph: ObjectGraph) -> set[str]:
-    """The functions that Python runs once, when it makes the module: those of Py_mod_exec slots."""
-    found = set()
-    for section in (*graph.variables.values(), *graph.constants.values()):
-        element = graph.types.element(graph.variable_type(section)) if graph.elf.relocations(section) else None
-        if element is not None and element.key == "struct PyModuleDef_Slot":
-            found |= {reference.name for reference in graph.references(section) if reference.kind == "entry"}
-    return found
 
 
 def _entries(graph: ObjectGraph, section: int) -> dict[str, _Entry]:

@@ -84,6 +84,8 @@ class DebugInfo(Entries):
     def __init__(self, elf: ElfFile) -> None:
         super().__init__(elf)
         self._files: dict[int, list[str]] = {}
+        self._searched: set[int] = set()  # sections whose static locals are in _found
+        self._found: dict[tuple[int, int], int] = {}
 
     @cached_property
     def subprograms(self) -> list[Subprogram]:
@@ -193,19 +195,20 @@ class DebugInfo(Entries):
 
     def _static_entries(self, sections: set[int]) -> dict[tuple[int, int], int]:
         """Where the static locals that live in ``sections`` are described, under their names."""
-        found: dict[tuple[int, int], int] = {}
-        for subprogram in self.subprograms:
+        wanted = sections - self._searched
+        self._searched |= wanted
+        for subprogram in self.subprograms if wanted else ():
             if not any(
-                self.section_of(r)[0] in sections for r in self.relocations_between(subprogram.start, subprogram.end)
+                self.section_of(r)[0] in wanted for r in self.relocations_between(subprogram.start, subprogram.end)
             ):
                 continue
             for die in self.subtree(subprogram.start, subprogram.end):
                 place = self._static_place(die)
-                if place and place[0] in sections and place not in found:
+                if place and place[0] in wanted and place not in self._found:
                     named = self.named(die)
                     if self._owner(named.offset):
-                        found[place] = named.offset
-        return found
+                        self._found[place] = named.offset
+        return {place: offset for place, offset in self._found.items() if place[0] in sections}
 
     def inlined_into(self, name: str) -> set[str]:
         """The functions whose bodies the compiler copied into function ``name``."""
@@ -259,7 +262,10 @@ class DebugInfo(Entries):
             return None
         return self.section_of(self.relocations[start + 1])
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [s.start for s in self.subprograms]
+
     def _owner(self, offset: int) -> str:
-        starts = [s.start for s in self.subprograms]
-        index = bisect_right(starts, offset) - 1
+        index = bisect_right(self._starts, offset) - 1
         return self.subprograms[index].name if index >= 0 and offset < self.subprograms[index].end else ""
