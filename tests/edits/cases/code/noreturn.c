@@ -1,7 +1,7 @@
 //: edit: a function that does not return
 //: live: it leaves by longjmp, past frames that stay whole
 //: swapped: leave
-//: ask: [ext.try(n) for n in range(4)] if 0 else [getattr(ext, "try")(n) for n in range(4)]
+//: ask: [ext.attempt(n) for n in range(4)]
 #include "ext.h"
 #include <setjmp.h>
 
@@ -21,4 +21,4 @@ static long attempt(long n)
     return n;
 }
 METHOD(attempt)
-MODULE({"try", py_attempt, METH_O, NULL})
+MODULE(ENTRY(attempt))

@@ -1,7 +1,7 @@
 //: edit: the initial value of a variable
 //: nothing to do: the live value is kept, and that is said
 //: note: initial value of `limit` changed: the live value is kept
-//: run: ext.raise(3)
+//: run: ext.more(3)
 //: kept: ext.look(0)
 //: ask: 0
 #include "ext.h"
@@ -18,4 +18,4 @@ static long look(long x)
 }
 METHOD(more)
 METHOD(look)
-MODULE({"raise", py_more, METH_O, NULL}, ENTRY(look))
+MODULE(ENTRY(more), ENTRY(look))

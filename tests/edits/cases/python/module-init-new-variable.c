@@ -8,7 +8,7 @@ static PyObject *name(PyObject *self, PyObject *none)
 {
     (void)self, (void)none;
 //-    return PyUnicode_FromString("ext");
-//+    return Py_NewRef(text);
+//+    return PyUnicode_FromObject(text);
 }
 static PyMethodDef methods[] = {{"name", name, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", .m_size = -1, .m_methods = methods};

@@ -5,7 +5,7 @@
 
 static PyObject *either(PyObject *a, PyObject *b)
 {
-    return Py_NewRef(a ? a : b);
+    return PyLong_FromLong(a != b);
 }
 static PyNumberMethods operators = { //!
     .nb_add = either,

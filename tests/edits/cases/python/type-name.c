@@ -11,6 +11,6 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", 
 PyMODINIT_FUNC PyInit_ext(void)
 {
     PyObject *module = PyModule_Create(&definition);
-    PyModule_AddObjectRef(module, "Counter", PyType_Ready(&type) ? NULL : (PyObject *)&type);
+    PyModule_AddObject(module, "Counter", PyType_Ready(&type) ? NULL : (PyObject *)&type);
     return module;
 }
