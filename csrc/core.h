@@ -6,20 +6,20 @@
  *                                |
  *        +-----------+-----------+------------+--------------+
  *        v           v           v            v              v
- *     base.c      patch.c     image.c      site.c         commit.c <----+
- *     find the    read and    stage and    recognise      prepare, then |
- *     library     validate    unstage      an entry       the stores    |
- *        |                       |            |              |          |
+ *     base.c      patch.c     image.c      site.c         commit.c
+ *     find the    read and    stage and    recognise      prepare, then the
+ *     library     validate    unstage      an entry       point of no return
+ *        |                       |            |              |
  *        |        +---------+----+----+       |         +----+------+
  *        v        v         v         v       v         v           v
  *     near.c   imports.c  fixup.c  frames.c  maps.c   poke.c     barrier.c
  *     address  symbols,   numbers  unwind    the      pages and  membarrier
  *     space    libraries           tables    map      stores     core sync
  *
- *                                core.py                                |
- *                   +---------------+------------------+                |
- *                   v                                  v                |
- *              requests.c                        transition.c ----------+
+ *                                core.py
+ *                   +---------------+------------------+
+ *                   v                                  v
+ *              requests.c                        transition.c --------------> commit.c, near.c, maps.c, frames.c
  *              inside or not                     open, begin, wait, reverse, finish
  *                   |                                  |
  *                   v                   +--------------+-------------+

@@ -42,19 +42,18 @@ static const uint64_t shortest_pause = 200000, longest_pause = 20000000;
 struct hr_transition {
     enum state state;
     struct hr_relay *relay;
-    size_t relay_len;
     struct hr_arena *arena; /* NULL: no switches */
     struct hr_switch *switches;
     struct hr_move *moves;
     size_t count;
     uint64_t began; /* the epoch; in the ticks that starting times of tasks are told in */
-    struct hr_range text[TEXT_ROOM];
 };
 
 static struct hr_transition *opened; /* from open to close */
 static struct hr_relay *leftovers;   /* somebody was looking when they were discarded */
 static uint32_t last_id, last_epoch;
 static int was_main;
+static struct hr_range text_ranges[TEXT_ROOM]; /* of a look, under the lock */
 
 /* Ranges -------------------------------------------------------------------------------------------------------- */
 
@@ -174,7 +173,6 @@ static enum hr_status make_relay(struct hr_transition *transition, size_t range_
     relay->code[HR_TO].items = relay->code[HR_FROM].items + range_room;
     relay->slots = (struct hr_slot *)(memory + slots);
     transition->relay = relay;
-    transition->relay_len = len;
     return HR_OK;
 }
 
@@ -251,13 +249,19 @@ static void discard_relay(struct hr_relay *relay) {
     }
 }
 
+static void free_steps(struct hr_transition *transition) {
+    free(transition->switches);
+    free(transition->moves);
+    transition->switches = NULL;
+    transition->moves = NULL;
+}
+
 static void discard(struct hr_transition *transition) {
     if (transition->arena)
         hr_arena_close(transition->arena);
     if (transition->relay)
         discard_relay(transition->relay);
-    free(transition->switches);
-    free(transition->moves);
+    free_steps(transition);
     free(transition);
 }
 
@@ -543,8 +547,8 @@ static int settle(struct hr_transition *transition, uintptr_t stack) {
     return !left && try_seal(transition);
 }
 
-static struct hr_ranges read_text(struct hr_transition *transition) {
-    struct hr_ranges text = {.items = transition->text};
+static struct hr_ranges read_text(void) {
+    struct hr_ranges text = {.items = text_ranges};
     struct hr_error ignored;
     struct hr_maps maps;
     struct hr_mapping mapping;
@@ -585,7 +589,7 @@ static const char *mark_of(const struct hr_relay *relay) {
 static void look(struct hr_transition *transition, uintptr_t stack, struct hr_progress *progress,
                  struct hr_straggler *stragglers, size_t room, size_t *count) {
     struct hr_relay *relay = transition->relay;
-    struct hr_ranges text = read_text(transition);
+    struct hr_ranges text = read_text();
     uint32_t left = 0;
     *progress = (struct hr_progress){0};
     *count = 0;
@@ -674,7 +678,7 @@ enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_
     return status;
 }
 
-/* The memory of the slots goes back to the kernel; the stubs and what they read stay. */
+/* The memory of the slots goes back to the kernel; the stubs and what they read stay, since a thread may be in one. */
 enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_error *error) {
     enum hr_status status = HR_OK;
     hr_transition_lock();
@@ -689,6 +693,8 @@ enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_e
             opened = NULL;
     }
     hr_transition_unlock();
+    if (!status)
+        free_steps(transition);
     return status;
 }
 

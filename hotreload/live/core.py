@@ -360,6 +360,7 @@ class NativeCore:
         Args:
             base: the stubs are mapped near it.
             switches: the entries; with none the transition only proves that no thread is in the code of its sides.
+                Their own 8 bytes are no part of a side: a pointer to a function on a stack is not a call of it.
             before: all the code of the side that threads leave, and what else is to be proven unused.
             after: the same of the other side, which threads leave when the transition is reversed.
             per_request: a thread inside a request stays where it is until the request is over.

@@ -161,11 +161,13 @@ def test_a_survey_proves_that_nobody_is_in_a_piece_of_code(workers: ctypes.CDLL)
 
 
 def test_a_survey_finds_who_is_still_in_it() -> None:
+    """It knows no entries, so they are left out here: pointers to them are on the stack of whoever calls through one."""
     child(
         SCRIPT
         + """
 held = Held(pair, workers, "reads")
-survey = pair.core.open_transition(pair.opened, [], list(pair.old.values()), [], per_request=False)
+bodies = [kit.Span(span.start + 8, span.end) for span in pair.old.values()]
+survey = pair.core.open_transition(pair.opened, [], bodies, [], per_request=False)
 pair.core.begin(survey)
 assert not pair.core.wait(survey, 0.1)
 (found,) = pair.core.progress(survey).stragglers
