@@ -102,7 +102,7 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                         f"the compiler keeps variable `{form}` in another form than it does in the base",
                         "restart to take this edit",
                         path,
-                        line or new.debug.variable_lines.get(form, 0),
+                        line or new.variable_line(form),
                     )
                 )
             if fresh.flags & SHF_TLS:
