@@ -163,7 +163,8 @@ def _ambiguous(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: 
             where = f" in `{owner}`" if owner else ""
             reason = f"which of the static variables `{word}`{where} is which of the live ones cannot be told any more"
             hint = "give them different names, or restart to take this edit"
-            findings.append(Finding("static-ambiguous", reason, hint, path, new.debug.lines.get(owner, 0)))
+            line = new.debug.lines.get(owner) or new.variable_line(min(after[name]))
+            findings.append(Finding("static-ambiguous", reason, hint, path, line))
     return findings
 
 
