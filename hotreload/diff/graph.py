@@ -332,13 +332,18 @@ class ObjectGraph:
             return known[place]
         name = symbols[0].name if len(symbols) == 1 else ""
         if "." in name:
-            return self.debug.static_local_types(self._local_variables | {section}).get(place, 0)
+            known = self._local_types if section in self._local_variables else self.debug.static_local_types({section})
+            return known.get(place, 0)
         return self.debug.types_by_name.get(name, 0)
 
     @cached_property
     def _local_variables(self) -> set[int]:
         """The sections of the static variables of functions, which are cheaper to look up together."""
         return {i for i in self.variables.values() if any("." in symbol.name for symbol in self.symbols_in.get(i, ()))}
+
+    @cached_property
+    def _local_types(self) -> dict[tuple[int, int], int]:
+        return self.debug.static_local_types(self._local_variables)
 
     @cached_property
     def run_once(self) -> set[str]:
