@@ -102,7 +102,7 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                         f"the compiler keeps variable `{form}` in another form than it does in the base",
                         "restart to take this edit",
                         path,
-                        line or new.debug.variable_lines.get(form, 0),
+                        line or new.variable_line(form),
                     )
                 )
             if fresh.flags & SHF_TLS:
@@ -163,7 +163,8 @@ def _ambiguous(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: 
             where = f" in `{owner}`" if owner else ""
             reason = f"which of the static variables `{word}`{where} is which of the live ones cannot be told any more"
             hint = "give them different names, or restart to take this edit"
-            findings.append(Finding("static-ambiguous", reason, hint, path, new.debug.lines.get(owner, 0)))
+            line = new.debug.lines.get(owner) or new.variable_line(min(after[name]))
+            findings.append(Finding("static-ambiguous", reason, hint, path, line))
     return findings
 
 

@@ -292,13 +292,18 @@ class ObjectGraph:
     def constructors(self) -> set[str]:
         """The functions that the loader runs when it loads the library."""
         tables = [s.number for s in self.elf.sections if s.name.startswith(LOADED_FIRST)]
-        listed = {reference.name for table in tables for reference in self.references(table)}
-        return {name for name in self.functions if name in listed}
+        return {name for table in tables for r in self.references(table) for name in self._names_at(r)}
+
+    def _names_at(self, reference: Reference) -> list[str]:
+        """What the code that a reference leads to is called; clang refers to it by its section."""
+        if reference.name:
+            return [reference.name]
+        return [s.name for s in self.symbols_in.get(reference.section, ()) if s.value == reference.delta]
 
     @cached_property
     def initialisers(self) -> set[str]:
         """The functions that the loader runs when it loads the library, and an extension's init function."""
-        return self.constructors | {name for name in self.functions if name.startswith("PyInit_")}
+        return {name for name in self.functions if name in self.constructors or name.startswith("PyInit_")}
 
     def variable_line(self, key: str) -> int:
         """Where a variable is declared; if that is not known, where the function begins that owns it."""
@@ -307,10 +312,12 @@ class ObjectGraph:
         if section is not None:
             symbols = self.symbols_in.get(section, [])
             place = (section, symbols[0].value) if symbols else (section, 0)
-            lines = self.debug.static_local_lines({section}) if owner else self.debug.lines_by_place
+            is_local = owner or "." in name
+            lines = self.debug.static_local_lines({section}) if is_local else self.debug.lines_by_place
             if place in lines:
                 return lines[place]
-        return self.debug.variable_lines.get(name, 0) or self.debug.lines.get(owner, 0)
+        whole, lines_of = name.partition(".")[0], self.debug.variable_lines  # clang: a piece of it, or "owner.name"
+        return lines_of.get(name) or lines_of.get(whole) or self.debug.lines.get(owner or whole, 0)
 
     def line_of(self, section: int) -> int:
         """Where the function begins that the code in ``section`` belongs to, or the variable that is in it."""
@@ -327,13 +334,18 @@ class ObjectGraph:
             return known[place]
         name = symbols[0].name if len(symbols) == 1 else ""
         if "." in name:
-            return self.debug.static_local_types(self._local_variables | {section}).get(place, 0)
+            known = self._local_types if section in self._local_variables else self.debug.static_local_types({section})
+            return known.get(place, 0)
         return self.debug.types_by_name.get(name, 0)
 
     @cached_property
     def _local_variables(self) -> set[int]:
         """The sections of the static variables of functions, which are cheaper to look up together."""
         return {i for i in self.variables.values() if any("." in symbol.name for symbol in self.symbols_in.get(i, ()))}
+
+    @cached_property
+    def _local_types(self) -> dict[tuple[int, int], int]:
+        return self.debug.static_local_types(self._local_variables)
 
     @cached_property
     def run_once(self) -> set[str]:

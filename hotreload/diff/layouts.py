@@ -13,6 +13,7 @@ the old code made and the new code will read. They are looked for from four kind
 
 from __future__ import annotations
 
+import re
 from typing import Collection, Iterator, Mapping, NamedTuple
 
 from hotreload.diff.graph import ObjectGraph
@@ -26,6 +27,7 @@ from hotreload.errors import Finding
 __all__ = ["examine_types", "examine_variables"]
 
 PYTHON_OBJECTS = {"struct _object", "struct PyVarObject", "PyVarObject", "PyObject"}
+OWNER = re.compile(r"::|\.")  # ends the name of the function that owns a static variable; the dot is clang's
 TOLD = 4  # of the fields that moved
 # Where an extension gets back, as void *, what it once gave to the interpreter.
 KEEPERS = {
@@ -81,7 +83,7 @@ def examine_variables(change: Change) -> list[Finding]:
     comparison = Comparison(base.types, new.types)
     findings = []
     for key, section in new.variables.items():
-        if not diff.may_change_types and key.partition("::")[0] not in diff.edited:
+        if not diff.may_change_types and OWNER.split(key, 1)[0] not in diff.edited:
             continue
         if key not in base.variables:
             if key in base.constants and not table_kind(new, section):
@@ -210,6 +212,10 @@ class _Search:
         for unit, graph in enumerate(self._base.graphs):
             for key, section in graph.variables.items():
                 yield _Root(f"variable `{key}` is alive", unit, graph.variable_type(section))
+            if "clang" in graph.elf.compiler:  # keeps some in pieces, under other names
+                for name, offset in graph.debug.types_by_name.items():
+                    if not graph.types.is_const(offset):
+                        yield _Root(f"variable `{name}` is alive", unit, offset)
             for symbol in graph.elf.symbols:
                 if symbol.section == SHN_COMMON and symbol.name in graph.debug.types_by_name:
                     yield _Root(f"variable `{symbol.name}` is alive", unit, graph.debug.types_by_name[symbol.name])

@@ -619,3 +619,26 @@ def test_every_slug_that_the_code_says_is_known():
             emitted |= {slug for slug in found if slug}
     assert emitted & set(SLUGS) == emitted, emitted - set(SLUGS)
     assert len(emitted) > 15
+
+
+OF_CLANG = {
+    "a static local of another type": (["-O0", "-O2"], ["variable-type ext.c:3"]),
+    "a variable of another type": (["-O0", "-O2"], ["variable-type ext.c:2"]),
+    "a field in the middle of what a variable points to": (["-O0"], ["type-layout ext.c:2"]),
+    "a bit-field": (["-O2"], ["variable-size ext.c:2", "type-layout ext.c:1"]),
+    "two fields that trade places": (
+        ["-O2"],
+        ["variable-form ext.c:3", "static-ambiguous ext.c:3", "type-layout ext.c:2"],
+    ),
+    "a constructor": (["-O0"], ["constructor-added ext.c:2"]),
+    "a variable that becomes one per thread": (["-O0", "-O2"], ["thread-local-changed ext.c:1"]),
+}
+
+
+@pytest.mark.parametrize("what", OF_CLANG)
+def test_what_clang_keeps_in_another_form_is_found_too(hot_extension, what):
+    case, (levels, wanted) = REFUSED[what], OF_CLANG[what]
+    for level in levels:
+        hot = hot_extension(case.source, flags=(level,), compiler="clang")
+        said = findings(hot, (case.old, case.new))
+        assert [":".join(line.split(":")[:2]) for line in said] == wanted
