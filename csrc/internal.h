@@ -215,9 +215,10 @@ struct hr_request {
     uint32_t tid;   /* 0: free */
 };
 
-extern int hr_relay_pid;             /* of this process, renewed by fork */
-extern int hr_is_main_forked;        /* the main thread's stack is that of a thread of the parent */
-extern const char hr_relay_thunk[];  /* where the stubs go that cannot decide by themselves */
+extern int hr_relay_pid;            /* of this process, renewed by fork */
+extern int hr_is_main_forked;       /* the main thread's stack is that of a thread of the parent */
+extern const char hr_relay_thunk[]; /* where the stubs go that cannot decide by themselves */
+uintptr_t hr_relay_control_block(void);
 intptr_t hr_relay_word_offset(void); /* of the calling thread's word, from its thread pointer */
 int hr_relay_has_range(const struct hr_ranges *ranges, uintptr_t address);
 enum hr_side hr_relay_decide(struct hr_relay *relay, uintptr_t stack); /* stack: where the caller's frames begin */

@@ -33,8 +33,13 @@
 
 #pragma GCC poison malloc calloc realloc free printf fprintf abort exit dlsym memcpy memset pthread_mutex_lock syscall
 
+/* A distribution's flags may ask for a stack protector, which ends the process through libc. */
+#if defined(__has_attribute) && __has_attribute(no_stack_protector)
+#define GENERAL_ONLY __attribute__((target("general-regs-only"), no_stack_protector))
+#else
 #define GENERAL_ONLY __attribute__((target("general-regs-only")))
-#define OWN          static __thread __attribute__((tls_model("initial-exec")))
+#endif
+#define OWN static __thread __attribute__((tls_model("initial-exec")))
 
 enum { CHUNK = 1024 };
 
@@ -72,7 +77,7 @@ GENERAL_ONLY static inline long system_call(long number, long a, long b, long c,
     return result;
 }
 
-GENERAL_ONLY static inline uintptr_t control_block(void) {
+GENERAL_ONLY uintptr_t hr_relay_control_block(void) {
     uintptr_t address;
     __asm__("movq %%fs:0x10, %0" : "=r"(address));
     return address;
@@ -117,8 +122,9 @@ GENERAL_ONLY struct hr_slot *hr_relay_find(struct hr_relay *relay, uint32_t tid,
     }
 }
 
+/* A handler may interrupt this and ask for the slot in another relay: then what is known belongs to two. */
 GENERAL_ONLY static struct hr_slot *own_slot(struct hr_relay *relay) {
-    if (known.id == relay->id && known.slot)
+    if (known.id == relay->id && known.slot >= relay->slots && known.slot < relay->slots + HR_SLOTS)
         return known.slot;
     uint32_t tid = (uint32_t)system_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
     struct hr_slot *slot = hr_relay_find(relay, tid, hr_slot_pack(tid, hr_relay_side(relay), HR_NONE, 0));
@@ -153,7 +159,7 @@ GENERAL_ONLY static long read_own(uintptr_t address, uint64_t *words, uintptr_t 
 GENERAL_ONLY static uintptr_t top_of_stack(const struct hr_relay *relay) {
     if (known.tid == (uint32_t)hr_relay_pid && !hr_is_main_forked)
         return relay->main_top;
-    return control_block();
+    return hr_relay_control_block();
 }
 
 /* Read through the kernel: what lies between here and the top is the thread's own stack only if it can be read without

@@ -63,9 +63,26 @@ static int compare_start(const void *a, const void *b) {
     return (x->start > y->start) - (x->start < y->start);
 }
 
+static int compare_address(const void *a, const void *b) {
+    const uintptr_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* The address of an entry on a stack is a pointer of somebody who calls through pointers, and those are everywhere. It
+ * is no return address, unless the code in front of it ends there; and a thread that stands there is about to run a
+ * stub. */
+static void leave_out_entries(struct hr_ranges *ranges, const uintptr_t *entries, size_t count) {
+    for (size_t i = ranges->count; i > 0; i--) {
+        struct hr_range *range = &ranges->items[i - 1];
+        int is_behind_other = i > 1 && ranges->items[i - 2].end >= range->start;
+        if (!is_behind_other && range->end - range->start >= 8 &&
+            bsearch(&range->start, entries, count, sizeof *entries, compare_address))
+            range->start += 8;
+    }
+}
+
 static void merge(struct hr_ranges *ranges) {
     size_t count = 0;
-    qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_start);
     for (size_t i = 0; i < ranges->count; i++) {
         struct hr_range *last = count ? &ranges->items[count - 1] : NULL;
         if (last && ranges->items[i].start <= last->end) {
@@ -78,12 +95,15 @@ static void merge(struct hr_ranges *ranges) {
     ranges->count = count;
 }
 
-static void fill_ranges(struct hr_ranges *ranges, const struct hr_extent *extents, size_t count, size_t room) {
+static void fill_ranges(struct hr_ranges *ranges, const struct hr_extent *extents, size_t count,
+                        const uintptr_t *entries, size_t entry_count, size_t room) {
     for (size_t i = 0; i < count; i++)
         if (extents[i].start < extents[i].end)
             ranges->items[ranges->count++] = (struct hr_range){extents[i].start, extents[i].end};
     size_t left = room - ranges->count, arenas = hr_arenas_copy(ranges->items + ranges->count, left);
     ranges->count += arenas < left ? arenas : left; /* no arena is added while this one is open */
+    qsort(ranges->items, ranges->count, sizeof *ranges->items, compare_start);
+    leave_out_entries(ranges, entries, entry_count);
     merge(ranges);
 }
 
@@ -109,7 +129,17 @@ static enum hr_status probe_scan(struct hr_error *error) {
     return first ? HR_OK : hr_refuse_call(error, HR_NO_SCAN, "getdents64 /proc/self/task", errno);
 }
 
-/* Where the kernel's own stack ends, and whether the main thread runs on it. */
+/* Can all of it be read, without a hole? */
+static int is_one_piece(uintptr_t start, uintptr_t end) {
+    uint64_t word;
+    for (uintptr_t at = start & ~(uintptr_t)7; at < end; at = hr_page_down(at) + HR_PAGE)
+        if (hr_memory_read(at, &word, sizeof word) != sizeof word)
+            return 0;
+    return end > start;
+}
+
+/* Where the kernel's own stack ends, and whether the main thread runs on it. If the core was loaded after a fork by
+ * some other thread it does not: then its control block stands at the top of where it runs. */
 static enum hr_status find_main_stack(uintptr_t *top, struct hr_error *error) {
     struct hr_maps maps;
     struct hr_mapping mapping, stack = {0};
@@ -124,9 +154,11 @@ static enum hr_status find_main_stack(uintptr_t *top, struct hr_error *error) {
     if (maps.status)
         return maps.status;
     *top = stack.end;
-    hr_relay_pid = getpid();
-    if (syscall(SYS_gettid) == hr_relay_pid && (here < stack.start || here >= stack.end))
-        hr_is_main_forked = 1;
+    if (syscall(SYS_gettid) == hr_relay_pid) {
+        int is_on_stack = here >= stack.start && here < stack.end;
+        if (is_on_stack || is_one_piece(here, hr_relay_control_block()))
+            hr_is_main_forked = !is_on_stack;
+    }
     return HR_OK;
 }
 
@@ -189,8 +221,15 @@ static enum hr_status prepare(struct hr_transition *transition, struct hr_base *
         status = open_arena(transition, base, error);
     if (status)
         return status;
-    fill_ranges(&relay->code[HR_FROM], sides->before, sides->before_count, room);
-    fill_ranges(&relay->code[HR_TO], sides->after, sides->after_count, room);
+    uintptr_t *entries = calloc(transition->count + 1, sizeof *entries);
+    if (!entries)
+        return hr_refuse_call(error, HR_NO_MEMORY, "calloc", errno);
+    for (size_t i = 0; i < transition->count; i++)
+        entries[i] = transition->switches[i].site->entry;
+    qsort(entries, transition->count, sizeof *entries, compare_address);
+    fill_ranges(&relay->code[HR_FROM], sides->before, sides->before_count, entries, transition->count, room);
+    fill_ranges(&relay->code[HR_TO], sides->after, sides->after_count, entries, transition->count, room);
+    free(entries);
     return HR_OK;
 }
 

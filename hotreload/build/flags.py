@@ -8,8 +8,8 @@ What each is for (GCC manual; measured with GCC 12.2):
 ``-ffunction-sections -fdata-sections``  a section per function and per variable, so that they can be compared
 ``-fmerge-constants``  strings and constants in sections of their own also at ``-O0``, where one section holds all
 ``-falign-functions=16``  an entry that one aligned 8-byte store can change
-``-fno-optimize-sibling-calls``  a function that left by a tail jump has no return address on the stack, so a thread could
-    not tell that the old caller of a new callee was there: what a transition is for
+``-fno-optimize-sibling-calls``  a function that left by a tail jump has no return address on the stack, so a thread
+    could not tell that the old caller of a new callee was there: what a transition is for
 ``-fcf-protection=none``  ``endbr64`` would stand before the NOPs and move them off their alignment
 ``-g``  function-local statics are told apart by their debug information
 ``-gz=none -gno-split-dwarf -fno-debug-types-section``  which is read from one section of the object, uncompressed

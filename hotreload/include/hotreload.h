@@ -64,7 +64,7 @@ struct hotreload_context {
  *     return hotreload_veto(ctx, "the queue is not empty");
  *
  * A hook may raise a Python exception instead, and return anything. */
-static inline int hotreload_veto(struct hotreload_context *ctx, const char *message) {
+static __inline__ int hotreload_veto(struct hotreload_context *ctx, const char *message) {
     size_t i = 0;
     for (; message[i] && i + 1 < sizeof ctx->message; i++)
         ctx->message[i] = message[i];
@@ -72,12 +72,13 @@ static inline int hotreload_veto(struct hotreload_context *ctx, const char *mess
     return -1;
 }
 
-/* The context is `ctx`. A hook is static: its name needs to be unique in its file only. Nobody calls it but the server
- * that takes the patch; in a build without `hotreload cc` the compiler drops it. */
+/* The context is `ctx`. A hook is static, and belongs into a source file: in a header it would be one of each file. Its
+ * name needs to be unique in its file only. Nobody calls it but the server that takes the patch; in a build without
+ * `hotreload cc` the compiler drops it. */
 #if defined(__HOTRELOAD__)
 #define HOTRELOAD_KEPT_ __attribute__((used, noinline))
 #else
-#define HOTRELOAD_KEPT_ inline __attribute__((unused)) /* GCC drops it at -O0 too */
+#define HOTRELOAD_KEPT_ __inline__ __attribute__((unused)) /* GCC drops it at -O0 too */
 #endif
 #ifdef __cplusplus
 #define HOTRELOAD_LABEL_(function) __asm__(#function) /* not mangled */
@@ -110,7 +111,7 @@ struct hotreload_shadow_api {
 /* All of these are called with the GIL held. The data is memory and nothing else: it must own no references. Choose ids
  * that nobody else chooses, such as 0x53484f500001; one object may have data under several. */
 
-static inline const struct hotreload_shadow_api *hotreload_shadow_api_(void) {
+static __inline__ const struct hotreload_shadow_api *hotreload_shadow_api_(void) {
     static const struct hotreload_shadow_api *api;
     if (!api) {
         PyObject *module = PyImport_ImportModule(HOTRELOAD_SHADOW_MODULE);
@@ -126,13 +127,13 @@ static inline const struct hotreload_shadow_api *hotreload_shadow_api_(void) {
 /* The data of an object under an id: size bytes of zero the first time, the same pointer from then on, aligned to 16.
  * It stays until hotreload_shadow_free. NULL with an exception set: memory ran out, or more was asked for than the first
  * time. */
-static inline void *hotreload_shadow_get(void *object, unsigned long id, size_t size) {
+static __inline__ void *hotreload_shadow_get(void *object, unsigned long id, size_t size) {
     const struct hotreload_shadow_api *api = hotreload_shadow_api_();
     return api ? api->get(object, id, size) : NULL;
 }
 
 /* The same, or NULL where nothing is attached; no exception. */
-static inline void *hotreload_shadow_peek(void *object, unsigned long id) {
+static __inline__ void *hotreload_shadow_peek(void *object, unsigned long id) {
     const struct hotreload_shadow_api *api = hotreload_shadow_api_();
     if (!api)
         PyErr_Clear();
@@ -140,7 +141,7 @@ static inline void *hotreload_shadow_peek(void *object, unsigned long id) {
 }
 
 /* Frees the data; nothing happens where there is none. */
-static inline void hotreload_shadow_free(void *object, unsigned long id) {
+static __inline__ void hotreload_shadow_free(void *object, unsigned long id) {
     const struct hotreload_shadow_api *api = hotreload_shadow_api_();
     if (!api)
         PyErr_Clear();
@@ -150,7 +151,7 @@ static inline void hotreload_shadow_free(void *object, unsigned long id) {
 
 /* hotreload_shadow_get for a Python object: the data is freed when the object's deallocation begins. NULL with a
  * TypeError where that moment cannot be learned safely, as for int, list and other types of the interpreter itself. */
-static inline void *hotreload_shadow_get_object(PyObject *object, unsigned long id, size_t size) {
+static __inline__ void *hotreload_shadow_get_object(PyObject *object, unsigned long id, size_t size) {
     const struct hotreload_shadow_api *api = hotreload_shadow_api_();
     return api ? api->get_object(object, id, size) : NULL;
 }

@@ -7,6 +7,7 @@
     records.py      what the manager hands out
     ledger.py       what is known about one extension: generations, owners, redirects
     manager.py      attach, stage, commit, roll back
+    swaps.py        the order of the steps of a stage, a commit and a rollback
     transitions.py  threads on their way: what is open, what drives it, deadlines, force
     stragglers.py   who has not moved, with stacks
     retire.py       what is proven unused and unmapped; what is kept and why; caps

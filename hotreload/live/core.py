@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
+from hotreload.errors import StageError
 from hotreload.live._core import ffi, lib
 from hotreload.live.refusal import Refusal, make_error, printable
 
@@ -168,9 +169,10 @@ class Transition:
 class Straggler:
     """A thread that has not moved, and why.
 
-    ``reason`` is one of RUNNING (computing, and has not called a changed function since), INSIDE (``where`` is a return address on
-    its stack that belongs to code of the side that it leaves), REQUEST (inside ``request()``), FOREIGN_STACK, UNREADABLE,
-    CROWDED (more threads than the core can keep apart).
+    ``reason`` is one of RUNNING (computing, and has not called a changed function since), INSIDE (``where`` is a return
+    address on its stack that belongs to code of the side that it leaves), REQUEST (inside ``request()``), FOREIGN_STACK
+    (it ran on a stack that is not a thread's own), UNREADABLE (the kernel does not let it be looked at), CROWDED (more
+    threads than the core can keep apart).
     ``frames`` are return addresses found on its stack, innermost first: a conservative scan, which may show stale ones.
     """
 
@@ -182,7 +184,10 @@ class Straggler:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a transition is: of ``threads`` that were there when it began, ``settled`` have moved or are proven outside."""
+    """How far a transition is: of ``threads`` that live and matter, ``settled`` have moved or are proven outside.
+
+    Threads that were born since do not matter until they call a changed function.
+    """
 
     threads: int
     settled: int
@@ -342,7 +347,13 @@ class NativeCore:
         return _commit_report(report)
 
     def open_transition(
-        self, base: Base, switches: Sequence[Switch], before: Sequence[Span], after: Sequence[Span], *, per_request: bool
+        self,
+        base: Base,
+        switches: Sequence[Switch],
+        before: Sequence[Span],
+        after: Sequence[Span],
+        *,
+        per_request: bool,
     ) -> Transition:
         """Prepares threads' way from one side to the other; nothing is redirected yet.
 
@@ -371,7 +382,10 @@ class NativeCore:
         return Transition(Span(stubs.start, stubs.end), _Open(result[0], kept))
 
     def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
-        """Leads every entry to its stub and starts the transition; raises like :meth:`commit`, and then all is as before."""
+        """Leads every entry to its stub, then starts the transition.
+
+        Raises like :meth:`commit`; then nothing has begun, and it may be tried again.
+        """
         report, error = ffi.new("struct hr_commit_report *"), _new_error()
         _check(lib.hr_transition_begin(transition.handle.pointer, allow_unsynchronised, report, error), error)
         return _commit_report(report)
@@ -418,11 +432,12 @@ class NativeCore:
     def discard_stubs(self, transition: Transition) -> None:
         """Unmaps the stubs of a transition that never began, or that is closed and whose stubs are proven unused.
 
-        Proof is a later transition that settled on its ``after`` side: it looked for every arena of stubs and for all of
-        its ``before``. One that was reversed proves nothing, since threads that had not moved were not looked at.
+        Proof is a later transition that settled on its ``after`` side: it looked for every arena of stubs and for all
+        of its ``before``. One that was reversed proves nothing, since threads that had not moved were not looked at.
         """
         error = _new_error()
         _check(lib.hr_transition_discard(transition.handle.pointer, error), error)
+        transition.handle.forget()
 
     def enter_request(self) -> Any:
         """The calling thread is inside a request from now on, until the handle that this returns is left."""
@@ -481,11 +496,20 @@ _STRAGGLERS = 256
 
 
 class _Open:
-    """A transition of the core, and the sites that it will store at."""
+    """A transition of the core until it is discarded, and the sites that it will store at."""
 
     def __init__(self, pointer: Any, kept: list[Any]) -> None:
-        self.pointer = pointer
+        self._pointer = pointer
         self._kept = kept
+
+    @property
+    def pointer(self) -> Any:
+        if self._pointer is None:
+            raise StageError("the transition was discarded", hint="open another one", status="ORDER")
+        return self._pointer
+
+    def forget(self) -> None:
+        self._pointer = None
 
 
 class _OneOf:

@@ -100,11 +100,11 @@ def _of_kind(hooks: Sequence[PatchHook], kind: int) -> list[PatchHook]:
 
 def _run(hook: PatchHook, owner: Generation, left: int, to: int) -> tuple[HookRun, BaseException | None]:
     """Calls one hook in this thread; what went wrong is in the result, and in the log."""
-    from hotreload._state import call_hook
-
     started = time.perf_counter()
     cause: BaseException | None = None
     try:
+        from hotreload._state import call_hook  # loaded where there is something to call
+
         result, message = call_hook(owner.address + hook.image_off, owner.module, left, to)
         error = message or f"it returned {result}" if result or message else ""
     except BaseException as raised:  # noqa: BLE001 - whatever it is, between two stores of the books nothing may escape

@@ -228,16 +228,11 @@ class Ledger:
         return [image.text for image in self.retained] + [arena.handle.stubs for arena in self.arenas]
 
     def _original_code(self, entry: int) -> frozenset[Span]:
-        """The original code behind an entry: its ranges, or all of the base where they are not known.
-
-        Not the entry itself: who is there is not inside yet, and a caller may have that address on its stack, as the
-        pointer that it called through.
-        """
+        """The original code behind an entry: its ranges, or all of the base where they are not known."""
         whole = self.base.object
         if not whole.start <= entry < whole.end:
             return frozenset()  # a carried function: its owner's image is on the list
-        ranges = self.ranges.get(entry) or {Span(whole.start, whole.end)}
-        return frozenset(Span(span.start + (span.start == entry), span.end) for span in ranges)
+        return self.ranges.get(entry) or frozenset({Span(whole.start, whole.end)})
 
     def name_of(self, entry: int, redirects: Iterable[Redirect]) -> str:
         """The function that begins at an address, as a person knows it; empty when nobody knows."""

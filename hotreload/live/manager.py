@@ -7,8 +7,9 @@
               unstage       └─ refused: nothing changed, the patch is still staged
 
 One entry is redirected at once; several are a *transition*, in which each thread moves when it is in the middle of
-nothing (``transitions.py``). Generations that were live once stay mapped until it is proven that nobody needs them
-(``retire.py``). Callbacks are called after the lock is released, so they may ask the manager anything.
+nothing (``transitions.py``). ``swaps.py`` has the order of the steps. Generations that were live once stay mapped until
+it is proven that nobody needs them (``retire.py``). Callbacks are called after the lock is released, so they may ask
+the manager anything.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
-from hotreload.errors import HotReloadError, PoisonedError, StageError, TransitionError
+from hotreload.errors import StageError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
-from hotreload.live import hooks, shadow
-from hotreload.live.core import Core, Image, NativeCore, PatchSource
+from hotreload.live import shadow
+from hotreload.live.core import Core, NativeCore, PatchSource
 from hotreload.live.ledger import Ledger
-from hotreload.live.records import Generation, History, LoadedModule, Redirect, StagedPatch, Terms
+from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Terms
 from hotreload.live.report import Guard, Report, Subscribers, swap_fields
 from hotreload.live.retire import Limits, Retirement
+from hotreload.live.swaps import Swaps
 from hotreload.live.transitions import OpenTransition, Transitions
 
 __all__ = ["Manager"]
@@ -60,7 +61,6 @@ class Manager:
     ) -> None:
         self._core: Core = core or NativeCore()
         self._reserve_bytes = reserve_bytes
-        self._allow_unsynchronised = allow_unsynchronised
         self._terms = terms or Terms()
         self._ledgers: dict[str, Ledger] = {}
         self._subscribers = Subscribers()
@@ -68,6 +68,9 @@ class Manager:
         self._retirement = Retirement(self._core, self._guard, limits or Limits())
         self._transitions = Transitions(
             self._core, self._guard, self._retirement, allow_unsynchronised=allow_unsynchronised
+        )
+        self._swaps = Swaps(
+            self._core, self._guard, self._transitions, self._retirement, allow_unsynchronised=allow_unsynchronised
         )
         self._is_locked = False
 
@@ -198,7 +201,7 @@ class Manager:
         with Report(self._subscribers, module, "stage") as report:
             self.check_unlocked()
             with self._guard:
-                staged = self._stage(self._healthy(module), patch)
+                staged = self._swaps.stage(self._healthy(module), patch)
             report.succeed(
                 GENERATION_STAGED,
                 generation=staged.number,
@@ -265,9 +268,9 @@ class Manager:
                 ledger = self._healthy(staged.module)
                 self._transitions.check_free()
                 ledger.check_staged(staged)
-                generation = self._commit(ledger, staged, dict(info or {}), terms)
+                generation = self._swaps.commit(ledger, staged, dict(info or {}), terms)
                 transition = self._transitions.open
-            generation = self._settle(ledger, transition, generation.number, wait)
+            generation = self._swaps.settle(ledger, transition, generation.number, wait)
             report.succeed(SWAP_COMMITTED, **swap_fields(generation))
         return generation
 
@@ -307,9 +310,9 @@ class Manager:
             with self._guard:
                 ledger = self._healthy(module)
                 left = ledger.live.number
-                seconds = self._go_back(ledger, ledger.generation(to), terms, may_veto=not is_promised)
+                seconds = self._swaps.go_back(ledger, ledger.generation(to), terms, may_veto=not is_promised)
                 transition = self._transitions.open
-            generation = self._settle(ledger, transition, to, wait)
+            generation = self._swaps.settle(ledger, transition, to, wait)
             report.succeed(SWAP_ROLLED_BACK, **{**swap_fields(generation), "duration": seconds, "left": left})
         return generation
 
@@ -339,7 +342,7 @@ class Manager:
             transition = self._open()
             self._transitions.reverse(transition)
             goal = transition.goal
-        return self._settle(transition.ledger, transition, goal, wait)
+        return self._swaps.settle(transition.ledger, transition, goal, wait)
 
     def force(self, reason: str, *, by: str = "") -> Generation:
         """Ends the open transition although threads have not moved: what these see may be mixed.
@@ -378,154 +381,6 @@ class Manager:
         self._guard.renew()
         self._transitions.renew()
 
-    # How -----------------------------------------------------------------------------------------------------------
-
-    def _stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
-        self._core.probe_text()
-        self._retirement.check_generations(ledger)
-        patch = self._core.open_patch(source)
-        try:
-            number = ledger.newest + 1
-            label = f"hotreload:{ledger.name}.{number}"[:200]
-            image = self._core.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
-            try:
-                self._retirement.check_bytes(ledger, image.mapped)
-                redirects = ledger.redirects_of(patch, image)
-                self._open_sites(ledger, redirects)
-            except BaseException:
-                self._core.unstage(image)
-                raise
-            ledger.learn_ranges(patch)
-        finally:
-            self._core.close_patch(patch)
-        staged = StagedPatch(
-            module=ledger.snapshot(),
-            functions=tuple(function.name for function in patch.functions),
-            bytes_mapped=image.mapped,
-            distance=image.distance,
-            number=number,
-            carried=patch.carried,
-            image=image,
-            redirects=redirects,
-            data_escapes=patch.data_escapes,
-            hooks=patch.hooks,
-        )
-        ledger.staged.append(staged)
-        return staged
-
-    def _open_sites(self, ledger: Ledger, redirects: Sequence[Redirect]) -> None:
-        entries = ledger.missing_entries(redirects)
-        try:
-            sites = self._core.open_sites(entries)
-        except HotReloadError as error:
-            raise _naming_function(error, ledger, redirects) from None
-        ledger.sites.update(zip(entries, sites))
-
-    def _commit(self, ledger: Ledger, staged: StagedPatch, info: dict[str, Any], terms: Terms) -> Generation:
-        draft = Generation(
-            module=ledger.name,
-            build_id=staged.module.build_id,
-            number=staged.number,
-            functions=staged.functions,
-            bytes_mapped=staged.bytes_mapped,
-            distance=staged.distance,
-            address=staged.image.address,
-            length=staged.image.length,
-            committed_at=time.time(),
-            info=info,
-            redirects=staged.redirects,
-            carried=staged.carried,
-            hooks=staged.hooks,
-        )
-        left = ledger.live.number
-        self._check_policy(ledger, staged, terms)
-        runs = hooks.run_pre(draft, left)
-        if runs:  # they are code of others, which may have asked the manager for anything
-            self._transitions.check_free()
-            ledger.check_staged(staged)
-        try:
-            generation = self._swap(ledger, draft, staged.image, terms)
-        except HotReloadError as error:
-            if isinstance(error, (TransitionError, PoisonedError)):
-                ledger.retained.append(staged.image)
-            if runs and not isinstance(error, PoisonedError):
-                hooks.run_rollback(draft, left)
-            raise
-        ledger.record(staged, generation)
-        generation = ledger.mark(generation.number, hook_runs=(*runs, *hooks.run_post(generation, left)))
-        self._after_swap(ledger)
-        return generation
-
-    @staticmethod
-    def _check_policy(ledger: Ledger, staged: StagedPatch, terms: Terms) -> None:
-        """Insists that a patch may be taken back at its deadline, where that is what would happen."""
-        if terms.policy == "revert" and terms.level_for(len(ledger.switches(staged.redirects))) != "function":
-            hooks.check_automatic_rollback(staged, "a transition whose deadline has passed")
-
-    def _go_back(self, ledger: Ledger, generation: Generation, terms: Terms, *, may_veto: bool) -> float:
-        """Makes it live, or the goal of what is open; returns how long the stores took."""
-        transition = self._transitions.open
-        if transition and transition.ledger is ledger and generation.number in (transition.origin, transition.goal):
-            if generation.number == transition.origin:
-                self._transitions.reverse(transition, terms.reason, may_veto=may_veto)
-            return 0.0
-        self._transitions.check_free()
-        left = ledger.live
-        is_same = left.number == generation.number
-        runs = () if is_same else hooks.run_pre(generation, left.number, may_veto=may_veto)
-        swapped = self._swap(ledger, generation, None, terms)
-        # When it went live first, and how, stays in the record.
-        ledger.make_live(replace(swapped, duration=generation.duration))
-        if not is_same:
-            runs += hooks.run_rollback(left, generation.number) + hooks.run_post(generation, left.number)
-            ledger.mark(generation.number, hook_runs=runs)
-        self._after_swap(ledger)
-        return swapped.duration
-
-    def _swap(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> Generation:
-        """Redirects to a generation; returns it with what came of it."""
-        switches = ledger.switches(goal.redirects)
-        level = terms.level_for(len(switches))
-        is_transition = level != "function" and bool(switches)
-        try:
-            if is_transition:
-                report = self._transitions.begin(ledger, switches, goal.number, terms.but(level=level), image=image)
-            else:
-                batch = ledger.batch(goal.redirects)
-                report = self._core.commit(batch, allow_unsynchronised=self._allow_unsynchronised)
-        except HotReloadError as error:
-            named = _naming_function(error, ledger, goal.redirects)
-            if isinstance(named, PoisonedError):
-                ledger.poison = named
-            raise named from None
-        return replace(
-            goal,
-            level=level,
-            transition="open" if is_transition else "none",
-            duration=report.seconds,
-            synchronised=report.is_synchronised,
-        )
-
-    def _after_swap(self, ledger: Ledger) -> None:
-        self._transitions.note_images()
-        if self._transitions.open is None:
-            self._retirement.look(ledger)
-
-    def _settle(self, ledger: Ledger, transition: OpenTransition | None, number: int, wait: float) -> Generation:
-        """Waits a moment for the threads; returns the generation as it is then."""
-        if transition is not None:
-            self._transitions.settle(transition, wait)
-        with self._guard:
-            generation = ledger.generations[number]
-            live = ledger.live.number
-        if transition is not None and generation.transition == "reversed":
-            raise TransitionError(
-                f"generation {number} of {ledger.name} was reversed, generation {live} serves",
-                hint="the log names the threads that did not move",
-                status="REVERSED",
-            )
-        return generation
-
     def _ledger(self, module: LoadedModule) -> Ledger:
         try:
             return self._ledgers[module.path]
@@ -539,14 +394,6 @@ class Manager:
         if ledger.poison is not None:
             raise ledger.poison
         return ledger
-
-
-def _naming_function(error: HotReloadError, ledger: Ledger, redirects: Sequence[Redirect]) -> HotReloadError:
-    """The same refusal with the function's name in it: the core knows addresses only."""
-    name = ledger.name_of(error.fields.get("address", 0), redirects)
-    if not name:
-        return error
-    return type(error)(f"{name}: {error.message}", hint=error.hint, **{**error.fields, "function": name})
 
 
 def _module_name(path: str) -> str:

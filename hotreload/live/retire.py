@@ -5,10 +5,11 @@
     live ──▶ old ──▶ beyond the last `keep` ──▶ proven ──▶ retired
                  └── a transition that is over, or a survey, has seen every thread outside
 
-Nothing leads into the code of a generation that is not live, so a thread that was once seen outside stays outside.
-Proof is about threads only. What else may point into an image keeps it for good: it owns a variable or function that
-it was the first to bring, or it handed out a pointer into its data. After a forced transition a thread may be
-anywhere: of that extension nothing is unmapped any more.
+Nothing leads into the code of a generation that is not live, so a thread that was once seen outside stays outside, for
+as long as nobody goes back to it. A transition proves that of all that it led away from, one that was turned round
+proves nothing. Proof is about threads only. What else may point into an image keeps it for good: it owns a variable or
+function that it was the first to bring, or it handed out a pointer into its data. After a forced transition a thread
+may be anywhere: of that extension nothing is unmapped any more.
 
 A *survey* is a transition without entries. It is looked at when something is committed and when somebody asks, so it
 costs nothing in between, and a thread that runs all the time delays it for as long as it likes.
@@ -28,6 +29,12 @@ from hotreload.live.report import Guard
 from hotreload.live.stragglers import thread_names
 
 __all__ = ["Limits", "Retirement"]
+
+
+#: The next transition proves that nobody is in the stubs of this one. Where none comes to its end, so many wait.
+ARENAS_WITHOUT_PROOF = 4
+
+_UNPROVEN = "no thread was looked at since"
 
 
 @dataclass(frozen=True)
@@ -68,14 +75,21 @@ class Retirement:
 
     def look(self, ledger: Ledger) -> None:
         """Goes on with the survey, begins one where that could prove something, and retires what is proven."""
-        if not self.limits.retire or ledger.is_forced:
+        if ledger.is_forced:
             return
+        self.sweep(ledger)
         with suppress(HotReloadError):  # no survey is no proof: what is old stays
             if self._survey is None:
                 self._begin_survey(ledger)
             if self._survey is not None and self._core.wait(self._survey.handle, 0.0):
                 self._end_survey(is_proven=True)
         self.sweep(ledger)
+
+    def expect(self, ledger: Ledger, number: int) -> None:
+        """Threads are about to enter that generation: what a survey has seen of it so far proves nothing any more."""
+        image = ledger.mapped.get(number)
+        if self._survey is not None and any(image is surveyed for surveyed in self._survey.images):
+            self.end_survey()
 
     def end_survey(self) -> None:
         """Gives the survey up: a transition is to begin, or the process is to be forked."""
@@ -95,7 +109,7 @@ class Retirement:
 
     def _begin_survey(self, ledger: Ledger) -> None:
         numbers = [n for n in self._beyond(ledger) if self._reason_to_keep(ledger, n) == _UNPROVEN]
-        if not numbers:
+        if not numbers and len(ledger.arenas) <= ARENAS_WITHOUT_PROOF:
             return
         images = tuple(ledger.mapped[number] for number in numbers)
         arenas = tuple(ledger.arenas)
@@ -208,6 +222,3 @@ class Retirement:
             value=value,
             limit=limit,
         )
-
-
-_UNPROVEN = "no thread was looked at since"

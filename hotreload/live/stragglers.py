@@ -47,17 +47,23 @@ _SAYINGS = {
 
 
 class Since:
-    """Since when each thread is seen where it is; what is not seen any more is forgotten."""
+    """Since when each thread is where it is, as far as anybody has looked: one that has never been seen elsewhere has
+    not moved since the beginning."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, str, int], float] = {}
+        self._began = time.time()
+        self._seen: dict[int, tuple[str, int, float]] = {}
 
     def update(self, stragglers: Iterable[Straggler]) -> dict[int, float]:
-        """By thread, when it was first seen at this place for this reason."""
-        now = time.time()
-        keys = [(straggler.tid, straggler.reason, straggler.where) for straggler in stragglers]
-        self._seen = {key: self._seen.get(key, now) for key in keys}
-        return {tid: at for (tid, _reason, _where), at in self._seen.items()}
+        """By thread, since when it is at this place for this reason; who is no straggler any more is forgotten."""
+        seen = {}
+        for straggler in stragglers:
+            reason, where, at = self._seen.get(straggler.tid, (straggler.reason, straggler.where, self._began))
+            if (reason, where) != (straggler.reason, straggler.where):
+                at = time.time()
+            seen[straggler.tid] = (straggler.reason, straggler.where, at)
+        self._seen = seen
+        return {tid: at for tid, (_reason, _where, at) in seen.items()}
 
 
 class Symbols:

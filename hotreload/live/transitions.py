@@ -20,15 +20,16 @@ driver never wants the manager's while it holds the other.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from hotreload.errors import HotReloadError, PoisonedError, StageError
 from hotreload.events import (
+    PATCH_REFUSED,
     TRANSITION_COMPLETED,
     TRANSITION_FORCED,
     TRANSITION_REVERSED,
@@ -36,7 +37,7 @@ from hotreload.events import (
     TRANSITION_STARTED,
 )
 from hotreload.live import hooks
-from hotreload.live.core import CommitReport, Core, Image, Switch, Transition
+from hotreload.live.core import CommitReport, Core, Image, Progress, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
 from hotreload.live.report import Guard
@@ -105,6 +106,7 @@ class OpenTransition:
         self.turns += 1
         self.turned = time.monotonic()
         self.is_stalled = False
+        self._seen = Since()
 
     def finish(self, *, allow_unsynchronised: bool) -> CommitReport:
         """Redirects the entries to the goal, and gives the core its book-keeping back."""
@@ -132,8 +134,12 @@ class OpenTransition:
 
     def describe(self, *, with_stacks: bool = True) -> dict[str, Any]:
         """Plain data for ``status``."""
-        with self._calling:
-            progress = self._core.progress(self.handle)
+        try:
+            with self._calling:
+                progress = self._core.progress(self.handle)
+        except HotReloadError as error:
+            self.trouble = str(error)
+            progress = Progress(0, 0, is_settled=False, stragglers=())
         seen = self._seen.update(progress.stragglers)
         entries = describe(progress.stragglers, self.ledger, seen, with_stacks=with_stacks)
         if are_greenlets_in_use():
@@ -222,8 +228,8 @@ class Transitions:
             self._core.discard_stubs(handle)
             raise
         except HotReloadError:  # a thread may stand in a stub
-            self._core.close_transition(handle)
             ledger.arenas.append(Arena(handle))
+            self._core.close_transition(handle)
             raise
         self.open = OpenTransition(self._core, handle, ledger, target, terms)
         self._tell(TRANSITION_STARTED, self.open, entries=len(switches))
@@ -248,9 +254,11 @@ class Transitions:
         """Has a thread drive it to its end; without one, whoever asks does."""
         if transition.has_driver:
             return
-        with suppress(RuntimeError):
-            start_new_thread(self._drive, (transition, None))
-            transition.has_driver = True
+        transition.has_driver = True
+        try:
+            start_new_thread(self._run_driver, (transition,))
+        except RuntimeError:
+            transition.has_driver = False
 
     def wait(self, seconds: float) -> bool:
         """Whether nothing is open any more within so many seconds. The manager's lock must be free."""
@@ -264,6 +272,16 @@ class Transitions:
                 self._drive(transition, until)
             if not transition.over.wait(max(0.0, until - time.monotonic())):
                 return False
+
+    def _run_driver(self, transition: OpenTransition) -> None:
+        try:
+            self._drive(transition, None)
+        except Exception:
+            logging.getLogger("hotreload").exception(
+                "the driver of a transition failed: it goes on when it is asked for"
+            )
+        finally:
+            transition.has_driver = False
 
     def _drive(self, transition: OpenTransition, until: float | None) -> None:
         """Drives it until it is over, or for a time."""
@@ -301,11 +319,13 @@ class Transitions:
     def _pass_deadline(self, transition: OpenTransition) -> None:
         transition.is_stalled = True
         self._tell(TRANSITION_STALLED, transition, **_numbers(transition.describe()))
-        if transition.terms.policy == "force":
-            with suppress(HotReloadError):
+        try:
+            if transition.terms.policy == "force":
                 self.force(transition, transition.terms.reason, transition.terms.by or "deadline")
-        elif transition.terms.policy == "revert" and transition.is_forward:
-            self.reverse(transition, "its deadline passed", may_veto=False)
+            elif transition.terms.policy == "revert" and transition.is_forward:
+                self.reverse(transition, "its deadline passed", may_veto=False)
+        except HotReloadError as error:  # it stays open, and says why
+            transition.trouble = str(error)
 
     # Ending --------------------------------------------------------------------------------------------------------
 
@@ -349,6 +369,7 @@ class Transitions:
             ledger.poison = error
             self.open = None
             transition.over.set()
+            self._tell(PATCH_REFUSED, transition, during="transition", error=error.as_dict())
             raise
         self.open = None
         ledger.mark(goal, transition=how, synchronised=report.is_synchronised)
@@ -358,13 +379,17 @@ class Transitions:
             self._tell(TRANSITION_COMPLETED, transition, generation=goal)
 
     def _prove(self, transition: OpenTransition) -> None:
-        """All threads were seen on the goal's side: nobody is in anything else that was on the lists."""
-        for number, mapped in transition.images.items():
-            if number != transition.goal:
-                mapped.is_proven = True
-        for arena in transition.arenas:
-            arena.is_proven = True
-        self._retirement.sweep(transition.ledger)
+        """All threads have left what was on the list: nobody is in it any more.
+
+        On the way back that says nothing: threads that had not moved were where they should be, whatever they were in.
+        """
+        if transition.is_forward:
+            for number, mapped in transition.images.items():
+                if number != transition.goal:
+                    mapped.is_proven = True
+            for arena in transition.arenas:
+                arena.is_proven = True
+        self._retirement.look(transition.ledger)
 
     def _tell(self, event: str, transition: OpenTransition, **fields: Any) -> None:
         duration = time.monotonic() - transition.started

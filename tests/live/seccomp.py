@@ -6,6 +6,7 @@ import ctypes
 import struct
 
 NR = {"mmap": 9, "mprotect": 10, "openat": 257, "memfd_create": 319, "membarrier": 324, "open": 2, "rt_sigaction": 13}
+NR["process_vm_readv"] = 310
 RET_ERRNO, RET_TRAP, RET_ALLOW = 0x00050000, 0x00030000, 0x7FFF0000
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 

@@ -347,6 +347,56 @@ assert tiny.maps_at(entry) == "r-xp"
     )
 
 
+@provokes("BUSY")
+def test_a_second_transition(core: NativeCore, base: tiny.TinyBase) -> str:
+    opened = core.open_base(str(base.path))
+    first = core.open_transition(opened, [], [], [], per_request=False)
+    status = status_of(core.open_transition, opened, [], [], [], per_request=False)
+    core.discard_stubs(first)
+    core.discard_stubs(core.open_transition(opened, [], [], [], per_request=False))
+    core.close_base(opened)
+    return status
+
+
+@provokes("NO_SCAN")
+@pytest.mark.parametrize(
+    "why",
+    ['seccomp.deny("process_vm_readv", errno.EPERM)', 'seccomp.deny("openat", errno.EACCES)'],
+    ids=["no-memory", "no-tasks"],
+)
+def test_threads_that_cannot_be_looked_at(why: str) -> str:
+    return child(
+        CHILD
+        + f"""
+import tempfile
+base = tiny.make_base(Path(tempfile.mkdtemp()), "HOOK long f(void) {{ return 1; }}")
+opened = core.open_base(str(base.path))
+before = tiny.maps()
+{why}
+print(status_of(core.open_transition, opened, [], [], [], per_request=False))
+"""
+    )
+
+
+@provokes("ORDER")
+@pytest.mark.parametrize(
+    "step", ["wait", "progress", "reverse", "finish", "begin", "discard_stubs", "close_transition"]
+)
+def test_a_step_of_a_transition_at_the_wrong_time(core: NativeCore, base: tiny.TinyBase, step: str) -> str:
+    opened = core.open_base(str(base.path))
+    survey = core.open_transition(opened, [], [], [], per_request=False)
+    if step in ("begin", "discard_stubs", "close_transition"):
+        core.begin(survey)
+    status = status_of(getattr(core, step), survey, *([0] if step == "wait" else []))
+    if step in ("begin", "discard_stubs", "close_transition"):
+        core.finish(survey)
+    core.close_transition(survey)
+    core.discard_stubs(survey)
+    assert status_of(core.discard_stubs, survey) == "ORDER", "and nothing can be done with it any more"
+    core.close_base(opened)
+    return status
+
+
 @provokes("NO_SYNC")
 def test_a_kernel_without_core_sync() -> str:
     return child(

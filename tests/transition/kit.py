@@ -150,6 +150,8 @@ def load_workers() -> ctypes.CDLL:
     for name in ("call_on_signal_stack", "call_in_coroutine"):
         getattr(workers, name).restype = ctypes.c_long
         getattr(workers, name).argtypes = [ctypes.c_void_p]
+    workers.churn.restype = ctypes.c_long
+    workers.churn.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
     workers.time_calls.restype = ctypes.c_double
     workers.time_calls.argtypes = [ctypes.c_void_p, ctypes.c_long]
     return workers
@@ -162,7 +164,7 @@ class Threads:
         self.library = library
         self.workers = [library.worker_start(address) for _ in range(count)]
 
-    def __enter__(self) -> Threads:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,9 +6,11 @@ python levels_program.py SCENARIO '{"path": ext.so, "patch": file, ...}'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -147,6 +149,44 @@ def requests(*, transitions: int, level: str, with_request: bool, threads: int =
     return {**totals, "generations": sorted(totals["generations"]), "stuck": stuck}
 
 
+def served(*, transitions: int, with_request: bool, threads: int = 4, **rest: Any) -> dict[str, Any]:
+    """WSGI: A is called for the first piece of a response, B for the second, while the server sends the first."""
+    program = Program(**rest)
+    first, second = program.long("who_a"), program.long("who_b")
+    is_over = threading.Event()
+    pairs: list[tuple[bytes, ...]] = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        yield b"%d" % first()
+        yield b"%d" % second()
+
+    wrapped = hotreload.wsgi(app) if with_request else app
+
+    def serve() -> None:
+        while not is_over.is_set():
+            body = wrapped({}, None)
+            pieces = []
+            for piece in body:
+                pieces.append(piece)
+                time.sleep(0.0003)
+            body.close()
+            pairs.append(tuple(pieces))
+
+    workers = [threading.Thread(target=serve) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    program.push(level="request")
+    for i in range(1, transitions):
+        if not program.manager.wait(PATIENCE):
+            break
+        program.manager.rollback(program.module, 1 - i % 2, level="request")
+    settled = program.manager.wait(PATIENCE)
+    is_over.set()
+    for worker in workers:
+        worker.join()
+    return {"settled": settled, "mixed": sum(a != b for a, b in pairs), "generations": len({a for a, _ in pairs})}
+
+
 # A thread that stays in old code -------------------------------------------------------------------------------------
 
 
@@ -245,6 +285,101 @@ def forking(**rest: Any) -> dict[str, Any]:
     thread.join()
     result["quick"] = quick()
     return result
+
+
+def chaos(*, hammer: str, seconds: float, seed: int, with_force: bool, **rest: Any) -> dict[str, Any]:
+    """Several threads ask for everything at once, and the process forks meanwhile."""
+    program = Program(is_shared=True, **rest)
+    manager, module = program.manager, program.module
+    a = program.long("a")
+    native = ctypes.CDLL(hammer)
+    native.start(program.library.a, 4)
+    ends = time.monotonic() + seconds
+    counts: dict[str, int] = {}
+    errors: list[str] = []
+    children: list[int] = []
+    lock = threading.Lock()
+
+    def in_child() -> int:
+        if not manager.wait(PATIENCE):
+            return 2
+        if a() not in (11, 22):
+            return 3
+        manager.rollback(module, 0, wait=PATIENCE)
+        return 0 if manager.wait(PATIENCE) and a() == 11 else 4
+
+    def fork() -> None:
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                code = in_child()
+            finally:
+                os._exit(code)
+        children.append(os.waitpid(pid, 0)[1])
+
+    def newest() -> int:
+        return len(manager.history(module)) - 1
+
+    def push() -> None:
+        staged = manager.stage(module, program.patch)
+        try:
+            manager.commit(staged, level="call", wait=random.random() * 0.01, deadline=0.05, policy=policy())
+        except HotReloadError:
+            with contextlib.suppress(HotReloadError):
+                manager.unstage(staged)
+            raise
+
+    def policy() -> str:
+        return random.choice(["wait", "revert"])
+
+    acts: list[Callable[[], Any]] = [
+        push,
+        lambda: manager.rollback(module, 0, level="call", wait=random.random() * 0.01),
+        lambda: manager.rollback(module, newest(), level="call", wait=0),
+        lambda: manager.reverse(wait=0),
+        manager.status,
+        lambda: manager.wait(0.01),
+    ]
+    if with_force:
+        acts.append(lambda: manager.force("why not"))
+
+    def act(number: int) -> None:
+        random.seed(seed * 100 + number)
+        while time.monotonic() < ends:
+            what = fork if number == 0 and random.random() < 0.05 else random.choice(acts)
+            try:
+                what()
+                said = "done"
+            except HotReloadError as error:
+                said = error.fields["status"]
+            except BaseException as error:
+                errors.append(repr(error))
+                raise
+            with lock:
+                counts[said] = counts.get(said, 0) + 1
+
+    workers = [threading.Thread(target=act, args=(number,)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(seconds + PATIENCE)
+    result: dict[str, Any] = {"hung": [worker.name for worker in workers if worker.is_alive()]}
+    result["settled"] = manager.wait(PATIENCE)
+    seen = Counts()
+    native.stop(ctypes.byref(seen))
+    manager.rollback(module, 0)
+    manager.wait(PATIENCE)
+    return {
+        **result,
+        "errors": errors,
+        "counts": counts,
+        "children": children,
+        "mixed": seen.mixed,
+        "calls": seen.old + seen.new,
+        "end": a(),
+        "generations": newest(),
+    }
 
 
 def wait_in_python(event: threading.Event) -> None:
@@ -372,5 +507,7 @@ def soak(*, hammer: str, swaps: int, patches: list[str], threads: int = 2, **res
 
 
 if __name__ == "__main__":
-    scenario = {f.__name__: f for f in (calls, requests, sitting, forking, event_loop, soak)}[sys.argv[1]]
+    scenario = {f.__name__: f for f in (calls, requests, served, sitting, forking, chaos, event_loop, soak)}[
+        sys.argv[1]
+    ]
     print(json.dumps(scenario(**json.loads(sys.argv[2]))))

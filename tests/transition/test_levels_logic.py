@@ -104,7 +104,7 @@ def covers(spans, address: int) -> bool:
 
 def test_each_side_is_kept_by_the_code_of_its_own_and_both_by_what_is_older(desk: Desk) -> None:
     desk.core.settled.set()
-    entry = {name: desk.base.address(name) + 1 for name in ("alpha", "beta", "gamma")}
+    entry = {name: desk.base.address(name) for name in ("alpha", "beta", "gamma")}
     first = desk.push(TWO)
     before, after = (desk.core.opened[0][side] for side in ("before", "after"))
     assert covers(before, entry["alpha"]) and covers(before, entry["beta"]) and not covers(before, entry["gamma"])
@@ -124,15 +124,6 @@ def test_each_side_is_kept_by_the_code_of_its_own_and_both_by_what_is_older(desk
     assert covers(before, second.redirects[0].target) and covers(before, first.redirects[0].target)
     assert covers(after, first.redirects[0].target) and covers(after, entry["gamma"])
     assert not covers(before, entry["gamma"])
-
-
-def test_a_pointer_to_a_function_keeps_nobody_in_it(desk: Desk) -> None:
-    desk.core.settled.set()
-    desk.push(TWO)
-    before = desk.core.opened[0]["before"]
-    for name in TWO:
-        assert not covers(before, desk.base.address(name))
-        assert covers(before, desk.base.address(name) + 8)
 
 
 def test_stubs_are_discarded_when_the_next_transition_has_proven_them_unused(desk: Desk) -> None:
@@ -295,6 +286,34 @@ def test_a_finish_that_poisons_ends_it(desk: Desk) -> None:
     assert desk.manager.wait(10)
     with pytest.raises(PoisonedError):
         desk.manager.rollback(desk.module)
+    refused = wait_for(desk, "patch.refused")
+    assert (refused["during"], refused["error"]["error"]) == ("transition", "PoisonedError")
+
+
+def test_a_force_at_the_deadline_that_is_refused_leaves_it_open_and_says_why(desk: Desk) -> None:
+    desk.core.finish_failure = StageError("not now", hint="", status="TEXT_LOCKED")
+    open_one(desk, deadline=0.01, policy="force", reason="why not")
+    wait_for(desk, "transition.stalled")
+    assert desk.manager.transition()["trouble"] == "not now"
+    assert desk.described["taints"] == []
+    desk.core.finish_failure = None
+    settle(desk)
+    assert desk.values == (2, 20, 100)
+
+
+def test_a_driver_that_fails_is_replaced_by_whoever_waits(desk: Desk, monkeypatch, caplog) -> None:
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(desk.core, "wait", fail)
+    with pytest.raises(MemoryError):
+        desk.push(TWO, wait=0.0)
+    until = time.monotonic() + 10
+    while "the driver of a transition failed" not in caplog.text and time.monotonic() < until:
+        time.sleep(0.005)
+    monkeypatch.undo()
+    settle(desk)
+    assert desk.values == (2, 20, 100)
 
 
 # Deadlines -----------------------------------------------------------------------------------------------------------

@@ -118,6 +118,7 @@ def bench(shared_hot_extension: Callable[..., HotExtension], tmp_path_factory: p
 # Two functions that belong together ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_at_level_call_no_caller_meets_a_callee_of_another_generation(bench: Bench) -> None:
     seen = bench("calls", hammer=str(bench.hammer), transitions=TRANSITIONS, level="call")
     assert "stuck" not in seen, seen
@@ -146,6 +147,14 @@ def test_at_level_request_a_request_that_sleeps_sees_one_generation(bench: Bench
 def test_without_a_request_it_sees_two(bench: Bench) -> None:
     seen = bench("requests", transitions=200, level="request", with_request=False)
     assert seen["mixed"] > 0
+    print(f"\n{seen}")
+
+
+@pytest.mark.parametrize("with_request", [True, False])
+def test_the_pieces_of_a_response_are_of_one_generation_under_the_middleware(bench: Bench, with_request: bool) -> None:
+    seen = bench("served", transitions=200, with_request=with_request)
+    assert seen["settled"] and seen["generations"] == 2
+    assert (seen["mixed"] == 0) == with_request, "without it they are not: the control"
     print(f"\n{seen}")
 
 
@@ -209,6 +218,18 @@ def test_a_child_ends_what_was_open_without_the_threads_that_it_does_not_have(be
     assert seen["children"] == [0] * 5
     assert seen["told"] == ["the sitter"], "in the parent nothing has changed"
     assert seen["completed"] and seen["quick"] == 2
+
+
+@pytest.mark.parametrize("with_force", [False, True])
+def test_whatever_is_asked_for_at_once_it_stays_consistent_and_nobody_hangs(bench: Bench, with_force: bool) -> None:
+    seen = bench("chaos", hammer=str(bench.hammer), seconds=5, seed=4, with_force=with_force)
+    print(f"\n{seen}")
+    assert seen["errors"] == seen["hung"] == []
+    assert seen["settled"] and seen["end"] == 11
+    assert set(seen["children"]) <= {0}
+    assert seen["counts"].keys() <= {"done", "BUSY", "STALE", "NO_TRANSITION", "REVERSED"}
+    if not with_force:
+        assert seen["mixed"] == 0
 
 
 # asyncio -------------------------------------------------------------------------------------------------------------

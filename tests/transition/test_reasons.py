@@ -149,9 +149,7 @@ def test_a_thread_that_sits_in_an_old_function_is_named_and_all_others_move(
     assert threads.count(2) > 0
 
 
-def test_a_thread_that_computes_is_running_and_settles_when_it_calls_or_rests(
-    pair: Pair, workers: ctypes.CDLL
-) -> None:
+def test_a_thread_that_computes_is_running_and_settles_when_it_calls_or_rests(pair: Pair, workers: ctypes.CDLL) -> None:
     held = Held(pair, workers, "spins")
     transition = pair.begin()
     assert not pair.core.wait(transition, 0.1)
@@ -284,7 +282,8 @@ def test_a_thread_that_ends_inside_a_request_holds_nothing_up(pair: Pair) -> Non
 @pytest.mark.parametrize("per_request", [True, False], ids=["requests", "control"])
 def test_a_request_that_calls_two_functions_sees_one_generation(per_request: bool) -> None:
     """The control is at level call: there each call is whole and the request is not."""
-    pair = make_pair(*["HOOK long a(void) { return %d; } HOOK long b(void) { return %d; }" % (g, g) for g in (1, 2)], ("a", "b"))
+    source = "HOOK long a(void) { return %(g)d; } HOOK long b(void) { return %(g)d; }"
+    pair = make_pair(source % {"g": 1}, source % {"g": 2}, ("a", "b"))
     a, b = pair.base.function("a"), pair.base.function("b")
     is_over, mixed, served = threading.Event(), [], [0]
 
@@ -411,3 +410,19 @@ def test_flags_of_the_tests_are_those_of_hot_builds() -> None:
 
     assert FLAGS[0] in Path(flags.__file__).read_text()
     assert answers_pair().base.function("a")() == 1
+
+
+def test_a_pointer_to_a_changed_function_on_the_stack_is_not_a_call_of_it(pair: Pair, workers: ctypes.CDLL) -> None:
+    """Whoever calls through a pointer often has it in its frame: ctypes, method tables."""
+    held = Held(pair, workers, "reads")
+    transition = pair.begin()
+    answers: list[int] = []
+    thread = threading.Thread(target=lambda: answers.append(pair.base.function("b")()))
+    thread.start()
+    thread.join()
+    assert answers == [2]
+    once = Once(workers, pair.base.address("b")).go()
+    assert once.answer() == 2, "a pointer to it is in the frame of the thread's start"
+    assert held.let_go() == 11
+    pair.settle(transition)
+    pair.end(transition)

@@ -212,7 +212,7 @@ def test_the_relay_has_no_vector_and_no_x87_instruction_and_calls_nobody() -> No
     """Read in the core as it was built. What it runs is what can be reached from the thunk."""
     symbols = tiny.read_symbols(Path(_core.__file__))
     text = disassemble(_core.__file__)
-    functions = dict(re.findall(r"^[0-9a-f]+ <([^>]+)>:\n(.*?)(?:\n\n|\Z)", text, flags=re.M | re.S))
+    functions = dict(re.findall(r"^[0-9a-f]+ <([^>]+)>:\n(.*?)(?:\n\n|\Z)", text, flags=re.MULTILINE | re.DOTALL))
     assert "hr_relay_thunk" in symbols
     reached, todo = set(), ["hr_relay_thunk", "hr_relay_visit"]
     while todo:
@@ -245,5 +245,7 @@ def test_a_stub_is_what_the_drawing_says(tmp_path: Path) -> None:
         "cmpl", "je", "cmpl", "je", "jmp", "cmpl", "je", "jmp", "call", "movq", "jne", "jmp", "int3",
     ], shape  # fmt: skip
     assert [s.split()[0] for s in shape[14:16]] == ["push", "jmp"], shape
-    targets = [int(m.group(1), 16) for line in lines[:12] if (m := re.match(r"(?:je|jne|jmp|call) +0x([0-9a-f]+)$", line))]
+    targets = [
+        int(m.group(1), 16) for line in lines[:12] if (m := re.match(r"(?:je|jne|jmp|call) +0x([0-9a-f]+)$", line))
+    ]
     assert targets == [29, 44, 44, 64, 38, 23]

@@ -76,7 +76,7 @@ def test_the_last_ones_are_kept_to_go_back_to(desk: Desk) -> None:
     assert sorted(kept(desk)) == [3, 4], "4 is the newest of those that are not live"
 
 
-def test_a_reversal_proves_the_code_that_nobody_went_to(desk: Desk) -> None:
+def test_a_reversal_proves_nothing_and_a_survey_does_afterwards(desk: Desk) -> None:
     desk.core.settled.clear()
     generation = desk.push(TWO, wait=0.0)
     desk.manager.reverse(wait=0.0)
@@ -85,6 +85,20 @@ def test_a_reversal_proves_the_code_that_nobody_went_to(desk: Desk) -> None:
     assert desk.manager.wait(10)
     assert tiny.maps_at(generation.redirects[0].target) == "---p", "back to the reserve"
     assert desk.manager.history(desk.module)[1].transition == "reversed"
+    assert [len(opened["switches"]) for opened in desk.core.opened] == [2, 0]
+
+
+def test_transitions_that_never_come_to_their_end_leave_no_heap_of_stubs(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    raw = desk.raw(**TWO)
+    for _ in range(20):
+        desk.core.settled.clear()
+        desk.manager.commit(desk.manager.stage(desk.module, raw), wait=0.0)
+        desk.manager.reverse(wait=0.0)
+        desk.core.settled.set()
+        assert desk.manager.wait(10)
+    stubs = [opened["number"] for opened in desk.core.opened if opened["switches"]]
+    assert len(set(stubs) - set(desk.core.discarded)) <= 5
 
 
 def test_after_a_swap_of_one_function_a_survey_proves(desk: Desk) -> None:
@@ -99,6 +113,22 @@ def test_after_a_swap_of_one_function_a_survey_proves(desk: Desk) -> None:
     assert kept(desk) == {}
     assert tiny.maps_at(first.redirects[0].target) == "---p", "back to the reserve"
     assert desk.core.open is None
+
+
+def test_what_a_survey_saw_of_a_generation_is_void_when_somebody_goes_back_to_it(desk: Desk) -> None:
+    desk.core.settled.clear()
+    first = desk.push({"alpha": 2})
+    desk.push({"alpha": 3})
+    assert desk.core.open is not None, "a survey of 1"
+    assert desk.manager.rollback(desk.module, 1).level == "function"
+    surveyed = desk.core.opened[-1]["before"]
+    assert not any(span.start <= first.redirects[0].target < span.end for span in surveyed), "another one, of 2"
+    desk.core.settled.set()
+    assert kept(desk) == {}
+    desk.core.settled.clear()
+    desk.push({"alpha": 4})
+    assert sorted(kept(desk)) == [1], "it was live in between: nothing is proven of it"
+    assert tiny.maps_at(first.redirects[0].target) == "r-xp"
 
 
 def test_a_survey_gives_way_to_a_transition(desk: Desk) -> None:

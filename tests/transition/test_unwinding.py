@@ -153,7 +153,7 @@ def test_gdb_names_the_stub_and_the_new_function() -> None:
     text = done.stdout + done.stderr
     if "ptrace" in text and "Operation not permitted" in text:
         pytest.skip("gdb may not trace here")
-    frames = re.findall(r"^#\d.*$", text, flags=re.M)
+    frames = re.findall(r"^#\d.*$", text, flags=re.MULTILINE)
     assert len(frames) >= 5, text
     assert "in stub0@hotreload.t1 ()" in frames[0], text
     assert any("b@hotreload.g1" in frame for frame in frames[1:]), text

@@ -85,7 +85,8 @@ static void *do_once(void *argument) {
             continue;
         if (!once->function)
             return 0;
-        once->answer = once->function();
+        long (*volatile pointer)(void) = once->function;
+        once->answer = pointer();
         once->is_done = 1;
     }
 }
@@ -121,6 +122,24 @@ void once_stop(struct once *once) {
     once->function = 0;
     sem_post(&once->gate);
     pthread_join(once->thread, 0);
+}
+
+/* Many short-lived threads, one after the other: how many of them got this answer. */
+static void *call_once(void *argument) {
+    return (void *)((long (*)(void))argument)();
+}
+
+long churn(long (*function)(void), long count, long answer) {
+    long same = 0;
+    for (long i = 0; i < count; i++) {
+        pthread_t thread;
+        void *got = 0;
+        if (pthread_create(&thread, 0, call_once, (void *)function))
+            return -1;
+        pthread_join(thread, &got);
+        same += (long)got == answer;
+    }
+    return same;
 }
 
 /* Signals: a handler that calls a function which is being changed. */
