@@ -51,12 +51,6 @@ BUILD_DISCARDED = "build.discarded"
 GENERATION_STAGED = "generation.staged"
 SWAP_COMMITTED = "swap.committed"
 SWAP_ROLLED_BACK = "swap.rolled_back"
-# Threads on their way from one definition of several functions to another.
-TRANSITION_STARTED = "transition.started"
-TRANSITION_COMPLETED = "transition.completed"
-TRANSITION_REVERSED = "transition.reversed"
-TRANSITION_FORCED = "transition.forced"
-TRANSITION_STALLED = "transition.stalled"
 PATCH_REFUSED = "patch.refused"
 # Its code was proven unused and is not mapped any more.
 GENERATION_RETIRED = "generation.retired"

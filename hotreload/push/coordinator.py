@@ -268,6 +268,7 @@ class Coordinator:
             row.become(State.PREPARING)
             reply = change.prepare(self._workers[row.identity], push, self._terms.deadline)
             self._may_be_vetoed = self._may_be_vetoed or bool(reply.get("may_veto"))
+            row.level = str(reply.get("level") or "")
             row.become(State.PREPARED, _describe(reply))
 
         self._each(rows, ask, ended=_ENDED_PREPARING)
