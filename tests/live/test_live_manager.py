@@ -327,6 +327,7 @@ raw = tiny.make_patch(folder, base, "HOOK long f(void) { return 2; }", replaces=
 manager = Manager()
 module = manager.attach(str(base.path))
 assert tiny.libc.prctl(65, 1, 0, 0, 0) == 0  # PR_SET_MDWE
+tiny.maps(), status_of(manager.stage, module, raw)  # what Python's own allocator takes is taken now
 before = tiny.maps()
 if tiny.PROLOGUE == "slot":
     manager.commit(manager.stage(module, raw))
