@@ -35,17 +35,18 @@ def code_extents(base: Base, unit: int, name: str) -> list[Extent]:
     the body or a piece of each copy cannot be found, all text of the base: better to think that a thread is inside.
     """
     place = base.find(unit, name)
-    symbol = base.graphs[unit].functions[name]
-    found = [_extents(base, copy, name) for copy in _copies(base, unit, name)]
-    if place is None or not place.size or place.size != symbol.size or not any(whole for whole, _ in found):
+    copies = _copies(base, unit, name)
+    found = [_extents(base, copy, name) for copy in copies]
+    sizes = {base.graphs[copy].functions[name].size for copy in copies}
+    if place is None or not place.size or place.size not in sizes or not any(whole for whole, _ in found):
         return _all_text(base)
     pieces = sorted({extent for _, extents in found for extent in extents})
     return [(place.offset, place.size), *pieces]
 
 
 def _copies(base: Base, unit: int, name: str) -> list[int]:
-    """The units that have this very function: several where it is inline, one otherwise."""
-    if base.graphs[unit].is_local(name):
+    """The units that have this very function: several where it is inline, another one where it has moved to ``unit``."""
+    if name in base.graphs[unit].functions and base.graphs[unit].is_local(name):
         return [unit]
     return [i for i, graph in enumerate(base.graphs) if name in graph.functions and not graph.is_local(name)]
 
