@@ -78,10 +78,11 @@ def test_a_caller_with_the_same_code_is_replaced_too(hot_extension):
 
 def test_an_old_caller_keeps_the_old_function_while_it_runs(hot_extension):
     hot = hot_extension(
-        NOINLINE + "#include <pthread.h>\n#include <semaphore.h>\nstatic sem_t go, gone;\nstatic long seen;\n"
+        NOINLINE + "#include <pthread.h>\n#include <semaphore.h>\nstatic sem_t in, go, gone;\nstatic long seen;\n"
         "static NOINLINE long f(long x) { return x * 3; }\n"
-        "static NOINLINE void *slow(void *arg) { sem_wait(&go); seen = f(5); sem_post(&gone); return arg; }\n"
-        "long start(void) { pthread_t t; sem_init(&go, 0, 0); sem_init(&gone, 0, 0); return pthread_create(&t, 0, slow, 0); }\n"
+        "static NOINLINE void *slow(void *arg) { sem_post(&in); sem_wait(&go); seen = f(5); sem_post(&gone); return arg; }\n"
+        "long start(void) { pthread_t t; sem_init(&in, 0, 0); sem_init(&go, 0, 0); sem_init(&gone, 0, 0);"
+        " return pthread_create(&t, 0, slow, 0) || sem_wait(&in); }\n"
         "long end(void) { sem_post(&go); sem_wait(&gone); return seen; }\n",
         link=("-lpthread",),
     )

@@ -41,7 +41,7 @@ def code_of(hot: HotExtension) -> dict[str, tuple[int, int]]:
 
 
 def test_the_range_of_a_function_is_its_body_and_its_cold_part(hot_extension):
-    hot = hot_extension(COLD)
+    hot = hot_extension(COLD, flags=["-O2"])
     hot.save("return n + 1", "return n + 10")
     patch, code = made(hot), code_of(hot)
     assert [f.name for f in patch.functions] == ["work"]
@@ -53,7 +53,7 @@ def test_the_range_of_a_function_is_its_body_and_its_cold_part(hot_extension):
 
 def test_the_debug_information_has_the_same_extents(hot_extension):
     """Asked of the debug information, which knows nothing of how the ranges are made."""
-    hot = hot_extension(COLD)
+    hot = hot_extension(COLD, flags=["-O2"])
     hot.save("return n + 1", "return n + 10")
     patch = made(hot)
     told = run("readelf", "--debug-dump=Ranges", hot.path, cwd=hot.directory).stdout
