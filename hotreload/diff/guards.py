@@ -44,7 +44,7 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
         findings += layouts
         moved = {name for change in changes.values() for name in change.diff.added}
         for change in changes.values():
-            findings += examine_variables(change)
+            findings += examine_variables(base, change)
             findings += _tables(change, any(f.slug == "python-object-layout" for f in layouts))
             findings += _constructors(change)
             notes += _notes(change, moved)

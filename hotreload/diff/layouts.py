@@ -14,14 +14,14 @@ the old code made and the new code will read. They are looked for from four kind
 from __future__ import annotations
 
 import re
-from typing import Collection, Iterator, Mapping, NamedTuple
+from typing import Collection, Iterator, Mapping, NamedTuple, Optional
 
-from hotreload.diff.graph import ObjectGraph
+from hotreload.diff.graph import CONTENT, ObjectGraph
 from hotreload.diff.prototypes import Anew, Change, Linked
 from hotreload.diff.tables import table_kind
 from hotreload.diff.types import ARRAY, ENUM, POINTER, RECORD, Comparison, Node, Types
 from hotreload.elf.dwarf import AT_TYPE, TAG_PARAMETER, TAG_VARIABLE
-from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF
+from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF, STB_LOCAL
 from hotreload.errors import Finding
 
 __all__ = ["examine_types", "examine_variables"]
@@ -29,6 +29,7 @@ __all__ = ["examine_types", "examine_variables"]
 PYTHON_OBJECTS = {"struct _object", "struct PyVarObject", "PyVarObject", "PyObject"}
 OWNER = re.compile(r"::|\.")  # ends the name of the function that owns a static variable; the dot is clang's
 TOLD = 4  # of the fields that moved
+PAGE = 4096  # a library begins at one, wherever it is loaded
 # Where an extension gets back, as void *, what it once gave to the interpreter.
 KEEPERS = {
     *("PyModule_GetState", "PyType_GetModuleState", "PyCapsule_GetPointer", "PyCapsule_GetContext"),
@@ -77,7 +78,86 @@ def examine_types(base: Linked, changes: Mapping[int, Change], swapped: Mapping[
     return findings
 
 
-def examine_variables(change: Change) -> list[Finding]:
+def examine_variables(base: Linked, change: Change) -> list[Finding]:
+    """Variables that are alive and that the new code would misread, or look for where they are not."""
+    findings = _examine_own(change)
+    for key, section in change.new.variables.items():
+        own = change.base.variables.get(key)
+        if own is not None:
+            findings += _examine_place(base, change, key, change.base, own)
+            continue
+        findings += _examine_neighbours(change, key)
+        home = _home(base, change.new, key)
+        if home is not None:
+            findings += _examine_place(base, change, key, *home)
+            findings += _examine_arrival(change, key, *home)
+    return findings
+
+
+def _home(base: Linked, new: ObjectGraph, key: str) -> Optional[tuple[ObjectGraph, int]]:
+    """Where the base has a global variable that is new in its unit: the other unit that defined it."""
+    if all(s.bind == STB_LOCAL for s in new.symbols_in.get(new.variables[key], ())):
+        return None
+    for graph in base.graphs:
+        section = graph.variables.get(key) or graph.constants.get(key)
+        if section is not None and any(s.bind != STB_LOCAL for s in graph.symbols_in.get(section, ())):
+            return graph, section
+    return None
+
+
+def _examine_arrival(change: Change, key: str, home: ObjectGraph, section: int) -> Iterator[Finding]:
+    """A global variable that came from another unit: its size and its type."""
+    new, hint = change.new, "restart to change it, or give the new variable another name"
+    old, fresh = home.elf.sections[section], new.elf.sections[new.variables[key]]
+    if home.kinds[section] == CONTENT:
+        yield _other_section(change, key, "const", "is writable now", new.variable_line(key))
+        return
+    types = home.variable_type(section), new.variable_type(new.variables[key])
+    comparison = Comparison(home.types, new.types)
+    if old.size != fresh.size:
+        reason = f"variable `{key}` was {old.size} bytes and is now {fresh.size}; the live one keeps its size"
+        yield Finding("variable-size", reason, hint, change.source, new.variable_line(key))
+    elif all(types) and not comparison.is_same(*types):
+        was, now = comparison.spell(*types)
+        reason = f"variable `{key}` was `{was}` and is now `{now}`; the live one holds the old"
+        yield Finding("variable-type", reason, hint, change.source, new.variable_line(key))
+
+
+def _examine_place(base: Linked, change: Change, key: str, home: ObjectGraph, section: int) -> Iterator[Finding]:
+    """Whether the address of a live variable is as round as the new code may rely on."""
+    new = change.new
+    old, fresh = home.elf.sections[section], new.elf.sections[new.variables[key]]
+    symbols = home.symbols_in.get(section, ())
+    if fresh.align <= old.align or not symbols:
+        return
+    spot = base.find(base.graphs.index(home), symbols[0].name)
+    if spot is None or (spot.offset % fresh.align == 0 and fresh.align <= PAGE and not fresh.flags & SHF_TLS):
+        return
+    reason = f"variable `{key}` is now aligned to {fresh.align} bytes, and the live one is not"
+    hint = "restart to change it, or give the new variable another name"
+    yield Finding("variable-layout", reason, hint, change.source, new.variable_line(key))
+
+
+def _examine_neighbours(change: Change, key: str) -> Iterator[Finding]:
+    """Variables that share a section and are known by their places in it."""
+    base, new = change.base, change.new
+    names = _shared_names(new, key)
+    for other in base.variables if names else ():
+        before = _shared_names(base, other)
+        if not set(before).isdisjoint(names):
+            reason = f"the variables of one section were `{', '.join(before)}` and are now `{', '.join(names)}`"
+            hint = "restart to take this edit, or give each a section of its own"
+            yield Finding("variable-layout", reason, hint, change.source, new.variable_line(key))
+            return
+
+
+def _shared_names(graph: ObjectGraph, key: str) -> list[str]:
+    """What is in the section of a variable, in order; nothing if that is a function's own."""
+    symbols = sorted((s.value, s.name) for s in graph.symbols_in.get(graph.variables[key], ()))
+    return [] if OWNER.search(key) else [name for _, name in symbols]
+
+
+def _examine_own(change: Change) -> list[Finding]:
     """Variables that the base and the new object have, of types that do not mean the same bits."""
     base, new, diff = change.base, change.new, change.diff
     comparison = Comparison(base.types, new.types)
