@@ -13,9 +13,9 @@ import os
 from typing import Collection, Iterator, Mapping, NamedTuple
 
 from hotreload.build import store
-from hotreload.diff.graph import TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, ObjectGraph
+from hotreload.diff.graph import CONTENT, FUNCTION, TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, VARIABLE, ObjectGraph
 from hotreload.diff.layouts import examine_types, examine_variables
-from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes
+from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes, referrers
 from hotreload.diff.tables import changed_table, table_kind
 from hotreload.elf.file import SHN_UNDEF, STB_LOCAL, STB_WEAK
 from hotreload.errors import Finding
@@ -44,10 +44,12 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
         findings += layouts
         moved = {name for change in changes.values() for name in change.diff.added}
         for change in changes.values():
+            findings += _parted_names(change)
             findings += examine_variables(base, change)
             findings += _tables(change, any(f.slug == "python-object-layout" for f in layouts))
             findings += _constructors(change)
             notes += _notes(change, moved)
+            findings += _still_in_tables(base, changes, change, moved)
         findings += _no_longer_defined(base, changes)
         notes += _elsewhere(base, changes) if any(swapped.values()) else ()
     return Examined(list(dict.fromkeys(findings)), list(dict.fromkeys(notes)), prototypes.anew, prototypes.besides)
@@ -91,31 +93,97 @@ def _changed_constants(base: ObjectGraph, new: ObjectGraph) -> Iterator[str]:
             yield key
 
 
+def _parted_names(change: Change) -> Iterator[Finding]:
+    """Names of one function that are names of two now, although there is one entry."""
+    base, new = change.base, change.new
+    told: set[str] = set()
+    for name in change.replaced:
+        old, fresh = base.functions[name], new.functions[name]
+        for other in sorted(s.name for s in base.symbols_in[old.section] if s.value == old.value and s.name != name):
+            symbol = new.functions.get(other)
+            if symbol is None or other in told or (symbol.section, symbol.value) == (fresh.section, fresh.value):
+                continue
+            told |= {name, other}
+            reason = f"`{name}` and `{other}` were names of one function, with one entry, and are two functions now"
+            hint = "give the new function a name of its own, or restart"
+            yield Finding("alias-moved", reason, hint, change.source, new.line_of(fresh.section))
+
+
+def _still_in_tables(
+    base: Linked, changes: Mapping[int, Change], change: Change, moved: Collection[str]
+) -> Iterator[Finding]:
+    """Functions that are gone from the text, and to which a live variable of the same name as before points."""
+    for name in change.diff.removed:
+        spot = base.find(change.unit, name) if name not in moved else None
+        for referrer in referrers(base, spot.offset) if spot is not None else ():
+            graph = base.graphs[referrer.unit]
+            section = graph.variables.get(referrer.name) if referrer.is_data else None
+            now = changes[referrer.unit].new if referrer.unit in changes else graph
+            if section is None or referrer.name not in now.variables or table_kind(graph, section):
+                continue
+            reason = f"`{name}` was removed, but the live `{referrer.name}` may still point to it"
+            hint = "keep it, or restart: what the initialiser says now is not stored in the live variable"
+            source = base.record.units[referrer.unit].source
+            yield Finding("removed-referenced", reason, hint, source, now.variable_line(referrer.name))
+
+
 def _constructors(change: Change) -> Iterator[Finding]:
     """Code that only a load would run, where something new depends on it."""
     base, new = change.base, change.new
-    run = (new.initialisers | new.run_once) if change.diff.initialisers or _has_new_state(change) else set()
+    run = _run_once(change) if change.diff.initialisers or _has_new_state(change) else {}
     added = {name for name in new.constructors - base.constructors if new.debug.lines.get(name)}
     for name in sorted(added):
         file, line = change.place(new, name)
         reason = f"`{name}` runs when the library is loaded, and it is not loaded again"
         yield Finding("constructor-added", reason, "restart, or call it from a function that runs", file, line)
+    for name in sorted(new.destructors - base.destructors):
+        file, line = change.place(new, name)
+        reason = f"`{name}` is to run at the end, and the list of what is to run then was read when the library was loaded"
+        yield Finding("constructor-added", reason, "restart, or register it with `atexit`", file, line)
     users_of: dict[str, list[str]] = {}
-    for name in sorted(run & new.functions.keys() - added):
+    for name in sorted(run.keys() & new.functions.keys() - added):
         if name in base.functions and base.fingerprint(name) == new.fingerprint(name):
             continue
         for key in sorted(_variables_of(new, name) - base.variables.keys() - base.constants.keys()):
-            for other in sorted(new.functions.keys() - run) if not users_of else ():
+            for other in sorted(new.functions.keys() - run.keys()) if not users_of else ():
                 for used in _variables_of(new, other):
                     users_of.setdefault(used, []).append(other)
             users = users_of.get(key)
             if not users:
                 continue
-            slug = "module-init" if name not in new.constructors else "constructor-added"
+            slug = run[name]
             line = new.variable_line(key)
             reason = f"`{key}` is new and is set up by `{name}`, which is not run again, but `{users[0]}` uses it"
             hint = "restart, or set it up where it is first used"
             yield Finding(slug, reason, hint, change.source, line or change.place(new, users[0])[1])
+
+
+def _run_once(change: Change) -> dict[str, str]:
+    """The functions that run when the library is loaded or the module made, and only then; what refuses their work.
+
+    Such are those that the loader and Python run, and static ones that nobody but these call.
+    """
+    new = change.new
+    run = dict.fromkeys(new.initialisers | new.run_once, "module-init")
+    run.update(dict.fromkeys(new.constructors, "constructor-added"))
+    state = new.variables.keys() - change.base.variables.keys()
+    ours = (*change.replaced, *change.diff.added)
+    if not any(name not in run and new.is_local(name) and _variables_of(new, name) & state for name in ours):
+        return run
+    users: dict[str, set[str]] = {}
+    for section in new.kinds:
+        names = {s.name for s in new.symbols_in.get(section, ()) if s.name in new.functions} or {""}
+        for reference in new.references(section) if new.kinds[section] in (FUNCTION, VARIABLE, CONTENT) else ():
+            if reference.kind == TO_ENTRY:
+                users.setdefault(reference.name, set()).update(names)
+    has_more = True
+    while has_more:
+        has_more = False
+        for name in users.keys() & new.functions.keys() - run.keys():
+            if new.is_local(name) and users[name] <= run.keys() | {name}:
+                run[name] = max(run[user] for user in users[name] - {name})
+                has_more = True
+    return run
 
 
 def _has_new_state(change: Change) -> bool:

@@ -8,18 +8,20 @@ the old code made and the new code will read. They are looked for from four kind
     parameters and results of functions that │
       are not replaced ──────────────────────┤─────▶ a type that changed: refused, naming root and fields
     what functions take from the interpreter │
-      (module state, capsules) ──────────────┘
+      (module state, capsules), and from     │
+      live variables as void * ──────────────┘
 """
 
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import Collection, Iterator, Mapping, NamedTuple, Optional
 
-from hotreload.diff.graph import CONTENT, ObjectGraph
+from hotreload.diff.graph import CONTENT, TO_EXTERNAL, TO_VARIABLE, ObjectGraph
 from hotreload.diff.prototypes import Anew, Change, Linked
 from hotreload.diff.tables import table_kind
-from hotreload.diff.types import ARRAY, ENUM, POINTER, RECORD, Comparison, Node, Types
+from hotreload.diff.types import ARRAY, ENUM, NOTHING, POINTER, RECORD, Comparison, Node, Types
 from hotreload.elf.dwarf import AT_TYPE, TAG_PARAMETER, TAG_VARIABLE
 from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF, STB_LOCAL
 from hotreload.errors import Finding
@@ -30,6 +32,7 @@ PYTHON_OBJECTS = {"struct _object", "struct PyVarObject", "PyVarObject", "PyObje
 OWNER = re.compile(r"::|\.")  # ends the name of the function that owns a static variable; the dot is clang's
 TOLD = 4  # of the fields that moved
 PAGE = 4096  # a library begins at one, wherever it is loaded
+LOCKS = {"PyThread_type_lock"}  # a void * that nobody looks behind
 # Where an extension gets back, as void *, what it once gave to the interpreter.
 KEEPERS = {
     *("PyModule_GetState", "PyType_GetModuleState", "PyCapsule_GetPointer", "PyCapsule_GetContext"),
@@ -128,7 +131,7 @@ def _examine_place(base: Linked, change: Change, key: str, home: ObjectGraph, se
     new = change.new
     old, fresh = home.elf.sections[section], new.elf.sections[new.variables[key]]
     symbols = home.symbols_in.get(section, ())
-    if fresh.align <= old.align or not symbols:
+    if fresh.align <= old.align or old.size != fresh.size or not symbols:
         return
     spot = base.find(base.graphs.index(home), symbols[0].name)
     if spot is None or (spot.offset % fresh.align == 0 and fresh.align <= PAGE and not fresh.flags & SHF_TLS):
@@ -308,7 +311,7 @@ class _Search:
                     signature = graph.types.signature(start)
                     for offset in (*signature.parameters, signature.returns):
                         yield _Root(f"`{name}` is not replaced and takes or returns it", unit, offset)
-                keepers = self._keepers(graph, name)
+                keepers = self._keepers(graph, name) or self._keeping_variables(unit, name)
                 if keepers:
                     for offset in self._pointers(graph, name):
                         yield _Root(f"`{name}` gets one that is alive from {keepers[0]}", unit, offset)
@@ -329,6 +332,50 @@ class _Search:
         symbol = graph.functions.get(name)
         found = {r.name for r in graph.references(symbol.section)} if symbol else set()
         return sorted(found & KEEPERS)
+
+    def _keeping_variables(self, unit: int, name: str) -> list[str]:
+        """The live variables that function ``name`` uses and that have, or lead to, a ``void *``."""
+        graph = self._base.graphs[unit]
+        symbol = graph.functions.get(name)
+        used = {r.name for section in graph.reach(symbol.section) for r in graph.references(section)
+                if r.kind in (TO_VARIABLE, TO_EXTERNAL)} if symbol else set()  # fmt: skip
+        return sorted(f"`{key}`" for key in used & (self._untyped[unit] | self._untyped[-1]))
+
+    @cached_property
+    def _untyped(self) -> dict[int, set[str]]:
+        """By unit, the live variables that have, or lead to, a ``void *``; of all units, at -1, the global ones."""
+        found: dict[int, set[str]] = {-1: set()}
+        for unit, graph in enumerate(self._base.graphs):
+            found[unit] = set()
+            for key, section in graph.variables.items():
+                offset = graph.variable_type(section)
+                if offset and not table_kind(graph, section) and self._leads_to_void(unit, offset):
+                    is_global = any(s.bind != STB_LOCAL for s in graph.symbols_in.get(section, ()))
+                    found[-1 if is_global else unit].add(key)
+            for symbol in graph.elf.symbols:
+                offset = graph.debug.types_by_name.get(symbol.name, 0) if symbol.section == SHN_COMMON else 0
+                if offset and self._leads_to_void(unit, offset):
+                    found[-1].add(symbol.name)
+        return found
+
+    def _leads_to_void(self, unit: int, offset: int) -> bool:
+        types = self._base.graphs[unit].types
+        queue, seen = [offset], set()
+        for offset in queue:
+            node = types.node(offset)
+            if node.offset in seen or not types.names(offset).isdisjoint(LOCKS):
+                continue
+            seen.add(node.offset)
+            if node.kind == POINTER:
+                target = types.node(node.target)
+                if target == NOTHING:
+                    return True
+                if target.kind != RECORD or target.key in self._definitions():
+                    queue.append(node.target)
+            elif node.kind == ARRAY:
+                queue.append(node.target)
+            queue += [member.type for member in node.members if member.type]
+        return False
 
     @staticmethod
     def _pointers(graph: ObjectGraph, name: str) -> Iterator[int]:

@@ -25,7 +25,7 @@ __all__ = ["SourceChange"]
 COMMENT_OR_STRING = re.compile(r"""//(?:\\\n|[^\n])*|/\*.*?\*/|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL)
 WORD = re.compile(r"[A-Za-z_]\w*")
 NUMBER = re.compile(r"\b\d+\b")
-DECLARES = re.compile(r"#|\btypedef\b|\b(?:struct|union|enum|class)\b[^;(){}]*\{")
+DECLARES = re.compile(r"#|\btypedef\b|\b(?:struct|union|enum|class)\b[^;(){}]*\{|\b(?:virtual|override|final)\b")
 KEYWORDS = {
     *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum"),
     *("extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return"),
@@ -104,6 +104,9 @@ class SourceChange:
         """
         if self._declarations:
             return True
+        if any(name.startswith("_Z") and (name in old) != (name in new) for name in self.edited
+               for (old, _), (new, _) in zip(self._old_parts, self._new_parts)):
+            return True  # a method, which may be a virtual one
         parts = (*self._old_parts, *self._new_parts)
         texts = (functions[name] for functions, _ in parts for name in self.edited & functions.keys())
         return any(DECLARES.search(text) for text in texts)
