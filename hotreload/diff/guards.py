@@ -14,9 +14,10 @@ from typing import Collection, Iterator, Mapping, NamedTuple
 
 from hotreload.build import store
 from hotreload.diff.graph import CONTENT, FUNCTION, TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, VARIABLE, ObjectGraph
-from hotreload.diff.layouts import examine_types, examine_variables
+from hotreload.diff.layouts import examine_types, examine_variables, home_of
 from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes, referrers
 from hotreload.diff.tables import changed_table, table_kind
+from hotreload.diff.types import Comparison
 from hotreload.elf.file import SHN_UNDEF, STB_LOCAL, STB_WEAK
 from hotreload.errors import Finding
 
@@ -49,6 +50,7 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
             findings += _tables(change, any(f.slug == "python-object-layout" for f in layouts))
             findings += _constructors(change)
             notes += _notes(change, moved)
+            notes += _begins_anew(base, change) if change.replaced else ()
             findings += _still_in_tables(base, changes, change, moved)
         findings += _no_longer_defined(base, changes)
         notes += _elsewhere(base, changes) if any(swapped.values()) else ()
@@ -198,13 +200,49 @@ def _variables_of(graph: ObjectGraph, function: str) -> set[str]:
 def _notes(change: Change, moved: Collection[str]) -> Iterator[str]:
     diff = change.diff
     for name in diff.initial_values:
-        yield f"initial value of `{name}` changed: the live value is kept"
+        is_text = _is_documentation(change, name)
+        yield (
+            f"documentation in `{name}` changed: Python shows the old text until a restart"
+            if is_text
+            else f"initial value of `{name}` changed: the live value is kept"
+        )
     for name in diff.removed:
         if name not in moved:
             yield f"`{name}` was removed: the old one stays callable"
     run_once = change.base.run_once if change.replaced else set()
     for name in dict.fromkeys((*diff.initialisers, *sorted(run_once & set(change.replaced)))):
         yield f"`{name}` changed: module init is not run again"
+
+
+def _is_documentation(change: Change, key: str) -> bool:
+    """Whether a variable is one of Python's tables, of which nothing but documentation changed."""
+    old, fresh = change.base.variables[key], change.new.variables[key]
+    found = changed_table(change.base, old, change.new, fresh) if table_kind(change.new, fresh) else None
+    return found is not None and found.is_text
+
+
+def _begins_anew(base: Linked, change: Change) -> Iterator[str]:
+    """New variables that look like one that is gone: renamed, or moved to another function."""
+    old, new = change.base, change.new
+    gone = {key: section for key, section in old.variables.items() if key not in new.variables}
+    comparison = Comparison(old.types, new.types) if gone else None
+    for key, section in new.variables.items():
+        if comparison is None or key in old.variables or home_of(base, new, key) or table_kind(new, section):
+            continue
+        alike = [
+            other
+            for other, index in gone.items()
+            if old.elf.sections[index].size == new.elf.sections[section].size
+            and comparison.is_same(old.variable_type(index), new.variable_type(section))
+        ]
+        moved = [other for other in alike if _word(other) == _word(key)]
+        renamed = [other for other in alike if other.rpartition("::")[0] == key.rpartition("::")[0]]
+        for other in moved or renamed if len(moved or renamed) == 1 else ():
+            yield f"`{key}` is new and begins anew: the value of `{other}` stays where no new code reads it"
+
+
+def _word(key: str) -> str:
+    return key.rpartition("::")[2].partition("#")[0]
 
 
 def _no_longer_defined(base: Linked, changes: Mapping[int, Change]) -> Iterator[Finding]:

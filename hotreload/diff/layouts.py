@@ -26,7 +26,7 @@ from hotreload.elf.dwarf import AT_TYPE, TAG_PARAMETER, TAG_VARIABLE
 from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF, STB_LOCAL
 from hotreload.errors import Finding
 
-__all__ = ["examine_types", "examine_variables"]
+__all__ = ["examine_types", "examine_variables", "home_of"]
 
 PYTHON_OBJECTS = {"struct _object", "struct PyVarObject", "PyVarObject", "PyObject"}
 OWNER = re.compile(r"::|\.")  # ends the name of the function that owns a static variable; the dot is clang's
@@ -90,14 +90,14 @@ def examine_variables(base: Linked, change: Change) -> list[Finding]:
             findings += _examine_place(base, change, key, change.base, own)
             continue
         findings += _examine_neighbours(change, key)
-        home = _home(base, change.new, key)
+        home = home_of(base, change.new, key)
         if home is not None:
             findings += _examine_place(base, change, key, *home)
             findings += _examine_arrival(change, key, *home)
     return findings
 
 
-def _home(base: Linked, new: ObjectGraph, key: str) -> Optional[tuple[ObjectGraph, int]]:
+def home_of(base: Linked, new: ObjectGraph, key: str) -> Optional[tuple[ObjectGraph, int]]:
     """Where the base has a global variable that is new in its unit: the other unit that defined it."""
     if all(s.bind == STB_LOCAL for s in new.symbols_in.get(new.variables[key], ())):
         return None

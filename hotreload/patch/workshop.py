@@ -50,7 +50,7 @@ class PatchResult(NamedTuple):
     is equal for equal code. ``inputs`` maps each file that was read to the SHA-256 of what was read.
     ``edited`` are the functions whose text changed; ``changed`` and ``compiler_changed`` are those that are
     swapped, the latter because the compiler made other code of the same text. ``seconds`` has build, diff and
-    link.
+    link. ``reason`` says why there is nothing to do, where that is so.
     """
 
     kind: str
@@ -65,6 +65,7 @@ class PatchResult(NamedTuple):
     warnings: str
     inputs: Mapping[Path, str]
     seconds: Mapping[str, float]
+    reason: str = ""
 
 
 class _Fresh:
@@ -200,6 +201,7 @@ class Workshop:
             warnings="".join(replayed.warnings for replayed in fresh.values()),
             inputs={Path(path): text for path, text in files.items()},
             seconds={"build": built - start, "diff": compared - built, "link": linked - compared},
+            reason="" if path else _why_nothing(bool(fresh), notes),
         )
 
     def _compile_changed(self) -> dict[int, _Fresh]:
@@ -397,6 +399,14 @@ def _hook_roots(hooks: dict[int, list[HookFunction]], roots: dict[int, dict[str,
             found.append(HookRoot(f"hr.h.{len(found)}", hook.kind, hook.name))
             roots[unit][hook.function] = found[-1].symbol
     return found
+
+
+def _why_nothing(has_other_text: bool, notes: list[str]) -> str:
+    if not has_other_text:
+        return "the sources are those that the base was made from"
+    if notes:
+        return "no function's code differs; the notes say what else has changed"
+    return "only names, comments, white space or line numbers differ, which no code shows"
 
 
 def _is_current(files: Mapping[str, str]) -> bool:
