@@ -23,6 +23,7 @@ from hotreload.errors import Finding
 
 __all__ = ["Change", "Examined", "examine", "examine_compiler"]
 
+MADE_UP = ("_GLOBAL__", "_Z41__static_initialization_and_destruction_", "__cxx_global_var_init")
 RESTART = "restart the server to take this edit"
 
 
@@ -140,7 +141,7 @@ def _constructors(change: Change) -> Iterator[Finding]:
         yield Finding("constructor-added", reason, "restart, or call it from a function that runs", file, line)
     for name in sorted(new.destructors - base.destructors):
         file, line = change.place(new, name)
-        reason = f"`{name}` is to run at the end, and the list of what is to run then was read when the library was loaded"
+        reason = f"`{name}` is to run at the end, and the list of what will was read when the library was loaded"
         yield Finding("constructor-added", reason, "restart, or register it with `atexit`", file, line)
     users_of: dict[str, list[str]] = {}
     for name in sorted(run.keys() & new.functions.keys() - added):
@@ -155,9 +156,15 @@ def _constructors(change: Change) -> Iterator[Finding]:
                 continue
             slug = run[name]
             line = new.variable_line(key)
-            reason = f"`{key}` is new and is set up by `{name}`, which is not run again, but `{users[0]}` uses it"
+            reason = f"`{key}` is new and is set up by {_setter(name)}, which is not run again"
+            reason = f"{reason}, but `{users[0]}` uses it"
             hint = "restart, or set it up where it is first used"
             yield Finding(slug, reason, hint, change.source, line or change.place(new, users[0])[1])
+
+
+def _setter(name: str) -> str:
+    """A function that sets something up; those that g++ and clang++ make up for the objects of a file say nothing."""
+    return "the initialisation of C++ objects" if name.startswith(MADE_UP) else f"`{name}`"
 
 
 def _run_once(change: Change) -> dict[str, str]:
@@ -222,12 +229,15 @@ def _is_documentation(change: Change, key: str) -> bool:
 
 
 def _begins_anew(base: Linked, change: Change) -> Iterator[str]:
-    """New variables that look like one that is gone: renamed, or moved to another function."""
+    """New variables that the program had, in a way: left out by the compiler, renamed, or in another function."""
     old, new = change.base, change.new
     gone = {key: section for key, section in old.variables.items() if key not in new.variables}
-    comparison = Comparison(old.types, new.types) if gone else None
+    comparison = Comparison(old.types, new.types)
     for key, section in new.variables.items():
-        if comparison is None or key in old.variables or home_of(base, new, key) or table_kind(new, section):
+        if key in old.variables or home_of(base, new, key) or table_kind(new, section):
+            continue
+        if key in old.debug.types_by_name and key not in old.constants:
+            yield f"`{key}` begins with its initial value: the compiler had left it out of the base"
             continue
         alike = [
             other

@@ -84,7 +84,7 @@ def examine_types(base: Linked, changes: Mapping[int, Change], swapped: Mapping[
 def examine_variables(base: Linked, change: Change) -> list[Finding]:
     """Variables that are alive and that the new code would misread, or look for where they are not."""
     findings = _examine_own(change)
-    for key, section in change.new.variables.items():
+    for key in change.new.variables:
         own = change.base.variables.get(key)
         if own is not None:
             findings += _examine_place(base, change, key, change.base, own)
@@ -361,9 +361,9 @@ class _Search:
     def _leads_to_void(self, unit: int, offset: int) -> bool:
         types = self._base.graphs[unit].types
         queue, seen = [offset], set()
-        for offset in queue:
-            node = types.node(offset)
-            if node.offset in seen or not types.names(offset).isdisjoint(LOCKS):
+        for start in queue:
+            node = types.node(start)
+            if node.offset in seen or not types.names(start).isdisjoint(LOCKS):
                 continue
             seen.add(node.offset)
             if node.kind == POINTER:

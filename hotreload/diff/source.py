@@ -104,8 +104,11 @@ class SourceChange:
         """
         if self._declarations:
             return True
-        if any(name.startswith("_Z") and (name in old) != (name in new) for name in self.edited
-               for (old, _), (new, _) in zip(self._old_parts, self._new_parts)):
+        if any(
+            name.startswith("_Z") and (name in old) != (name in new)
+            for name in self.edited
+            for (old, _), (new, _) in zip(self._old_parts, self._new_parts)
+        ):
             return True  # a method, which may be a virtual one
         parts = (*self._old_parts, *self._new_parts)
         texts = (functions[name] for functions, _ in parts for name in self.edited & functions.keys())

@@ -30,6 +30,7 @@ from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.guards import Change, Examined, examine, examine_compiler
 from hotreload.diff.prototypes import Anew
 from hotreload.diff.source import SourceChange
+from hotreload.diff.spelling import spelled, spelled_findings
 from hotreload.diff.verdicts import check_allowed, judged
 from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
@@ -197,7 +198,7 @@ class Workshop:
             compiler_changed=_gather(diff.compiler_changed for diff in diffs.values()),
             added=_gather([*(diff.added for diff in diffs.values()), [new.name for new in examined.anew.values()]]),
             removed=_gather(diff.removed for diff in diffs.values()),
-            notes=tuple(notes),
+            notes=tuple(spelled(notes)),
             warnings="".join(replayed.warnings for replayed in fresh.values()),
             inputs={Path(path): text for path, text in files.items()},
             seconds={"build": built - start, "diff": compared - built, "link": linked - compared},
@@ -278,7 +279,7 @@ class Workshop:
         findings += [finding for finding in draft.findings if not _is_told(finding, told)]
         refused = [judged(finding) for finding in findings if finding.slug not in self.allow]
         if refused:
-            raise _incompatible(refused)
+            raise _incompatible(spelled_findings(refused))
         return [f"allowed: {finding._replace(hint='')}".replace(" refused:", "") for finding in findings]
 
     def _digest(
