@@ -104,11 +104,7 @@ class SourceChange:
         """
         if self._declarations:
             return True
-        if any(
-            name.startswith("_Z") and (name in old) != (name in new)
-            for name in self.edited
-            for (old, _), (new, _) in zip(self._old_parts, self._new_parts)
-        ):
+        if any(_methods(old) != _methods(new) for (old, _), (new, _) in zip(self._old_parts, self._new_parts)):
             return True  # a method, which may be a virtual one
         parts = (*self._old_parts, *self._new_parts)
         texts = (functions[name] for functions, _ in parts for name in self.edited & functions.keys())
@@ -188,6 +184,11 @@ class _Matcher:
     def get_opcodes(self) -> list[tuple[str, int, int, int, int]]:
         s = self._start
         return [(tag, i + s, j + s, k + s, m + s) for tag, i, j, k, m in self._middle.get_opcodes()]
+
+
+def _methods(functions: Mapping[str, str]) -> list[str]:
+    """The C++ functions of a file in their order, which is that of a class's table where they are virtual."""
+    return [name for name in functions if name.startswith("_Z")]
 
 
 def _is_whole(lines: list[str], start: int, end: int) -> bool:
