@@ -51,6 +51,7 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
             findings += _tables(change, any(f.slug == "python-object-layout" for f in layouts))
             findings += _constructors(change)
             notes += _notes(change, moved)
+            notes += _values_of_arrivals(base, change)
             notes += _begins_anew(base, change) if change.replaced else ()
             findings += _still_in_tables(base, changes, change, moved)
         findings += _no_longer_defined(base, changes)
@@ -219,6 +220,15 @@ def _notes(change: Change, moved: Collection[str]) -> Iterator[str]:
     run_once = change.base.run_once if change.replaced else set()
     for name in dict.fromkeys((*diff.initialisers, *sorted(run_once & set(change.replaced)))):
         yield f"`{name}` changed: module init is not run again"
+
+
+def _values_of_arrivals(base: Linked, change: Change) -> Iterator[str]:
+    """Global variables that came from another unit with another initial value."""
+    new = change.new
+    for key in new.variables.keys() - change.base.variables.keys():
+        home = home_of(base, new, key)
+        if home and home[0].content_fingerprint(home[1]) != new.content_fingerprint(new.variables[key]):
+            yield f"initial value of `{key}` changed: the live value is kept"
 
 
 def _is_documentation(change: Change, key: str) -> bool:
