@@ -190,8 +190,9 @@ def _run_once(change: Change) -> dict[str, str]:
     while has_more:
         has_more = False
         for name in users.keys() & new.functions.keys() - run.keys():
-            if new.is_local(name) and users[name] <= run.keys() | {name}:
-                run[name] = max(run[user] for user in users[name] - {name})
+            others = users[name] - {name}
+            if others and others <= run.keys() and new.is_local(name):
+                run[name] = max(run[user] for user in others)
                 has_more = True
     return run
 
