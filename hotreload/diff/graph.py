@@ -183,7 +183,8 @@ class ObjectGraph:
             if all(s.bind == STB_LOCAL and not HOOK_NAME.match(s.name) for s in symbols if s.type in FUNC_TYPES)
         }
         for section in self.elf.sections:
-            if section.flags & SHF_ALLOC and not section.name.startswith((*NOT_DATA, *NOT_CODE)):
+            is_list = section.name.startswith((*LOADED_FIRST, *RUN_LAST))  # of addresses, for the loader
+            if section.flags & SHF_ALLOC and (is_list or not section.name.startswith((*NOT_DATA, *NOT_CODE))):
                 is_code = section.flags & SHF_EXECINSTR
                 for relocation in self.elf.relocations(section.number):
                     if not (is_code and relocation.type == R.PLT32):

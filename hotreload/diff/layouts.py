@@ -335,11 +335,11 @@ class _Search:
 
     def _keeping_variables(self, unit: int, name: str) -> list[str]:
         """The live variables that function ``name`` uses and that have, or lead to, a ``void *``."""
-        graph = self._base.graphs[unit]
-        symbol = graph.functions.get(name)
+        graph, known = self._base.graphs[unit], self._untyped[unit] | self._untyped[-1]
+        symbol = graph.functions.get(name) if known else None
         used = {r.name for section in graph.reach(symbol.section) for r in graph.references(section)
                 if r.kind in (TO_VARIABLE, TO_EXTERNAL)} if symbol else set()  # fmt: skip
-        return sorted(f"`{key}`" for key in used & (self._untyped[unit] | self._untyped[-1]))
+        return sorted(f"`{key}`" for key in used & known)
 
     @cached_property
     def _untyped(self) -> dict[int, set[str]]:
