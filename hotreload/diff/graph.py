@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+from bisect import bisect_right
 from functools import cached_property
 from typing import Iterator, NamedTuple, Union
 
@@ -61,6 +62,8 @@ HOOK_NAME = re.compile(r"^hotreload_(pre_commit|post_commit|post_rollback)_(\w+)
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
 LOADED_FIRST = (".init_array", ".preinit_array", ".ctors")
+UNNAMED = ".rodata"
+RUN_LAST = (".fini_array", ".dtors")
 NOT_CODE = (".eh_frame", ".note", ".tm_clone_table")
 HANDLERS = ".gcc_except_table"
 # Pointers that exception handling goes through; writable only because the loader relocates them.
@@ -112,6 +115,7 @@ class ObjectGraph:
         self.elf = elf
         self.debug = DebugInfo(elf)
         self._fingerprints: dict[str, bytes] = {}
+        self._starts: dict[int, list[int]] = {}
 
     @cached_property
     def types(self) -> Types:
@@ -179,7 +183,8 @@ class ObjectGraph:
             if all(s.bind == STB_LOCAL and not HOOK_NAME.match(s.name) for s in symbols if s.type in FUNC_TYPES)
         }
         for section in self.elf.sections:
-            if section.flags & SHF_ALLOC and not section.name.startswith((*NOT_DATA, *NOT_CODE)):
+            is_list = section.name.startswith((*LOADED_FIRST, *RUN_LAST))  # of addresses, for the loader
+            if section.flags & SHF_ALLOC and (is_list or not section.name.startswith((*NOT_DATA, *NOT_CODE))):
                 is_code = section.flags & SHF_EXECINSTR
                 for relocation in self.elf.relocations(section.number):
                     if not (is_code and relocation.type == R.PLT32):
@@ -291,7 +296,15 @@ class ObjectGraph:
     @cached_property
     def constructors(self) -> set[str]:
         """The functions that the loader runs when it loads the library."""
-        tables = [s.number for s in self.elf.sections if s.name.startswith(LOADED_FIRST)]
+        return self._named_in(LOADED_FIRST)
+
+    @cached_property
+    def destructors(self) -> set[str]:
+        """The functions that the loader runs when the process ends."""
+        return self._named_in(RUN_LAST)
+
+    def _named_in(self, prefixes: tuple[str, ...]) -> set[str]:
+        tables = [s.number for s in self.elf.sections if s.name.startswith(prefixes)]
         return {name for table in tables for r in self.references(table) for name in self._names_at(r)}
 
     def _names_at(self, reference: Reference) -> list[str]:
@@ -451,8 +464,11 @@ class ObjectGraph:
         if reference.kind != TO_CONTENT:
             return None
         section = self.elf.sections[reference.section]
-        if not section.flags & SHF_MERGE or self.elf.relocation_section(section.number):
+        if self.elf.relocation_section(section.number):
             return None
+        if not section.flags & SHF_MERGE:
+            text = self._lone_text(index, reference)
+            return None if text is None else (text, 0)
         symbol = self.elf.symbols[reference.symbol]
         if symbol.type != STT_SECTION:
             start = symbol.value
@@ -466,6 +482,34 @@ class ObjectGraph:
         if section.flags & SHF_STRINGS:
             return _text_at(data, start, section.entsize), reference.delta - start
         return data[start : start + section.entsize], reference.delta - start
+
+    def _lone_text(self, index: int, reference: Reference) -> Union[bytes, None]:
+        """The string that a table means which lies among the compiler's own constants, where nothing is merged.
+
+        GCC keeps all strings of a file there as soon as one function is compiled with ``optimize("O0")``. What is no
+        string is taken up to the next constant that a table refers to, but to the end of a zero-terminated text.
+        """
+        section, start = self.elf.sections[reference.section], reference.delta
+        is_table = not self.elf.sections[index].flags & SHF_EXECINSTR
+        if section.name != UNNAMED or section.number in self.symbols_in or reference.type != R.ABS64 or not is_table:
+            return None
+        data = self.elf.content(section)
+        text = _text_at(data, start, 1)
+        starts = self._starts_in(section.number)
+        end = [*starts, len(data)][bisect_right(starts, start + len(text))]
+        return data[start:end] if any(data[start + len(text) : end]) else text
+
+    def _starts_in(self, section: int) -> list[int]:
+        """Where the addresses in tables lead to in ``section``, in order."""
+        if section not in self._starts:
+            tables = [s.number for s in self.elf.sections if s.flags & SHF_ALLOC and not s.flags & SHF_EXECINSTR]
+            self._starts[section] = sorted(
+                self.elf.symbols[r.symbol].value + r.addend
+                for table in tables
+                for r in self.elf.relocations(table)
+                if r.type == R.ABS64 and self.elf.symbols[r.symbol].section == section
+            )
+        return self._starts[section]
 
     def is_lea(self, index: int, offset: int) -> bool:
         """Whether the field at ``offset`` of section ``index`` is that of an instruction which computes an address."""

@@ -8,27 +8,31 @@ the old code made and the new code will read. They are looked for from four kind
     parameters and results of functions that │
       are not replaced ──────────────────────┤─────▶ a type that changed: refused, naming root and fields
     what functions take from the interpreter │
-      (module state, capsules) ──────────────┘
+      (module state, capsules), and from     │
+      live variables as void * ──────────────┘
 """
 
 from __future__ import annotations
 
 import re
-from typing import Collection, Iterator, Mapping, NamedTuple
+from functools import cached_property
+from typing import Collection, Iterator, Mapping, NamedTuple, Optional
 
-from hotreload.diff.graph import ObjectGraph
+from hotreload.diff.graph import CONTENT, TO_EXTERNAL, TO_VARIABLE, ObjectGraph
 from hotreload.diff.prototypes import Anew, Change, Linked
 from hotreload.diff.tables import table_kind
-from hotreload.diff.types import ARRAY, ENUM, POINTER, RECORD, Comparison, Node, Types
+from hotreload.diff.types import ARRAY, ENUM, NOTHING, POINTER, RECORD, Comparison, Node, Types
 from hotreload.elf.dwarf import AT_TYPE, TAG_PARAMETER, TAG_VARIABLE
-from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF
+from hotreload.elf.file import SHF_TLS, SHN_COMMON, SHN_UNDEF, STB_LOCAL
 from hotreload.errors import Finding
 
-__all__ = ["examine_types", "examine_variables"]
+__all__ = ["examine_types", "examine_variables", "home_of"]
 
 PYTHON_OBJECTS = {"struct _object", "struct PyVarObject", "PyVarObject", "PyObject"}
 OWNER = re.compile(r"::|\.")  # ends the name of the function that owns a static variable; the dot is clang's
 TOLD = 4  # of the fields that moved
+PAGE = 4096  # a library begins at one, wherever it is loaded
+LOCKS = {"PyThread_type_lock"}  # a void * that nobody looks behind
 # Where an extension gets back, as void *, what it once gave to the interpreter.
 KEEPERS = {
     *("PyModule_GetState", "PyType_GetModuleState", "PyCapsule_GetPointer", "PyCapsule_GetContext"),
@@ -77,7 +81,86 @@ def examine_types(base: Linked, changes: Mapping[int, Change], swapped: Mapping[
     return findings
 
 
-def examine_variables(change: Change) -> list[Finding]:
+def examine_variables(base: Linked, change: Change) -> list[Finding]:
+    """Variables that are alive and that the new code would misread, or look for where they are not."""
+    findings = _examine_own(change)
+    for key in change.new.variables:
+        own = change.base.variables.get(key)
+        if own is not None:
+            findings += _examine_place(base, change, key, change.base, own)
+            continue
+        findings += _examine_neighbours(change, key)
+        home = home_of(base, change.new, key)
+        if home is not None:
+            findings += _examine_place(base, change, key, *home)
+            findings += _examine_arrival(change, key, *home)
+    return findings
+
+
+def home_of(base: Linked, new: ObjectGraph, key: str) -> Optional[tuple[ObjectGraph, int]]:
+    """Where the base has a global variable that is new in its unit: the other unit that defined it."""
+    if all(s.bind == STB_LOCAL for s in new.symbols_in.get(new.variables[key], ())):
+        return None
+    for graph in base.graphs:
+        section = graph.variables.get(key) or graph.constants.get(key)
+        if section is not None and any(s.bind != STB_LOCAL for s in graph.symbols_in.get(section, ())):
+            return graph, section
+    return None
+
+
+def _examine_arrival(change: Change, key: str, home: ObjectGraph, section: int) -> Iterator[Finding]:
+    """A global variable that came from another unit: its size and its type."""
+    new, hint = change.new, "restart to change it, or give the new variable another name"
+    old, fresh = home.elf.sections[section], new.elf.sections[new.variables[key]]
+    if home.kinds[section] == CONTENT:
+        yield _other_section(change, key, "const", "is writable now", new.variable_line(key))
+        return
+    types = home.variable_type(section), new.variable_type(new.variables[key])
+    comparison = Comparison(home.types, new.types)
+    if old.size != fresh.size:
+        reason = f"variable `{key}` was {old.size} bytes and is now {fresh.size}; the live one keeps its size"
+        yield Finding("variable-size", reason, hint, change.source, new.variable_line(key))
+    elif all(types) and not comparison.is_same(*types):
+        was, now = comparison.spell(*types)
+        reason = f"variable `{key}` was `{was}` and is now `{now}`; the live one holds the old"
+        yield Finding("variable-type", reason, hint, change.source, new.variable_line(key))
+
+
+def _examine_place(base: Linked, change: Change, key: str, home: ObjectGraph, section: int) -> Iterator[Finding]:
+    """Whether the address of a live variable is as round as the new code may rely on."""
+    new = change.new
+    old, fresh = home.elf.sections[section], new.elf.sections[new.variables[key]]
+    symbols = home.symbols_in.get(section, ())
+    if fresh.align <= old.align or old.size != fresh.size or not symbols:
+        return
+    spot = base.find(base.graphs.index(home), symbols[0].name)
+    if spot is None or (spot.offset % fresh.align == 0 and fresh.align <= PAGE and not fresh.flags & SHF_TLS):
+        return
+    reason = f"variable `{key}` is now aligned to {fresh.align} bytes, and the live one is not"
+    hint = "restart to change it, or give the new variable another name"
+    yield Finding("variable-layout", reason, hint, change.source, new.variable_line(key))
+
+
+def _examine_neighbours(change: Change, key: str) -> Iterator[Finding]:
+    """Variables that share a section and are known by their places in it."""
+    base, new = change.base, change.new
+    names = _shared_names(new, key)
+    for other in base.variables if names else ():
+        before = _shared_names(base, other)
+        if not set(before).isdisjoint(names):
+            reason = f"the variables of one section were `{', '.join(before)}` and are now `{', '.join(names)}`"
+            hint = "restart to take this edit, or give each a section of its own"
+            yield Finding("variable-layout", reason, hint, change.source, new.variable_line(key))
+            return
+
+
+def _shared_names(graph: ObjectGraph, key: str) -> list[str]:
+    """What is in the section of a variable, in order; nothing if that is a function's own."""
+    symbols = sorted((s.value, s.name) for s in graph.symbols_in.get(graph.variables[key], ()))
+    return [] if OWNER.search(key) else [name for _, name in symbols]
+
+
+def _examine_own(change: Change) -> list[Finding]:
     """Variables that the base and the new object have, of types that do not mean the same bits."""
     base, new, diff = change.base, change.new, change.diff
     comparison = Comparison(base.types, new.types)
@@ -228,7 +311,7 @@ class _Search:
                     signature = graph.types.signature(start)
                     for offset in (*signature.parameters, signature.returns):
                         yield _Root(f"`{name}` is not replaced and takes or returns it", unit, offset)
-                keepers = self._keepers(graph, name)
+                keepers = self._keepers(graph, name) or self._keeping_variables(unit, name)
                 if keepers:
                     for offset in self._pointers(graph, name):
                         yield _Root(f"`{name}` gets one that is alive from {keepers[0]}", unit, offset)
@@ -249,6 +332,50 @@ class _Search:
         symbol = graph.functions.get(name)
         found = {r.name for r in graph.references(symbol.section)} if symbol else set()
         return sorted(found & KEEPERS)
+
+    def _keeping_variables(self, unit: int, name: str) -> list[str]:
+        """The live variables that function ``name`` uses and that have, or lead to, a ``void *``."""
+        graph, known = self._base.graphs[unit], self._untyped[unit] | self._untyped[-1]
+        symbol = graph.functions.get(name) if known else None
+        used = {r.name for section in graph.reach(symbol.section) for r in graph.references(section)
+                if r.kind in (TO_VARIABLE, TO_EXTERNAL)} if symbol else set()  # fmt: skip
+        return sorted(f"`{key}`" for key in used & known)
+
+    @cached_property
+    def _untyped(self) -> dict[int, set[str]]:
+        """By unit, the live variables that have, or lead to, a ``void *``; of all units, at -1, the global ones."""
+        found: dict[int, set[str]] = {-1: set()}
+        for unit, graph in enumerate(self._base.graphs):
+            found[unit] = set()
+            for key, section in graph.variables.items():
+                offset = graph.variable_type(section)
+                if offset and not table_kind(graph, section) and self._leads_to_void(unit, offset):
+                    is_global = any(s.bind != STB_LOCAL for s in graph.symbols_in.get(section, ()))
+                    found[-1 if is_global else unit].add(key)
+            for symbol in graph.elf.symbols:
+                offset = graph.debug.types_by_name.get(symbol.name, 0) if symbol.section == SHN_COMMON else 0
+                if offset and self._leads_to_void(unit, offset):
+                    found[-1].add(symbol.name)
+        return found
+
+    def _leads_to_void(self, unit: int, offset: int) -> bool:
+        types = self._base.graphs[unit].types
+        queue, seen = [offset], set()
+        for start in queue:
+            node = types.node(start)
+            if node.offset in seen or not types.names(start).isdisjoint(LOCKS):
+                continue
+            seen.add(node.offset)
+            if node.kind == POINTER:
+                target = types.node(node.target)
+                if target == NOTHING:
+                    return True
+                if target.kind != RECORD or target.key in self._definitions():
+                    queue.append(node.target)
+            elif node.kind == ARRAY:
+                queue.append(node.target)
+            queue += [member.type for member in node.members if member.type]
+        return False
 
     @staticmethod
     def _pointers(graph: ObjectGraph, name: str) -> Iterator[int]:

@@ -10,6 +10,7 @@ An entry is read when somebody asks for it, and once. Nothing here looks at code
 from __future__ import annotations
 
 from functools import cached_property
+from math import prod
 from typing import Collection, Iterator, NamedTuple
 
 from hotreload.elf.debug import DebugInfo
@@ -94,7 +95,8 @@ class Node(NamedTuple):
     """A type with its qualifiers and typedefs stripped.
 
     ``key`` is the name by which both versions know it ("struct item", or a typedef of an anonymous one); empty
-    where there is none. ``target`` is what a pointer or an array is of. ``is_opaque``: declared and not defined.
+    where there is none. ``target`` is what a pointer or an array is of. ``length`` counts all elements of an array, and
+    ``dimensions`` has its lengths, those of arrays in it too. ``is_opaque``: declared and not defined.
     """
 
     kind: str
@@ -104,6 +106,7 @@ class Node(NamedTuple):
     encoding: str = ""
     target: int = 0
     length: int = 0
+    dimensions: tuple[int, ...] = ()
     members: tuple[Member, ...] = ()
     values: tuple[tuple[str, int], ...] = ()
     is_opaque: bool = False
@@ -240,8 +243,9 @@ class Types:
             mark = POINTERS[die.tag]
             return text + (mark.strip() if text.endswith("*") else mark)
         if die.tag == TAG_ARRAY:
-            count = self.node(offset).length
-            return f"{self.spell(target, is_stripped=is_stripped)}[{'' if count == UNKNOWN else count}]"
+            node = self.node(offset)
+            lengths = "".join(f"[{'' if length == UNKNOWN else length}]" for length in node.dimensions)
+            return f"{self.spell(node.target, is_stripped=is_stripped)}{lengths}"
         if die.tag == TAG_FUNCTION_TYPE:
             return self.spell_function(self.signature(offset), "", is_stripped=is_stripped)
         if die.tag in RECORDS or die.tag == TAG_ENUMERATION:
@@ -302,7 +306,7 @@ class Types:
         return Node(OTHER, name, offset, size)
 
     def _read_array(self, die: Die, target: int) -> Node:
-        count = 1
+        dimensions = []
         for child in self._debug.children(die):
             if child.tag == TAG_SUBRANGE:
                 if AT_COUNT in child.values:
@@ -311,9 +315,14 @@ class Types:
                     length = self._debug.number(child, AT_UPPER_BOUND) + 1
                 else:
                     length = UNKNOWN
-                count = UNKNOWN if UNKNOWN in (count, length) else count * length
+                dimensions.append(length)
         element = self.node(target)
-        return Node(ARRAY, "", die.offset, max(0, count) * element.size, target=target, length=count)
+        if element.kind == ARRAY:  # a typedef of one
+            dimensions += element.dimensions
+            target, element = element.target, self.node(element.target)
+        count = UNKNOWN if UNKNOWN in dimensions else prod(dimensions)
+        size = max(0, count) * element.size
+        return Node(ARRAY, "", die.offset, size, target=target, length=count, dimensions=tuple(dimensions))
 
     def _members(self, die: Die, base: int = 0) -> Iterator[Member]:
         debug = self._debug
@@ -390,7 +399,8 @@ class Comparison:
                 return True  # void * says nothing that could have changed
             return self.is_same(a.target, b.target)
         if a.kind == ARRAY:
-            return UNKNOWN in (a.length, b.length) or (a.length == b.length and self.is_same(a.target, b.target))
+            is_open = UNKNOWN in (a.length, b.length)
+            return is_open or (a.dimensions == b.dimensions and self.is_same(a.target, b.target))
         if a.kind == FUNCTION:
             return self.is_same_signature(self.old.signature(a.offset), self.new.signature(b.offset))
         if a.kind == RECORD:

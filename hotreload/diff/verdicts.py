@@ -24,6 +24,7 @@ ALLOWABLE = {
     "variable-type": "the bits that the live variable has may be right for the new type",
 }
 NEVER = {
+    "alias-moved": "there is one entry for both names",
     "code-address": "the address lies in code that is replaced",
     "ifunc": "the choice was made when the library was loaded",
     "method-table": "the interpreter has read the table already",

@@ -31,7 +31,7 @@ from hotreload.diff.graph import (
     Reference,
 )
 from hotreload.diff.prototypes import Anew
-from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT
+from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT, STT_TLS
 from hotreload.errors import Finding
 from hotreload.patch.base import Base, Place
 
@@ -178,7 +178,18 @@ class Binder:
                     reason = f"the variables in section {reference.name} moved"
                     self._refuse(unit, "variable-layout", reason, reference.section)
                 return ToBase(start, reference.delta)
+        start = self._moved_variable(unit, reference)
+        if start is not None:
+            return ToBase(start, reference.delta)
         return ToCarried(self._carry(unit, reference.section, 0, reference.name), reference.delta)
+
+    def _moved_variable(self, unit: int, reference: Reference) -> Union[Place, None]:
+        """Where a global variable that is new in this unit begins in the base: another unit defined it there."""
+        for symbol in self._graphs[unit].symbols_in.get(reference.section, ()):
+            place = self._base.globals.get(symbol.name) if symbol.bind != STB_LOCAL else None
+            if place is not None and place.type in (STT_OBJECT, STT_TLS):
+                return place._replace(offset=place.offset - symbol.value)
+        return None
 
     def _section_start(self, unit: int, section: int) -> Union[Place, None]:
         """Where a section of the base's object begins in the base; None where the linker dropped it."""

@@ -30,6 +30,7 @@ from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.guards import Change, Examined, examine, examine_compiler
 from hotreload.diff.prototypes import Anew
 from hotreload.diff.source import SourceChange
+from hotreload.diff.spelling import spelled, spelled_findings
 from hotreload.diff.verdicts import check_allowed, judged
 from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
@@ -50,7 +51,7 @@ class PatchResult(NamedTuple):
     is equal for equal code. ``inputs`` maps each file that was read to the SHA-256 of what was read.
     ``edited`` are the functions whose text changed; ``changed`` and ``compiler_changed`` are those that are
     swapped, the latter because the compiler made other code of the same text. ``seconds`` has build, diff and
-    link.
+    link. ``reason`` says why there is nothing to do, where that is so.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class PatchResult(NamedTuple):
     warnings: str
     inputs: Mapping[Path, str]
     seconds: Mapping[str, float]
+    reason: str = ""
 
 
 class _Fresh:
@@ -196,10 +198,11 @@ class Workshop:
             compiler_changed=_gather(diff.compiler_changed for diff in diffs.values()),
             added=_gather([*(diff.added for diff in diffs.values()), [new.name for new in examined.anew.values()]]),
             removed=_gather(diff.removed for diff in diffs.values()),
-            notes=tuple(notes),
+            notes=tuple(spelled(notes)),
             warnings="".join(replayed.warnings for replayed in fresh.values()),
             inputs={Path(path): text for path, text in files.items()},
             seconds={"build": built - start, "diff": compared - built, "link": linked - compared},
+            reason="" if path else _why_nothing(bool(fresh), notes),
         )
 
     def _compile_changed(self) -> dict[int, _Fresh]:
@@ -276,7 +279,7 @@ class Workshop:
         findings += [finding for finding in draft.findings if not _is_told(finding, told)]
         refused = [judged(finding) for finding in findings if finding.slug not in self.allow]
         if refused:
-            raise _incompatible(refused)
+            raise _incompatible(spelled_findings(refused))
         return [f"allowed: {finding._replace(hint='')}".replace(" refused:", "") for finding in findings]
 
     def _digest(
@@ -397,6 +400,14 @@ def _hook_roots(hooks: dict[int, list[HookFunction]], roots: dict[int, dict[str,
             found.append(HookRoot(f"hr.h.{len(found)}", hook.kind, hook.name))
             roots[unit][hook.function] = found[-1].symbol
     return found
+
+
+def _why_nothing(has_other_text: bool, notes: list[str]) -> str:
+    if not has_other_text:
+        return "the sources are those that the base was made from"
+    if notes:
+        return "no function's code differs; the notes say what else has changed"
+    return "only names, comments, white space or line numbers differ, which no code shows"
 
 
 def _is_current(files: Mapping[str, str]) -> bool:

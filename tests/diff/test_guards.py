@@ -321,8 +321,8 @@ def test_documentation_is_kept_and_that_is_said(hot_extension):
     result = hot.edit("* 3)", "* 5)")
     assert hot("ext.area(2)") == 10
     assert set(result.notes) == {
-        "initial value of `methods` changed: the live value is kept",
-        "initial value of `Shape_Type` changed: the live value is kept",
+        "documentation in `methods` changed: Python shows the old text until a restart",
+        "documentation in `Shape_Type` changed: Python shows the old text until a restart",
     }
 
 

@@ -28,7 +28,8 @@ def drawn(cases: Iterable[Case]) -> str:
     rows = list(cases)
     refused = sum(case.is_refused for case in rows)
     late = sum(bool(case.today) for case in rows)
-    lines = [f"{len(rows)} edits, {refused} of them to be refused. For {late} the verdict is not reached today.\n"]
+    rest = f" For {late} the verdict is not reached today." if late else ""
+    lines = [f"{len(rows)} edits, {refused} of them to be refused.{rest}\n"]
     for room, group in groupby(rows, key=lambda case: case.name.split("/")[0]):
         lines += [f"\n### {ROOMS[room]}\n", "\n| edit | verdict | why |\n", "|---|---|---|\n"]
         lines += [

@@ -138,3 +138,12 @@ def test_a_header_that_is_missing_is_waited_for(hot_extension, compiler):
     awaited.write_text("#define LATER 5\n")
     hot.make_live()
     assert hot("f()") == 5
+
+
+def test_it_is_said_why_there_is_nothing_to_do(hot_extension):
+    hot = hot_extension("static long limit = 3;\nlong f(long x) { limit += x; return limit; }\n")
+    assert hot.make().reason == "the sources are those that the base was made from"
+    assert "comments" in hot.edit("return limit;", "/* as it is */ return  limit;").reason
+    result = hot.edit("limit = 3", "limit = 4")
+    assert (result.kind, result.reason) == ("base", "no function's code differs; the notes say what else has changed")
+    assert hot.edit("limit += x", "limit += 2 * x").reason == ""

@@ -1,6 +1,5 @@
 //: edit: another optimisation level for one function
 //: live: it has other code, which is what was asked for
-//: today: refused method-table, module-def
 //: swapped: area
 //: ask: ext.area(3)
 #include "ext.h"

@@ -1,6 +1,5 @@
 //: edit: a global variable is defined in another unit
 //: live: it is the same variable, with its value
-//: today: wrong answers
 //: run: ext.more(3)
 //: kept: var("level")
 //: ask: ext.more(2), look(1)

@@ -1,6 +1,7 @@
 //: edit: a static variable with another name
 //: live: it is another variable and begins anew; the old one is kept for a rollback
 //: swapped: py_more
+//: note: `total` is new and begins anew: the value of `count` stays where no new code reads it
 //: run: ext.more(0)
 //: ask: ext.more(3), ext.more(4)
 #include "ext.h"

@@ -1,16 +1,14 @@
 //: edit: two variables in one section trade places
 //: refused variable-layout: they are known by their places in it
-//: today: live
 //: run: ext.more(3)
 //: kept: ext.more(0)
-//: no line: the section has several variables, each with a line of its own
 //: ask: ext.more(1)
 #include "ext.h"
 
 #define SHARED __attribute__((section("state")))
 //-SHARED static long first = 1;
 SHARED static long second = 2;
-//+SHARED static long first = 1;
+//+SHARED static long first = 1; //!
 static long more(long x)
 {
     first += x;

@@ -1,6 +1,5 @@
 //: edit: a live array of 2 by 3 becomes one of 3 by 2
 //: refused variable-type: sizes are equal, and yet each element would be read as another
-//: today: live
 //: run: ext.put(3)
 //: kept: ext.get(0)
 //: ask: ext.get(1)

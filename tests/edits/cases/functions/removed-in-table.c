@@ -1,6 +1,5 @@
 //: edit: a function is removed that a live table points to
 //: refused removed-referenced: the live table would go on calling the old code
-//: today: nothing to do
 //: run: ext.call(0)
 //: ask: ext.call(0), ext.call(1)
 #include "ext.h"

@@ -1,6 +1,5 @@
 //: edit: a new destructor of the library
 //: refused constructor-added: the list of what is to be run at the end was read when the library was loaded
-//: today: nothing to do
 //: ask: ext.look(3)
 #include "ext.h"
 

@@ -1,6 +1,5 @@
 //: edit: a new C++ object with a constructor, at -O0
 //: refused constructor-added: nobody would construct it
-//: today: live
 //: flags: -O0
 //: ask: ext.look(3)
 #include "ext.h"

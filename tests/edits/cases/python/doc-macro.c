@@ -1,6 +1,6 @@
 //: edit: the documentation of a method, by PyDoc_STRVAR
 //: nothing to do: the old text is what Python has; it is said so, and means nothing to any code
-//: note: the live value is kept
+//: note: Python shows the old text until a restart
 //: ask: ext.area(3)
 #include "ext.h"
 
