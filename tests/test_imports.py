@@ -31,7 +31,7 @@ ALLOWED = {
     "agent": {"", "live", "artefact", "signing", "state"},
     "push": {"artefact", "state", "live"},
     "run": {"live", "agent", "state"},
-    "cli": {"run", "build", "watch", "live", "log", "artefact", "signing", "state", "patch", "push", "agent", ""},
+    "cli": {"run", "build", "diff", "watch", "live", "log", "artefact", "signing", "state", "patch", "push", "agent", ""},
     "__main__": {"cli"},
     "": {"live", "run"},
 }
