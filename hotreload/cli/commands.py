@@ -14,9 +14,9 @@ from hotreload.errors import HotReloadError
 __all__ = ["run_command"]
 
 _RUN_USAGE = "hotreload run [OPTIONS] (SCRIPT | -m MODULE | -- COMMAND) [ARGS...]"
-_BUILD_HELP = """Builds a project's extensions so that they can be patched. Without a command it is the project's own build in place;
-any other runs with CC and CXX set. HOTRELOAD_PROLOGUE=slot, or prologue = "slot" under [tool.hotreload], redirects
-through data; --json tells what was built."""
+_BUILD_HELP = """Builds a project's extensions so that they can be patched. Without a command it is the
+project's own build in place; any other runs with CC and CXX set. HOTRELOAD_PROLOGUE=slot, or
+prologue = "slot" under [tool.hotreload], redirects through data; --json tells what was built."""
 _BUILD_USAGE = "hotreload build [--json] [-- COMMAND...]"
 _FLAGS_WITH_VALUE = frozenset({"--log-format", "--allow", "--level", "--settle", "--policy"})
 _USAGE_ERROR = 2

@@ -45,7 +45,7 @@ def code_extents(base: Base, unit: int, name: str) -> list[Extent]:
 
 
 def _copies(base: Base, unit: int, name: str) -> list[int]:
-    """The units that have this very function: several where it is inline, another one where it has moved to ``unit``."""
+    """The units that have this very function: several where it is inline, another where it has moved to ``unit``."""
     if name in base.graphs[unit].functions and base.graphs[unit].is_local(name):
         return [unit]
     return [i for i, graph in enumerate(base.graphs) if name in graph.functions and not graph.is_local(name)]

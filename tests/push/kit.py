@@ -249,7 +249,6 @@ class PairProject(Project):
             self._bed.unlink()
             (self.directory / "resting").unlink(missing_ok=True)
 
-
     def rest_too(self, server: Server) -> RestingRequest:
         """One more, while one rests; whoever lets go of one lets go of both."""
         (self.directory / "resting").unlink()
