@@ -583,12 +583,16 @@ def _doctor(arguments: list[str]) -> int:
 
 
 def _doctor_line(told: Mapping[str, Any]) -> str:
-    """What a process cannot do, or that it can do everything."""
+    """What a process cannot do that it should, or what it is and which prologues it can use."""
     bad = [check for check in told.get("checks") or () if not check.get("ok")]
     if bad:
         return "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in bad)
     versions = told.get("versions") or {}
-    return ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+    line = ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+    for check in told.get("checks") or ():
+        if "usable" in check:
+            line += f"; {check.get('name')}" if check["usable"] else f"; no {check.get('name')}: {check.get('detail')}"
+    return line
 
 
 # What they share ------------------------------------------------------------------------------------------------------
