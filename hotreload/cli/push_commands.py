@@ -504,7 +504,7 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
         if module.get("taints"):
             note.append("tainted: see below")
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
-        since = time.strftime("%m-%d %H:%M:%S", time.localtime(made.get("committed_at") or 0)) if made else ""
+        since = module.get("since") or made.get("committed_at") or 0
         rows.append(
             [
                 *head,
@@ -513,7 +513,7 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
                 str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),
-                since if live.generation else "",
+                time.strftime("%m-%d %H:%M:%S", time.localtime(since)) if live.generation and since else "",
                 _pusher(info),
                 "; ".join(note),
             ]
