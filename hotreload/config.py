@@ -16,7 +16,7 @@
     settle = 30.0              # HOTRELOAD_SETTLE, --settle              seconds in which threads are to leave old code
     settle-policy = "wait"     # HOTRELOAD_SETTLE_POLICY, --policy       then: wait, revert or force
     prologue = "jump"          # HOTRELOAD_PROLOGUE                      jump or slot: how functions are redirected
-    allow = ["variable-size"]  # HOTRELOAD_ALLOW (a,b), --allow          findings that you know better about
+    allow = ["variable-type"]  # HOTRELOAD_ALLOW (a,b), --allow          findings that you know better about
     retire = true              # HOTRELOAD_RETIRE                        unmap old code that is proven unused
     keep = 1                   # HOTRELOAD_KEEP                          so many old generations stay to go back to
     max-generations = 100      # HOTRELOAD_MAX_GENERATIONS               of one extension kept in memory; 0: no cap

@@ -46,6 +46,11 @@ class Finding(NamedTuple):
         place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
         return f"{place}refused: {self.reason}" + (f" ({self.hint})" if self.hint else "")
 
+    @property
+    def with_slug(self) -> str:
+        """The same with the slug behind it, as compilers name the option that a warning belongs to."""
+        return f"{self} [{self.slug}]"
+
 
 class HotReloadError(Exception):
     """The root of all errors that this package raises on purpose."""

@@ -107,6 +107,28 @@ def _check_level(terms: Terms, now: Sequence[Any], then: Sequence[Any]) -> str:
     return level
 
 
+def _level_of_turn(live: Live, module: Any, to: int) -> str:
+    """The level of what is open, where going to that generation is to turn it round; empty where it is not.
+
+    That begins nothing, so it is not refused for what would keep a swap from beginning.
+    """
+    found = live.transition()
+    is_turn = found is not None and found["module"] == module.name and to in (found["from"], found["to"])
+    return str(found["level"]) if found is not None and is_turn else ""
+
+
+def _take_back(live: Live, module: Any, to: int, terms: Terms) -> Any:
+    """Undoes what was on trial. Where greenlets came into use meanwhile, entry by entry: to go back is promised, and
+    that nobody sees a mixture cannot be promised any more."""
+    wanted = terms.for_manager()
+    try:
+        return live.rollback(module, to, is_promised=True, **wanted)
+    except StageError as error:
+        if error.status != "GREENLETS":
+            raise
+        return live.rollback(module, to, is_promised=True, **{**wanted, "level": "function"})
+
+
 def _sequence_of(generation: Any) -> int:
     """The sequence number of the patch that a generation is; 0 for the base, -1 where it did not come by a push."""
     return int(generation.info.get("sequence", -1)) if generation.number else 0
@@ -169,7 +191,7 @@ class Patch:
 
     def take_back(self) -> Any:
         """Back to what was before: while threads are still coming over, they turn round."""
-        return self._live.rollback(self.module, self._before, is_promised=True, **self._terms.for_manager())
+        return _take_back(self._live, self.module, self._before, self._terms)
 
     def drop(self) -> None:
         with contextlib.suppress(HotReloadError):  # it is live, or was: then it stays mapped
@@ -195,7 +217,7 @@ class Rollback:
         if target.is_retired:
             raise refuse("GENERATION", f"generation {to} of {module.name} is not mapped here any more")
         self._before = now.number
-        self._level = _check_level(terms, now.redirects, target.redirects)
+        self._level = _level_of_turn(live, module, to) or _check_level(terms, now.redirects, target.redirects)
         self._functions = list(target.functions)
         self.sequence = _sequence_of(target)
 
@@ -213,7 +235,7 @@ class Rollback:
         return self._live.rollback(self.module, self._to, is_promised=True, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True, **self._terms.for_manager())
+        return _take_back(self._live, self.module, self._before, self._terms)
 
     def drop(self) -> None:
         pass

@@ -45,11 +45,14 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
 
 
 def _prologues(found: Iterable[Any], live: Live) -> Iterator[dict[str, Any]]:
-    """One that cannot be used is no fault of a process that has no extension built so."""
+    """One that cannot be used is no fault of a process that has no extension built so; without any, one must do."""
+    found = list(found)
     used = {module.get("prologue", "jump") for module in live.status()["modules"]}
+    needed = used or {usable.prologue for usable in found if not any(other.is_usable for other in found)}
     for usable in found:
-        is_fine = usable.is_usable or (bool(used) and usable.prologue not in used)
-        yield {"name": f"prologue {usable.prologue}", "ok": is_fine, "detail": usable.why, "hint": ""}
+        is_fine = usable.is_usable or usable.prologue not in needed
+        told = {"name": f"prologue {usable.prologue}", "ok": is_fine, "detail": usable.why, "hint": ""}
+        yield {**told, "usable": usable.is_usable}
 
 
 def _check(name: str, check: Callable[[], Any]) -> dict[str, Any]:

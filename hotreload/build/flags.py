@@ -12,6 +12,7 @@ What each is for (GCC manual; measured with GCC 12.2):
     could not tell that the old caller of a new callee was there: what a transition is for
 ``-fcf-protection=none``  ``endbr64`` would stand before the NOPs and move them off their alignment
 ``-g``  function-local statics are told apart by their debug information
+``-idirafter hotreload/include``  ``hotreload.h`` for an edit that begins to use it, behind every other directory
 ``-gz=none -gno-split-dwarf -fno-debug-types-section``  which is read from one section of the object, uncompressed
 """
 
@@ -24,6 +25,7 @@ __all__ = ["HOT_MACRO", "hot_compile_args", "hot_link_args", "reason_to_leave"]
 HOT_MACRO = "__HOTRELOAD__"
 
 PADDING, PROLOGUE = 16, 8
+INCLUDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "include")
 
 COMMON = [
     f"-fpatchable-function-entry={PADDING + PROLOGUE},{PADDING}",
@@ -35,6 +37,7 @@ COMMON = [
     "-gz=none",
     "-fno-debug-types-section",
     f"-D{HOT_MACRO}=1",
+    f"-idirafter{INCLUDE}",
 ]
 GCC_ONLY = ["-flive-patching=inline-only-static", "-fmerge-constants", "-gno-split-dwarf"]
 # clang's DWARF 5 keeps names and addresses in tables of their own; version 4 has them where they are used.

@@ -156,7 +156,7 @@ def _tell(error: HotReloadError, *, as_json: bool) -> None:
     if isinstance(error, BuildError) and error.diagnostics:
         lines.append(error.diagnostics.rstrip("\n"))
     if isinstance(error, IncompatibleError):
-        lines += [printable(str(finding)) for finding in error.findings if str(finding) != error.message]
+        lines = [printable(finding.with_slug) for finding in error.findings] or lines
     os.write(2, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
 

@@ -14,7 +14,10 @@ from hotreload.errors import HotReloadError
 __all__ = ["run_command"]
 
 _RUN_USAGE = "hotreload run [OPTIONS] (SCRIPT | -m MODULE | -- COMMAND) [ARGS...]"
-_BUILD_USAGE = "hotreload build [-- COMMAND...]"
+_BUILD_HELP = """Builds a project's extensions so that they can be patched. Without a command it is the
+project's own build in place; any other runs with CC and CXX set. HOTRELOAD_PROLOGUE=slot, or
+prologue = "slot" under [tool.hotreload], redirects through data; --json tells what was built."""
+_BUILD_USAGE = "hotreload build [--json] [-- COMMAND...]"
 _FLAGS_WITH_VALUE = frozenset({"--log-format", "--allow", "--level", "--settle", "--policy"})
 _USAGE_ERROR = 2
 _ARTEFACT_COMMANDS = {
@@ -97,7 +100,10 @@ def _run(arguments: Sequence[str]) -> int:
         "settle_policy": options.policy,
     }
     config = load_config(flags=flags)
+    from hotreload.diff.verdicts import check_allowed
     from hotreload.run.launcher import launch
+
+    check_allowed(config.allow)  # now, not when the first edit is refused
 
     launch(rest, config)
 
@@ -111,6 +117,9 @@ def _split_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _build(arguments: Sequence[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(f"usage: {_BUILD_USAGE}\n\n{_BUILD_HELP}")
+        return 0
     from hotreload.build.project import main as build_project
 
     sys.stdout.flush()

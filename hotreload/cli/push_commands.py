@@ -504,7 +504,7 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
         if module.get("taints"):
             note.append("tainted: see below")
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
-        since = time.strftime("%m-%d %H:%M:%S", time.localtime(made.get("committed_at") or 0)) if made else ""
+        since = module.get("since") or made.get("committed_at") or 0
         rows.append(
             [
                 *head,
@@ -513,7 +513,7 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
                 str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),
-                since if live.generation else "",
+                time.strftime("%m-%d %H:%M:%S", time.localtime(since)) if live.generation and since else "",
                 _pusher(info),
                 "; ".join(note),
             ]
@@ -583,12 +583,16 @@ def _doctor(arguments: list[str]) -> int:
 
 
 def _doctor_line(told: Mapping[str, Any]) -> str:
-    """What a process cannot do, or that it can do everything."""
+    """What a process cannot do that it should, or what it is and which prologues it can use."""
     bad = [check for check in told.get("checks") or () if not check.get("ok")]
     if bad:
         return "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in bad)
     versions = told.get("versions") or {}
-    return ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+    line = ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+    for check in told.get("checks") or ():
+        if "usable" in check:
+            line += f"; {check.get('name')}" if check["usable"] else f"; no {check.get('name')}: {check.get('detail')}"
+    return line
 
 
 # What they share ------------------------------------------------------------------------------------------------------
@@ -689,7 +693,7 @@ def _tell(error: HotReloadError, *, as_json: bool) -> None:
     if isinstance(error, BuildError) and error.diagnostics:
         lines.append(error.diagnostics.rstrip("\n"))
     if isinstance(error, IncompatibleError):
-        lines += [printable(str(finding)) for finding in error.findings if str(finding) != error.message]
+        lines = [printable(finding.with_slug) for finding in error.findings] or lines
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -29,6 +29,9 @@ from hotreload.state import Audit, StateDirectory
 
 __all__ = ["run_transition"]
 
+#: What is told of each process in which it was forced.
+_FORCED = ("module", "from", "to", "direction", "left")
+
 
 def run_transition(arguments: Sequence[str]) -> int:
     """``hotreload transition [status | revert | force]``; the exit code is returned."""
@@ -67,21 +70,23 @@ def _open_among(answers: Answers) -> tuple[list[tuple[AgentClient, Mapping[str, 
 
 
 def _turn_round(session: Session, open_ones: Sequence[tuple[AgentClient, Mapping[str, Any]]]) -> int:
-    """Has every process go back to what its threads are leaving, also where all have left it: all or none.
+    """Has every process go back to what its threads came from, also where all have left it: all or none.
+
+    What is on its way back already stays so, however often it is asked for.
 
     Raises:
-        HotReloadError: not the same is open everywhere, or nobody knows any more what they are leaving.
+        HotReloadError: not the same is open everywhere, or nobody knows any more what they came from.
     """
     leaving = {}
     for client, found in open_ones:
-        number = int(found["to"] if found.get("direction") == "back" else found["from"])
+        number = int(found["from"])
         live = next((one for one in client.seen.live if one.module == found.get("module")), None)
         if live is not None:
             leaving[live.build_id, hash_of(client.seen, live.build_id, number) or ""] = live
     if len(leaving) != 1:
         modules = ", ".join(sorted({str(found.get("module")) for _client, found in open_ones}))
         raise HotReloadError(
-            f"the processes are not leaving one and the same code of {modules}",
+            f"threads did not come from one and the same code of {modules}",
             hint="`hotreload rollback MODULE --to N`",
         )
     (((build_id, sha256), live),) = leaving.items()
@@ -99,7 +104,7 @@ def _force(directory: StateDirectory, clients: Sequence[AgentClient], reason: st
         row: dict[str, Any] = {"pid": client.identity.pid, "command": client.command}
         if isinstance(answer, dict):
             codes.append(Exit.DONE)
-            told.append({**row, **{key: answer.get(key) for key in ("module", "from", "to", "left")}})
+            told.append({**row, **{key: answer.get(key) for key in _FORCED}})
         elif getattr(answer, "status", "") == "NO_TRANSITION":
             told.append({**row, "note": "every thread had come over"})
         else:
@@ -134,7 +139,8 @@ def _line_of_forced(row: Mapping[str, Any]) -> str:
     if row.get("error") or row.get("note"):
         return printable(f"{row['pid']}: {row.get('error') or row.get('note')}")
     left = "; ".join(row.get("left") or ()) or "no thread was in its way"
-    return printable(f"{row['pid']}: forced, {row.get('module')} {row.get('from')} -> {row.get('to')}: {left}")
+    way = (row.get("to"), row.get("from")) if row.get("direction") == "back" else (row.get("from"), row.get("to"))
+    return printable(f"{row['pid']}: forced, {row.get('module')} {way[0]} -> {way[1]}: {left}")
 
 
 def _worst(codes: Sequence[Exit]) -> Exit:

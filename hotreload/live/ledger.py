@@ -23,6 +23,7 @@ so that no thread moves in either direction out of the middle of it::
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -80,6 +81,8 @@ class Ledger:
     base: Base
     generations: dict[int, Generation]
     live: Generation
+    #: When that became so, by whatever way.
+    since: float = field(default_factory=time.time)
     newest: int = 0
     owners: dict[str, Owner] = field(default_factory=dict)
     sites: dict[int, Site] = field(default_factory=dict)
@@ -116,6 +119,7 @@ class Ledger:
             "bias": f"{self.base.object.bias:#x}",
             "prologue": self.base.prologue,
             "generation": self.live.number,
+            "since": self.since,
             "functions": dict.fromkeys(self.live.functions, self.live.number),
             "level": self.live.level,
             "bytes_mapped": sum(mapped.image.mapped for mapped in self.mapped.values()),
@@ -280,6 +284,8 @@ class Ledger:
 
     def make_live(self, generation: Generation) -> None:
         """A swap has happened: what is live can be entered, so nothing is proven of it."""
+        if generation.number != self.live.number:
+            self.since = time.time()
         self.live = self.generations[generation.number] = generation
         if generation.number in self.mapped:
             self.mapped[generation.number].is_proven = False

@@ -217,7 +217,7 @@ class Retirement:
         why = f"; generation {oldest['generation']} is kept: {oldest['reason']}" if oldest else ""
         return StageError(
             f"{ledger.name}: {text}{why}",
-            hint="raise the limit, turn retire on, or restart the process",
+            hint=f"raise the limit, {'keep fewer' if self.limits.retire else 'turn retire on'}, or restart the process",
             status="CAP",
             value=value,
             limit=limit,

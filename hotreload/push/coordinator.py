@@ -500,7 +500,11 @@ class Coordinator:
         return self._list(bad)
 
     def _list(self, rows: Sequence[Row]) -> str:
-        return "; ".join(f"{row.pid}: {row.detail}" for row in rows)
+        """Each reason once, behind the processes that gave it."""
+        pids: dict[str, list[str]] = {}
+        for row in rows:
+            pids.setdefault(row.detail, []).append(str(row.pid))
+        return "; ".join(f"{', '.join(who)}: {detail}" for detail, who in pids.items())
 
     def _each(self, rows: Sequence[Row], ask: Callable[[Row], None], *, ended: str) -> None:
         """Does one thing with each process, side by side; what goes wrong becomes the row's state."""

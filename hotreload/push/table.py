@@ -244,7 +244,7 @@ def _straggler_lines(outcome: Outcome) -> list[str]:
 def _detail(row: Row) -> str:
     """Why it is as it is, and who has not come over."""
     level = row.level and f"level {row.level}"
-    parts = [row.detail, level, row.forced and f"forced: {row.forced}", row.transition and name_threads(row.transition)]
+    parts = [row.detail, level, row.forced and "forced", row.transition and name_threads(row.transition)]
     return "; ".join(str(part) for part in parts if part)
 
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,8 +19,10 @@ from hotreload.artefact import printable
 
 __all__ = ["count_stragglers", "name_threads", "tell_taint", "tell_transition"]
 
-_FRAMES = 12
+_FRAMES = 8
 _NAMED = 3
+_LEFT_OUT = "..."
+_NAMELESS = re.compile(r"(\S+\+)?0x[0-9a-f]+")
 _SAYINGS = {
     "RUNNING": "is computing and has not called a changed function since",
     "INSIDE": "is inside {where}",
@@ -64,7 +67,7 @@ def tell_transition(pid: int, transition: Mapping[str, Any]) -> Iterator[str]:
         yield printable(f"      {_thread(straggler)}")
         for label, frames in (("native", straggler.get("native")), ("Python", straggler.get("python"))):
             if frames:
-                yield printable(f"        {label}: {' < '.join(str(frame) for frame in frames[:_FRAMES])}")
+                yield printable(f"        {label}: {_stack([str(frame) for frame in frames])}")
 
 
 def tell_taint(pid: int, module: str, taint: Mapping[str, Any]) -> str:
@@ -83,6 +86,18 @@ def _thread(straggler: Mapping[str, Any]) -> str:
     since = straggler.get("since")
     ago = f", for {_ago(since)}" if isinstance(since, (int, float)) and since else ""
     return f"{straggler.get('name')} (thread {straggler['tid']}) {what}{ago}"
+
+
+def _stack(frames: list[str]) -> str:
+    """A stack in one line: what has no name is left out, and so is what is far from where the thread is."""
+    told: list[str] = []
+    for frame in frames:
+        if not _NAMELESS.fullmatch(frame):
+            told.append(frame)
+        elif told[-1:] != [_LEFT_OUT]:
+            told.append(_LEFT_OUT)
+    far = [_LEFT_OUT] if len(told) > _FRAMES and told[_FRAMES - 1] != _LEFT_OUT else []
+    return " < ".join(told[:_FRAMES] + far)
 
 
 def _ago(since: float) -> str:

@@ -130,7 +130,7 @@ def explain_refusal(reply: Mapping[str, Any]) -> dict[str, Any]:
 def explain(error: Exception) -> dict[str, Any]:
     """Why a build or a process said no: ``reason``, ``hint``, and the compiler's own text where there is one."""
     if isinstance(error, IncompatibleError):
-        findings = "\n".join(str(finding) for finding in error.findings)
+        findings = "\n".join(finding.with_slug for finding in error.findings)
         return {"reason": error.message, "hint": error.hint, "diagnostics": findings[:_TEXT_LIMIT]}
     if isinstance(error, BuildError):
         return {"reason": error.message, "hint": error.hint, "diagnostics": error.diagnostics[:_TEXT_LIMIT]}

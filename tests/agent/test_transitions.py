@@ -242,6 +242,31 @@ def test_a_generation_that_is_not_mapped_any_more_is_refused_before_it_is_decide
     assert office.roll_back(1)["error"]["status"] == "GENERATION"
 
 
+def test_to_turn_round_is_not_refused_for_greenlets_and_anything_else_is(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotreload.agent.change.are_greenlets_in_use", lambda: True)
+    assert office.roll_back(1, level="call")["error"]["status"] == "GREENLETS"
+    office.live.begin()
+    assert office.roll_back(1, level="function")["level"] == "call"
+
+
+def test_what_was_on_trial_is_taken_back_entry_by_entry_where_greenlets_came_into_use(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(module: Any, to: int, **terms: Any) -> Any:
+        office.live.calls.append(terms["level"])
+        if terms["level"] != "function":
+            raise StageError("greenlets are in use", status="GREENLETS")
+
+    monkeypatch.setattr(office.live, "rollback", refuse)
+    staged = SimpleNamespace(can_roll_back=True, hooks=[], functions=(), distance=0, redirects=[])
+    artefact = SimpleNamespace(manifest=SimpleNamespace(sequence=1))
+    Patch(office.live, office.live.module, artefact, staged, info={}, terms=Terms(level="call")).take_back()
+
+    assert office.live.calls == ["call", "function"]
+
+
 def test_a_patch_that_cannot_be_undone_is_refused_where_it_may_be_taken_back(office: Office) -> None:
     staged = SimpleNamespace(can_roll_back=False, hooks=[], functions=(), distance=0, redirects=[])
     artefact = SimpleNamespace(manifest=SimpleNamespace(sequence=1))

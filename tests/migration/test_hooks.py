@@ -374,5 +374,15 @@ def test_a_swap_that_is_refused_after_the_pre_commit_hook_runs_the_rollback_hook
     assert hot("work(3)") == 3
 
 
+def test_an_edit_may_be_the_first_that_uses_the_header(hot_extension):
+    hot = hot_extension("static long n; long bump(void) { return ++n; }", flags=("-O2",))
+    assert hot("bump()") == 1
+    hot.write(
+        '#include "hotreload.h"\nstatic long n; long bump(void) { return n += 2; }\n'
+        "HOTRELOAD_POST_COMMIT(more) { n += 100; return 0; }\n"
+    )
+    assert hot("bump()") == 103
+
+
 def test_the_header_is_where_the_package_says():
     assert (hotreload.get_include() + "/hotreload.h").endswith("hotreload/include/hotreload.h")

@@ -249,6 +249,14 @@ class PairProject(Project):
             self._bed.unlink()
             (self.directory / "resting").unlink(missing_ok=True)
 
+    def rest_too(self, server: Server) -> RestingRequest:
+        """One more, while one rests; whoever lets go of one lets go of both."""
+        (self.directory / "resting").unlink()
+        request = RestingRequest(server, self._bed)
+        request.start()
+        wait_until((self.directory / "resting").exists, what="nobody rests")
+        return request
+
 
 class RestingRequest(threading.Thread):
     """A request that takes as long as somebody wants, and its answer."""

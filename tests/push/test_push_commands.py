@@ -181,7 +181,10 @@ def test_doctor_looks_at_the_host_the_state_and_the_processes(program: Program) 
     assert outcome.code == 0, outcome
     verdicts = {finding["about"]: finding["verdict"] for finding in outcome.json["findings"]}
     assert verdicts["core sync"] == verdicts["state directory"] == verdicts[f"process {program.pid}"] == "yes"
-    assert "ptrace" in program.cli("doctor").out
+    told = program.cli("doctor").out
+    assert "ptrace" in told
+    (line,) = (line for line in told.splitlines() if line.startswith("process "))
+    assert "; prologue slot" in line and "prologue jump" in line
 
 
 def test_a_rollback_of_a_module_that_is_not_there_names_those_that_are(program: Program) -> None:

@@ -141,6 +141,24 @@ def test_what_is_open_can_be_taken_back_in_every_process(server: Server, pair: P
     assert events(server, "transition.reversed")
 
 
+def test_what_is_on_its_way_back_stays_so_however_often_it_is_taken_back(
+    serve: Callable[..., Server], pair: PairProject
+) -> None:
+    server = serve(pair, workers=1)
+    with pair.resting(server) as old:
+        push(server, 1001)
+        new = pair.rest_too(server)
+        for code in (Exit.DONE, Exit.NOTHING):
+            back = server.cli("transition", "revert", "--settle", "1s", "--json")
+            assert (back.code, server.answers()) == (code, {1000})
+        (row,) = open_in(server).values()
+        forced = server.cli("transition", "force", "--reason", REASON)
+        assert (new.let_go(), old.let_go()) == (1001, 1000)
+
+    assert (row["direction"], row["from"], row["to"]) == ("back", 0, 1)
+    assert f"{row['pid']}: forced, kernel 1 -> 0" in forced.out
+
+
 def test_what_is_open_can_be_forced_with_a_reason(server: Server, pair: PairProject) -> None:
     with pair.resting(server) as request:
         push(server, 1001)

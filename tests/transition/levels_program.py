@@ -250,6 +250,73 @@ def sitting(*, how: str, **rest: Any) -> dict[str, Any]:
     return result
 
 
+# Greenlets -----------------------------------------------------------------------------------------------------------
+
+
+def suspended(**rest: Any) -> dict[str, Any]:
+    """greenlet is imported; then one is switched away from in the middle of old A; then a patch comes."""
+    import greenlet
+
+    program = Program(**rest)
+    sit = program.long("sit", ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+    quick = program.long("quick")
+    result: dict[str, Any] = {"imported": program.push(level="call", wait=PATIENCE).transition}
+    program.manager.rollback(program.module, 0, level="call", wait=PATIENCE)
+
+    main = greenlet.getcurrent()
+    callback = ctypes.CFUNCTYPE(None)(main.switch)
+    inside = greenlet.greenlet(lambda: sit(2, 0, ctypes.cast(callback, ctypes.c_void_p)))
+    inside.switch()
+    for level in ("call", "request"):
+        try:
+            program.push(level=level)
+        except HotReloadError as error:
+            result[level] = [error.as_dict()["status"], error.hint, quick()]
+    result["function"] = [program.push(level="function").transition, quick()]
+    result["mixed"] = inside.switch()
+    return result
+
+
+def greenlets_meanwhile(**rest: Any) -> dict[str, Any]:
+    """While a thread sits in old A, another begins to use greenlets; the one leaves, then the other ends."""
+    import greenlet
+
+    program = Program(**rest)
+    sit = program.long("sit", ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+    is_inside = ctypes.c_int.in_dll(program.library, "is_inside")
+    read_end, write_end = os.pipe()
+    sitter = threading.Thread(target=sit, args=(0, read_end, None), name="the sitter")
+    sitter.start()
+    until = time.monotonic() + PATIENCE
+    while not is_inside.value and time.monotonic() < until:
+        time.sleep(0.001)
+    began, may_end = threading.Event(), threading.Event()
+
+    def switch() -> None:
+        parent = greenlet.getcurrent()
+        greenlet.greenlet(lambda: parent.switch()).switch()
+        began.set()
+        may_end.wait(PATIENCE)
+
+    result: dict[str, Any] = {"state": program.push(level="call", wait=0.05).transition}
+    green = threading.Thread(target=switch)
+    green.start()
+    began.wait(PATIENCE)
+    os.write(write_end, b"x")
+    sitter.join(PATIENCE)
+    result["settled"] = program.manager.wait(0.3)
+    told = program.manager.transition()
+    result["told"] = [entry["reason"] for entry in told["stragglers"]] if told else None
+    result["back"] = program.manager.reverse(wait=0.1).transition
+    result["forth"] = program.manager.reverse(wait=0.1).transition
+    may_end.set()
+    green.join(PATIENCE)
+    # greenlet forgets those of a thread that has ended when the main thread next runs Python code.
+    result["completed"] = any(program.manager.wait(0.05) for _ in range(int(PATIENCE / 0.05)))
+    result["quick"] = program.long("quick")()
+    return result
+
+
 def forking(**rest: Any) -> dict[str, Any]:
     """A process forks while a thread of it sits in old code: the child has no such thread."""
     program = Program(is_shared=True, **rest)
@@ -507,7 +574,6 @@ def soak(*, hammer: str, swaps: int, patches: list[str], threads: int = 2, **res
 
 
 if __name__ == "__main__":
-    scenario = {f.__name__: f for f in (calls, requests, served, sitting, forking, chaos, event_loop, soak)}[
-        sys.argv[1]
-    ]
+    scenarios = (calls, requests, served, sitting, suspended, greenlets_meanwhile, forking, chaos, event_loop, soak)
+    scenario = {f.__name__: f for f in scenarios}[sys.argv[1]]
     print(json.dumps(scenario(**json.loads(sys.argv[2]))))

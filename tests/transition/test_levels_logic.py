@@ -389,6 +389,17 @@ def test_a_reversal_gives_the_deadline_anew(desk: Desk) -> None:
     settle(desk)
 
 
+def test_status_says_since_when_a_generation_is_live_not_when_it_was_first(desk: Desk) -> None:
+    settle(desk)
+    desk.push(TWO)
+    first = desk.described["since"]
+    desk.manager.rollback(desk.module, 0)
+    desk.manager.rollback(desk.module, 1)
+    again = desk.described
+    assert again["generation"] == 1
+    assert again["since"] > first >= again["generations"][1]["committed_at"]
+
+
 # Greenlets -----------------------------------------------------------------------------------------------------------
 
 

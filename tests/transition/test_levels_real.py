@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -104,7 +105,10 @@ class Bench:
             text=True,
             check=False,
             timeout=timeout,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            },
         )
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return json.loads(done.stdout)
@@ -171,6 +175,30 @@ def test_no_thread_is_signalled_or_traced_on_the_way(bench: Bench, tmp_path: Pat
     lines = log.read_text().splitlines()
     assert sum("membarrier(" in line for line in lines) >= 200, "strace saw what was done"
     assert not [line for line in lines if "membarrier(" not in line and not re.search(r"\+\+\+ exited with 0", line)]
+
+
+# Greenlets -----------------------------------------------------------------------------------------------------------
+
+has_greenlet = pytest.mark.skipif(importlib.util.find_spec("greenlet") is None, reason="needs greenlet")
+
+
+@has_greenlet
+def test_a_greenlet_that_is_suspended_in_old_code_refuses_what_could_not_be_kept(bench: Bench) -> None:
+    seen = bench("suspended")
+    assert seen["imported"] == "complete", "to have imported it is not to use it"
+    for level in ("call", "request"):
+        status, hint, quick = seen[level]
+        assert (status, "--level function" in hint, quick) == ("GREENLETS", True, 1)
+    assert seen["function"] == ["none", 2]
+    assert seen["mixed"] == 1002, "the control: old code has met new code"
+
+
+@has_greenlet
+def test_greenlets_that_come_into_use_hold_a_transition_open_until_they_are_gone(bench: Bench) -> None:
+    seen = bench("greenlets_meanwhile")
+    assert (seen["state"], seen["settled"], seen["told"]) == ("open", False, ["GREENLETS"])
+    assert (seen["back"], seen["forth"]) == ("open", "open")
+    assert (seen["completed"], seen["quick"]) == (True, 2)
 
 
 # Stragglers ----------------------------------------------------------------------------------------------------------

@@ -186,9 +186,14 @@ def test_at_the_cap_of_generations_stage_refuses_with_the_numbers(tmp_path: Path
     with pytest.raises(StageError, match="2 generations are mapped where 2 may be; generation 1 is kept") as refused:
         desk.stage(**FOUR)
     assert (refused.value.status, refused.value.fields["value"], refused.value.fields["limit"]) == ("CAP", 2, 2)
+    assert "turn retire on" in refused.value.hint
     assert tiny.maps() == before
     assert desk.values == (3, 30, 100)
-    desk.manager.configure(retire=True, keep=0)
+    desk.manager.configure(retire=True, keep=1)
+    with pytest.raises(StageError, match="generation 1 is kept: it can be gone back to") as refused:
+        desk.stage(**FOUR)
+    assert "keep fewer" in refused.value.hint and "retire" not in refused.value.hint
+    desk.manager.configure(keep=0)
     desk.manager.status()
     assert desk.push(FOUR).number == 3
 
