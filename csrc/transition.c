@@ -456,14 +456,19 @@ static void look_at_self(struct hr_relay *relay, struct hr_slot *slot, uintptr_t
     }
 }
 
-/* The offer is made before the picture is taken and holds only if the thread has not touched its slot since. */
+/* The offer is made before the picture is taken and holds only if the thread has not touched its slot since. Requests
+ * are asked for once more after it: one that began before the offer was made may have had nothing to touch. */
 static void look_at_other(struct hr_relay *relay, struct hr_slot *slot, uint64_t state, struct finding *finding) {
     uint32_t tid = hr_slot_tid(state);
     enum hr_side side = hr_slot_side(state);
     enum hr_verdict verdict = hr_slot_verdict(state, relay->epoch);
     finding->reason = "RUNNING";
-    if (side == HR_BETWEEN)
+    if (side == HR_BETWEEN) { /* for a few instructions, unless it was cancelled there */
+        struct hr_task_stat stat;
+        if (hr_task_stat(tid, &stat) == HR_LOOK_GONE && replace(slot, state, hr_slot_pack(tid, HR_GONE, HR_NONE, 0)))
+            finding->reason = NULL;
         return;
+    }
     if (verdict == HR_STAYED && slot->where) {
         finding->reason = "INSIDE";
         finding->where = slot->where;
@@ -481,6 +486,10 @@ static void look_at_other(struct hr_relay *relay, struct hr_slot *slot, uint64_t
     uintptr_t where = 0;
     enum hr_look look = hr_task_look(tid, &relay->code[side], relay->main_top, &where);
     uint64_t after = hr_slot_pack(tid, side, verdict, relay->epoch);
+    if (look == HR_LOOK_OUTSIDE && relay->is_per_request && hr_request_is_open(tid)) {
+        finding->reason = "REQUEST";
+        look = HR_LOOK_RUNNING;
+    }
     if (look == HR_LOOK_OUTSIDE)
         after = hr_slot_pack(tid, side, HR_SETTLED, relay->epoch);
     if (look == HR_LOOK_GONE)
