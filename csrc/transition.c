@@ -679,9 +679,10 @@ enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_
         transition->moves[i] = (struct hr_move){from->site, goal == HR_TO ? from->after : from->before};
     }
     status = commit(transition, allow_unsynchronised, report, error);
+    int is_over = !status || status == HR_POISONED; /* there is nothing to be tried again: the stubs go on leading */
     hr_transition_lock();
-    transition->state = status ? BEGUN : FINISHED;
-    if (!status)
+    transition->state = is_over ? FINISHED : BEGUN;
+    if (is_over)
         hr_relay_announce(NULL);
     hr_transition_unlock();
     return status;

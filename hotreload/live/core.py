@@ -429,7 +429,8 @@ class NativeCore:
     def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
         """Leads every entry to the goal side directly, whether all are settled or not.
 
-        Raises like :meth:`commit`; then the transition is still open and its stubs serve.
+        Raises like :meth:`commit`; then the transition is still open and its stubs serve. Where an undo failed it is
+        over and can only be closed: some entries still lead to stubs, which must stay mapped for ever.
         """
         report, error = ffi.new("struct hr_commit_report *"), _new_error()
         _check(lib.hr_transition_finish(transition.handle.pointer, allow_unsynchronised, report, error), error)

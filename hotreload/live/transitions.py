@@ -111,10 +111,17 @@ class OpenTransition:
     def finish(self, *, allow_unsynchronised: bool) -> CommitReport:
         """Redirects the entries to the goal, and gives the core its book-keeping back."""
         with self._calling:
-            report = self._core.finish(self.handle, allow_unsynchronised=allow_unsynchronised)
-            self._core.close_transition(self.handle)
-            self.over.set()
+            try:
+                report = self._core.finish(self.handle, allow_unsynchronised=allow_unsynchronised)
+            except PoisonedError:  # of one extension: the others go on
+                self._end()
+                raise
+            self._end()
         return report
+
+    def _end(self) -> None:
+        self._core.close_transition(self.handle)
+        self.over.set()
 
     def hold(self) -> None:
         """Waits until nobody is in the core for it and keeps it so."""
@@ -367,8 +374,8 @@ class Transitions:
             report = transition.finish(allow_unsynchronised=self._allow_unsynchronised)
         except PoisonedError as error:
             ledger.poison = error
+            ledger.arenas.append(Arena(transition.handle))
             self.open = None
-            transition.over.set()
             self._tell(PATCH_REFUSED, transition, during="transition", error=error.as_dict())
             raise
         self.open = None
