@@ -219,15 +219,7 @@ class Transitions:
             TransitionError: the stores were undone; what was live serves.
             PoisonedError: an undo failed.
         """
-        if are_greenlets_in_use():
-            raise StageError(
-                "greenlets are in use: a suspended one keeps its stack where nobody sees what it is in the middle of",
-                hint="--level function redirects entry by entry, without that promise",
-                status="GREENLETS",
-            )
-        self._retirement.end_survey()
-        before, after = ledger.sides(switches, target, image)
-        handle = self._core.open_transition(ledger.base, switches, before, after, per_request=terms.level == "request")
+        handle = self._open(ledger, switches, target, terms.level, image)
         try:
             report = self._core.begin(handle, allow_unsynchronised=self._allow_unsynchronised)
         except StageError:
@@ -241,6 +233,31 @@ class Transitions:
         self.open = OpenTransition(self._core, handle, ledger, target, terms)
         self._tell(TRANSITION_STARTED, self.open, entries=len(switches))
         return report
+
+    def check(
+        self, ledger: Ledger, switches: Sequence[Switch], target: int, level: str, *, image: Image | None
+    ) -> None:
+        """Insists that :meth:`begin` would find the threads, and room for its stubs.
+
+        Raises:
+            StageError: what it would raise. Either way nothing was stored, and nothing is open.
+        """
+        handle = self._open(ledger, switches, target, level, image)
+        self._core.close_transition(handle)
+        self._core.discard_stubs(handle)
+
+    def _open(
+        self, ledger: Ledger, switches: Sequence[Switch], target: int, level: str, image: Image | None
+    ) -> Transition:
+        if are_greenlets_in_use():
+            raise StageError(
+                "greenlets are in use: a suspended one keeps its stack where nobody sees what it is in the middle of",
+                hint="--level function redirects entry by entry, without that promise",
+                status="GREENLETS",
+            )
+        self._retirement.end_survey()
+        before, after = ledger.sides(switches, target, image)
+        return self._core.open_transition(ledger.base, switches, before, after, per_request=level == "request")
 
     def note_images(self) -> None:
         """The book has the new generation's code now: whatever is mapped is on the open one's lists."""
