@@ -137,7 +137,7 @@ class Retirement:
 
     def _retire(self, ledger: Ledger, number: int) -> None:
         mapped = ledger.mapped[number]
-        self._core.unstage(mapped.image)
+        self._core.unstage(mapped.image, has_run=True)
         ledger.drop_retired(number)
         self._guard.tell(GENERATION_RETIRED, ledger.snapshot(), generation=number, bytes=mapped.image.mapped)
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,11 +46,32 @@ from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, descri
 
 __all__ = ["OpenTransition", "Transitions"]
 
-#: How long the driver is away in C at most: a fork, a reversal and a question wait for it.
+#: How long the driver is away in C at most, where nobody wants anything of it.
 SLICE_FIRST = 0.01
 SLICE_LAST = 0.08
 
 NAMED_IN_A_MESSAGE = 4
+
+
+class _Calling:
+    """The lock around calls of the core. The driver holds it while it waits there: whoever else wants it is in a hurry.
+
+    A handler of a signal may fork, or ask, in the middle of a call that its own thread makes: it can be taken again.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.patiently = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._core.hurry()
+        try:
+            self.patiently.acquire()
+        finally:
+            self._core.relax()
+
+    def __exit__(self, *_error: object) -> None:
+        self.patiently.release()
 
 
 class OpenTransition:
@@ -71,7 +92,7 @@ class OpenTransition:
         self.images: dict[int, MappedImage] = {}
         self.arenas = tuple(ledger.arenas)
         self._core = core
-        self._calling = allocate_lock()
+        self._calling = _Calling(core)
         self._seen = Since()
 
     @property
@@ -93,7 +114,7 @@ class OpenTransition:
 
     def poll(self, seconds: float) -> tuple[bool, int]:
         """Waits for a while; whether all have moved, and on which turn that was."""
-        with self._calling:
+        with self._calling.patiently:
             if self.over.is_set():
                 return False, self.turns
             return self._core.wait(self.handle, seconds), self.turns
@@ -125,15 +146,15 @@ class OpenTransition:
 
     def hold(self) -> None:
         """Waits until nobody is in the core for it and keeps it so."""
-        self._calling.acquire()
+        self._calling.__enter__()
 
     def let_go(self) -> None:
         """Ends :meth:`hold`."""
-        self._calling.release()
+        self._calling.__exit__()
 
     def renew(self) -> None:
         """In a forked child: locks of its own."""
-        self._calling = allocate_lock()
+        self._calling = _Calling(self._core)
         self.over = threading.Event()
         self.has_driver = False
 
