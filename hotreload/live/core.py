@@ -335,7 +335,7 @@ class NativeCore:
         )
 
     def unstage(self, image: Image, *, has_run: bool = False) -> None:
-        """Unmaps it. Libraries that it brought are closed, unless its code has run: that may have left anything there."""
+        """Unmaps it. Libraries that it brought are closed, unless its code has run: it may have left things there."""
         lib.hr_image_unstage(image.handle, has_run)
 
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]:

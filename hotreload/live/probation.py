@@ -76,9 +76,7 @@ class Probation:
             return
         fields = {"module": generation.module, "generation": generation.number, **about}
         self._entries.pop(generation.build_id, None)
-        self._entries[generation.build_id] = Entry(
-            time.monotonic() + self.seconds, _region(generation, fields), fields
-        )
+        self._entries[generation.build_id] = Entry(time.monotonic() + self.seconds, _region(generation, fields), fields)
         self._arm()
 
     def end(self, build_id: str) -> None:

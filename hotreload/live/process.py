@@ -17,7 +17,7 @@ __all__ = ["manager"]
 
 
 class _Process:
-    """Holds the one manager; it is made when somebody asks for it. A handler of a signal may ask in the middle of it."""
+    """Holds the one manager; it is made when somebody asks for it, who may be the handler of a signal."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
