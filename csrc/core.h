@@ -163,7 +163,10 @@ struct hr_image_info {
  * name: what /proc/self/maps and perf will call it. */
 enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base, const uintptr_t *carried,
                               const char *name, struct hr_image **image, struct hr_error *error);
-void hr_image_unstage(struct hr_image *image); /* only when nothing was ever redirected to it */
+
+/* Only when nothing was ever redirected to it, or nobody is in it any more and nobody comes. has_run: libraries that it
+ * brought stay loaded, since what its code left there (threads, callbacks) is not seen by anybody. */
+void hr_image_unstage(struct hr_image *image, int has_run);
 void hr_image_describe(const struct hr_image *image, struct hr_image_info *info);
 
 /* What a commit stores: the jump at the entry itself, or the address in the slot that the entry jumps through. */
@@ -250,6 +253,9 @@ enum hr_status hr_transition_begin(struct hr_transition *transition, int allow_u
                                    struct hr_commit_report *report, struct hr_error *error);
 enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int *is_settled,
                                   struct hr_error *error);
+/* From here until relax nobody stays in wait, of any transition: it looks at one thread and comes back. */
+void hr_transition_hurry(void);
+void hr_transition_relax(void);
 enum hr_status hr_transition_look(struct hr_transition *transition, struct hr_progress *progress,
                                   struct hr_straggler *stragglers, size_t room, size_t *count, struct hr_error *error);
 enum hr_status hr_transition_reverse(struct hr_transition *transition, struct hr_error *error);

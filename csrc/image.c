@@ -268,19 +268,19 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
     struct hr_binding binding = {.patch = patch, .base = base, .carried = carried, .error = error};
     status = stage(&binding, name, opened);
     if (status)
-        hr_image_unstage(opened);
+        hr_image_unstage(opened, 0);
     else
         *image = opened;
     return status;
 }
 
-void hr_image_unstage(struct hr_image *image) {
+void hr_image_unstage(struct hr_image *image, int has_run) {
     hr_debugger_close(image->debugger);
     if (image->frames)
         hr_frames_close(image->frames);
     if (image->place.len)
         hr_place_close(image->base, &image->place);
-    hr_imports_close(&image->imports);
+    hr_imports_close(&image->imports, has_run);
     free(image);
 }
 

@@ -131,7 +131,7 @@ struct hr_imports {
 
 enum hr_status hr_imports_open(const struct hr_patch *patch, const struct hr_base *base, struct hr_imports *imports,
                                struct hr_error *error);
-void hr_imports_close(struct hr_imports *imports); /* closes the libraries too */
+void hr_imports_close(struct hr_imports *imports, int keep_libraries);
 
 /* fixup.c */
 struct hr_binding {

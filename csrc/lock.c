@@ -8,8 +8,8 @@
  * of a library, resolvers), so a fork waits for microseconds. Were fork not to wait, the child could inherit open
  * text pages and half of a batch, and nobody to finish it.
  *
- * The lock of the transition is the outer one: it is held while threads are looked at, for as long as that takes, and
- * not for a commit. What the child inherits of a transition is whole, and its own.
+ * The lock of the transition is the outer one: it is held while threads are looked at, one of them where somebody is in
+ * a hurry, and not for a commit. What the child inherits of a transition is whole, and its own.
  */
 #include "internal.h"
 
@@ -35,6 +35,7 @@ void hr_transition_unlock(void) {
 }
 
 static void before_fork(void) {
+    hr_transition_hurry();
     hr_transition_lock();
     hr_lock();
     hr_transition_before_fork();
@@ -43,6 +44,7 @@ static void before_fork(void) {
 static void after_fork(void) {
     hr_unlock();
     hr_transition_unlock();
+    hr_transition_relax();
 }
 
 static void renew_in_child(void) {

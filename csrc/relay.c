@@ -41,7 +41,7 @@
 #endif
 #define OWN static __thread __attribute__((tls_model("initial-exec")))
 
-enum { CHUNK = 1024 };
+enum { CHUNK = 1024, PAGES = 32 };
 
 enum scan { CLEAN, HIT, NOT_OWN };
 
@@ -50,11 +50,13 @@ OWN uint32_t word;
 
 OWN struct hr_request *own_request;
 
-/* Valid while id is that of the relay. hit: where on the stack the last scan found code of the side. */
+/* Valid while id is that of the relay. hit: where on the stack the last scan found code of the side. own: the lowest page
+ * from which all can be read up to the top, so it is the thread's own stack; 0: not known. foreign: the epoch in which
+ * this thread has called from another one. */
 OWN struct {
-    uint32_t id, tid;
+    uint32_t id, tid, foreign;
     struct hr_slot *slot;
-    uintptr_t hit;
+    uintptr_t hit, own;
 } known;
 
 OWN uintptr_t between; /* from [1] to [4]: where the frames of the caller begin */
@@ -130,7 +132,7 @@ GENERAL_ONLY static struct hr_slot *own_slot(struct hr_relay *relay) {
     struct hr_slot *slot = hr_relay_find(relay, tid, hr_slot_pack(tid, hr_relay_side(relay), HR_NONE, 0));
     known.tid = tid;
     known.slot = slot;
-    known.hit = 0;
+    known.hit = known.own = 0;
     known.id = relay->id;
     return slot;
 }
@@ -162,6 +164,26 @@ GENERAL_ONLY static uintptr_t top_of_stack(const struct hr_relay *relay) {
     return hr_relay_control_block();
 }
 
+/* Asks for one byte of each page that is not known yet, from the frame up. */
+GENERAL_ONLY static int is_own(const struct hr_relay *relay, uintptr_t stack) {
+    uint8_t bytes[PAGES];
+    struct iovec to = {bytes, 0}, from[PAGES];
+    uintptr_t top = top_of_stack(relay), low = hr_page_down(stack), at = low;
+    uintptr_t end = known.own ? known.own : hr_page_up(top);
+    if (stack >= top)
+        return 0;
+    while (at < end) {
+        for (to.iov_len = 0; to.iov_len < PAGES && at < end; at += HR_PAGE)
+            from[to.iov_len++] = (struct iovec){(void *)at, 1};
+        if (system_call(SYS_process_vm_readv, hr_relay_pid, (long)&to, 1, (long)from, (long)to.iov_len, 0) !=
+            (long)to.iov_len)
+            return 0;
+    }
+    if (low < end)
+        known.own = low;
+    return 1;
+}
+
 /* Read through the kernel: what lies between here and the top is the thread's own stack only if it can be read without
  * a hole; an alternate signal stack or a coroutine has one before it comes to the top. */
 GENERAL_ONLY static enum scan scan_stack(const struct hr_relay *relay, enum hr_side side, uintptr_t stack,
@@ -190,21 +212,28 @@ GENERAL_ONLY static enum scan scan_stack(const struct hr_relay *relay, enum hr_s
     return CLEAN;
 }
 
-/* Where the last scan found something it is mostly still to be found: in memory of this thread's own stack, in frames
- * that are live as long as they are above the present one. */
+/* Where the last scan found something it is mostly still to be found: in frames that are live as long as they are above
+ * the present one. Both are in memory of this thread's own stack, or it might have been unmapped since. */
 GENERAL_ONLY static int still_hits(const struct hr_relay *relay, enum hr_side side, uintptr_t stack, uintptr_t *where) {
-    if (!known.hit || known.hit < stack || known.hit >= top_of_stack(relay))
+    if (!known.hit || known.hit < stack || known.hit >= top_of_stack(relay) || !is_own(relay, stack))
         return 0;
     *where = *(volatile uintptr_t *)known.hit;
     return hr_relay_has_range(&relay->code[side], *where);
 }
 
+/* Code of the side on a stack that is not the thread's own says nothing of the next moment: the thread may leave that
+ * stack for its own with the call still open on it. */
 GENERAL_ONLY static enum scan look_at_stack(const struct hr_relay *relay, enum hr_side side, uintptr_t stack,
                                             uintptr_t *where) {
     if (still_hits(relay, side, stack, where))
         return HIT;
     known.hit = 0;
-    return scan_stack(relay, side, stack, where);
+    enum scan found = scan_stack(relay, side, stack, where);
+    if (found != HIT || is_own(relay, stack))
+        return found;
+    known.hit = 0;
+    *where = 0;
+    return NOT_OWN;
 }
 
 /* 0: the epoch is over, look again. */
@@ -268,25 +297,29 @@ GENERAL_ONLY static int decide_crowded(struct hr_relay *relay, uint32_t epoch) {
     return 1;
 }
 
-/* 0: the epoch is over, look again. */
+/* Once a thread has stayed on a foreign stack it stays for the whole epoch, wherever it calls from: what is open there
+ * is of its side. 0: the epoch is over, look again. */
 GENERAL_ONLY static int decide(struct hr_relay *relay, uint32_t epoch, enum hr_side side, uintptr_t stack) {
     struct hr_slot *slot = own_slot(relay);
     uintptr_t where = 0;
     if (!slot)
         return decide_crowded(relay, epoch);
     uint64_t state = __atomic_load_n(&slot->state, __ATOMIC_SEQ_CST);
-    if (hr_slot_verdict(state, epoch) == HR_SETTLED && hr_slot_side(state) == side)
-        return go_over(relay, slot, epoch, stack);
-    enum hr_seal mark = HR_OPEN;
-    if (!is_in_request(relay)) {
-        enum scan found = look_at_stack(relay, side, stack, &where);
+    if (known.foreign != epoch) {
+        if (hr_slot_verdict(state, epoch) == HR_SETTLED && hr_slot_side(state) == side)
+            return go_over(relay, slot, epoch, stack);
+        enum scan found = HIT;
+        if (!is_in_request(relay))
+            found = look_at_stack(relay, side, stack, &where);
+        else if (!is_own(relay, stack))
+            found = NOT_OWN;
         if (found == CLEAN)
             return go_over(relay, slot, epoch, stack);
         if (found == NOT_OWN)
-            mark = HR_FOREIGN;
+            known.foreign = epoch;
     }
     say_stayed(relay, slot, epoch, where);
-    if (may_stay(relay, epoch, mark))
+    if (may_stay(relay, epoch, known.foreign == epoch ? HR_FOREIGN : HR_OPEN))
         return __atomic_load_n(&relay->epoch, __ATOMIC_SEQ_CST) == epoch;
     return go_over(relay, slot, epoch, stack);
 }

@@ -19,12 +19,14 @@
  * with a last look at all slots in between; see relay.c for the other half.
  *
  * Context: a thread of the host, without the GIL. The lock of the transition is held for each look and never for a
- * commit or an allocation, and fork waits for it.
+ * commit or an allocation. Fork waits for it, in a hurry: for as long as one thread is looked at.
  */
 #define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -47,11 +49,13 @@ struct hr_transition {
     struct hr_move *moves;
     size_t count;
     uint64_t began; /* the epoch; in the ticks that starting times of tasks are told in */
+    size_t next;    /* where the pass goes on that was cut short */
 };
 
 static struct hr_transition *opened; /* from open to close */
 static struct hr_relay *leftovers;   /* somebody was looking when they were discarded */
 static uint32_t last_id, last_epoch;
+static uint32_t hurries; /* how many want the lock, or whoever waits to come back */
 static int was_main;
 static struct hr_range text_ranges[TEXT_ROOM]; /* of a look, under the lock */
 
@@ -125,7 +129,12 @@ static enum hr_status probe_scan(struct hr_error *error) {
         return hr_refuse_call(error, HR_NO_SCAN, "open /proc/self/task", errnum);
     uint32_t first = hr_tasks_next(&tasks);
     hr_tasks_close(&tasks);
-    return first ? HR_OK : hr_refuse_call(error, HR_NO_SCAN, "getdents64 /proc/self/task", errno);
+    if (!first)
+        return hr_refuse_call(error, HR_NO_SCAN, "getdents64 /proc/self/task", tasks.errnum);
+    struct hr_task_stat stat;
+    if (hr_task_stat((uint32_t)syscall(SYS_gettid), &stat)) /* /proc is that of another PID namespace */
+        return hr_refuse_call(error, HR_NO_SCAN, "open /proc/self/task/TID/stat", errno);
+    return HR_OK;
 }
 
 /* Can all of it be read, without a hole? */
@@ -456,14 +465,19 @@ static void look_at_self(struct hr_relay *relay, struct hr_slot *slot, uintptr_t
     }
 }
 
-/* The offer is made before the picture is taken and holds only if the thread has not touched its slot since. */
+/* The offer is made before the picture is taken and holds only if the thread has not touched its slot since. Requests
+ * are asked for once more after it: one that began before the offer was made may have had nothing to touch. */
 static void look_at_other(struct hr_relay *relay, struct hr_slot *slot, uint64_t state, struct finding *finding) {
     uint32_t tid = hr_slot_tid(state);
     enum hr_side side = hr_slot_side(state);
     enum hr_verdict verdict = hr_slot_verdict(state, relay->epoch);
     finding->reason = "RUNNING";
-    if (side == HR_BETWEEN)
+    if (side == HR_BETWEEN) { /* for a few instructions, unless it was cancelled there */
+        struct hr_task_stat stat;
+        if (hr_task_stat(tid, &stat) == HR_LOOK_GONE && replace(slot, state, hr_slot_pack(tid, HR_GONE, HR_NONE, 0)))
+            finding->reason = NULL;
         return;
+    }
     if (verdict == HR_STAYED && slot->where) {
         finding->reason = "INSIDE";
         finding->where = slot->where;
@@ -481,6 +495,10 @@ static void look_at_other(struct hr_relay *relay, struct hr_slot *slot, uint64_t
     uintptr_t where = 0;
     enum hr_look look = hr_task_look(tid, &relay->code[side], relay->main_top, &where);
     uint64_t after = hr_slot_pack(tid, side, verdict, relay->epoch);
+    if (look == HR_LOOK_OUTSIDE && relay->is_per_request && hr_request_is_open(tid)) {
+        finding->reason = "REQUEST";
+        look = HR_LOOK_RUNNING;
+    }
     if (look == HR_LOOK_OUTSIDE)
         after = hr_slot_pack(tid, side, HR_SETTLED, relay->epoch);
     if (look == HR_LOOK_GONE)
@@ -516,6 +534,10 @@ static int all_settled(const struct hr_relay *relay) {
     return 1;
 }
 
+static int is_hurried(void) {
+    return __atomic_load_n(&hurries, __ATOMIC_SEQ_CST) != 0;
+}
+
 static int try_seal(struct hr_transition *transition) {
     struct hr_relay *relay = transition->relay;
     int goal_is_to = hr_goal_of(relay->epoch) == HR_TO;
@@ -529,22 +551,33 @@ static int try_seal(struct hr_transition *transition) {
     return 0;
 }
 
-/* One pass over all that are not settled. */
+static int is_crowded(const struct hr_relay *relay) {
+    size_t used = 0;
+    for (size_t i = 0; i < HR_SLOTS; i++) {
+        uint64_t state = load(&relay->slots[i]);
+        used += state && hr_slot_side(state) != HR_GONE;
+    }
+    return used > HR_SLOTS / 2;
+}
+
+/* One pass over all that are not settled. Who is in a hurry waits for one thread to be looked at: the next call goes on
+ * with the one behind it. Whether all are settled is asked of the slots, so no pass must be whole. */
 static int settle(struct hr_transition *transition, uintptr_t stack) {
     struct hr_relay *relay = transition->relay;
     if (is_sealed(relay))
         return 1;
-    size_t left = 0, used = 0;
     for (size_t i = 0; i < HR_SLOTS; i++) {
+        struct hr_slot *slot = &relay->slots[transition->next++ % HR_SLOTS];
         struct finding finding;
-        look_at(relay, &relay->slots[i], stack, &finding);
-        left += finding.reason != NULL;
-        uint64_t state = load(&relay->slots[i]);
-        used += state && hr_slot_side(state) != HR_GONE;
+        if (is_settled(relay, load(slot)))
+            continue;
+        look_at(relay, slot, stack, &finding);
+        if (is_hurried())
+            return 0;
     }
-    if (used > HR_SLOTS / 2)
+    if (is_crowded(relay))
         bury(relay);
-    return !left && try_seal(transition);
+    return all_settled(relay) && try_seal(transition);
 }
 
 static struct hr_ranges read_text(void) {
@@ -670,9 +703,10 @@ enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_
         transition->moves[i] = (struct hr_move){from->site, goal == HR_TO ? from->after : from->before};
     }
     status = commit(transition, allow_unsynchronised, report, error);
+    int is_over = !status || status == HR_POISONED; /* there is nothing to be tried again: the stubs go on leading */
     hr_transition_lock();
-    transition->state = status ? BEGUN : FINISHED;
-    if (!status)
+    transition->state = is_over ? FINISHED : BEGUN;
+    if (is_over)
         hr_relay_announce(NULL);
     hr_transition_unlock();
     return status;
@@ -717,9 +751,21 @@ static uint64_t now(void) {
     return (uint64_t)time.tv_sec * second + (uint64_t)time.tv_nsec;
 }
 
+/* Cut short by a signal it looks sooner, and by somebody in a hurry it comes back. */
 static void pause_for(uint64_t nanoseconds) {
     struct timespec time = {(time_t)(nanoseconds / second), (long)(nanoseconds % second)};
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &time, NULL); /* cut short by a signal: then it looks sooner */
+    (void)syscall(SYS_futex, &hurries, FUTEX_WAIT_PRIVATE, 0, &time, NULL, 0);
+}
+
+void hr_transition_hurry(void) {
+    __atomic_add_fetch(&hurries, 1, __ATOMIC_SEQ_CST);
+    (void)syscall(SYS_futex, &hurries, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+void hr_transition_relax(void) {
+    uint32_t count = __atomic_load_n(&hurries, __ATOMIC_SEQ_CST);
+    while (count && !__atomic_compare_exchange_n(&hurries, &count, count - 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        continue; /* 0: a fork has begun anew */
 }
 
 enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int *is_settled_now,
@@ -734,7 +780,7 @@ enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nan
             *is_settled_now = settle(transition, stack);
         hr_transition_unlock();
         uint64_t passed = now() - start;
-        if (status || *is_settled_now || passed >= nanoseconds)
+        if (status || *is_settled_now || passed >= nanoseconds || is_hurried())
             return status;
         pause_for(pause < nanoseconds - passed ? pause : nanoseconds - passed);
         pause = 2 * pause < longest_pause ? 2 * pause : longest_pause;
@@ -779,6 +825,7 @@ static void renew(struct hr_transition *transition) {
 
 void hr_transition_after_fork(void) {
     hr_relay_pid = getpid();
+    hurries = 0;
     if (!was_main)
         hr_is_main_forked = 1;
     hr_relay_after_fork();

@@ -16,7 +16,6 @@ from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
 from hotreload.live.hooks import check_automatic_rollback
 from hotreload.live.records import PRE_COMMIT
-from hotreload.live.stragglers import are_greenlets_in_use
 
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
 
@@ -34,6 +33,7 @@ class Live(Protocol):
     def status(self) -> dict[str, Any]: ...
     def stage(self, module: Any, patch: bytes) -> Any: ...
     def unstage(self, staged: Any) -> None: ...
+    def check(self, module: Any, to: Any, *, level: str | None = None) -> str: ...
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
     def transition(self) -> dict[str, Any] | None: ...
     def force(self, reason: str, *, by: str = "") -> Any: ...
@@ -66,8 +66,11 @@ class Live(Protocol):
 
 
 class Probation(Protocol):
-    """What is told of a generation that has just become live, and of one that went away."""
+    """What is told of a generation that is about to become live, that has become it, and that went away."""
 
+    def trying(
+        self, module: Any, generation: Any, artefact: Artefact, push: str
+    ) -> contextlib.AbstractContextManager[None]: ...
     def begin(self, module: Any, generation: Any, artefact: Artefact, push: str) -> None: ...
     def end(self, module: Any) -> None: ...
 
@@ -82,7 +85,7 @@ class Change(Protocol):
     @property
     def sequence(self) -> int: ...
     def describe(self) -> dict[str, Any]: ...
-    def apply(self) -> Any: ...
+    def apply(self, probation: Probation, push: str) -> Any: ...
     def take_back(self) -> Any: ...
     def drop(self) -> None: ...
     def watch(self, probation: Probation, generation: Any, push: str) -> None: ...
@@ -91,20 +94,6 @@ class Change(Protocol):
 def live_generation(live: Live, module: Any) -> Any:
     """The generation of an extension that is live now."""
     return live.history(module)[live.attach(module.path).generation]
-
-
-def _check_level(terms: Terms, now: Sequence[Any], then: Sequence[Any]) -> str:
-    """The level that a swap of these redirects will have.
-
-    Raises:
-        StageError: GREENLETS: the swap would be refused for them, which must be known before it is decided.
-    """
-    targets = [{redirect.entry: redirect.target for redirect in side} for side in (now, then)]
-    entries = [entry for entry in {**targets[0], **targets[1]} if targets[0].get(entry) != targets[1].get(entry)]
-    level = terms.level if terms.level != "auto" else "call" if len(entries) > 1 else "function"
-    if level != "function" and entries and are_greenlets_in_use():
-        raise refuse("GREENLETS", f"greenlets are in use here: what they are in the middle of cannot be seen ({level})")
-    return level
 
 
 def _level_of_turn(live: Live, module: Any, to: int) -> str:
@@ -138,8 +127,8 @@ class Patch:
     """A patch that is staged.
 
     Raises:
-        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. GREENLETS: threads cannot be seen
-            to come over here. It is still staged.
+        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. GREENLETS, NO_SCAN, NO_ROOM:
+            threads cannot come over here, which must be known before it is decided. It is still staged.
     """
 
     def __init__(
@@ -151,7 +140,7 @@ class Patch:
         self._live, self._staged, self._info, self._terms = live, staged, info, terms
         now = live_generation(live, module)
         self._before = now.number
-        self._level = _check_level(terms, now.redirects, staged.redirects)
+        self._level = live.check(module, staged, level=terms.for_manager()["level"])
         self.sequence = artefact.manifest.sequence
 
     def describe(self) -> dict[str, Any]:
@@ -170,24 +159,26 @@ class Patch:
         has_a_say = any(hook.kind == PRE_COMMIT for hook in self._staged.hooks)
         return has_a_say and bool(self._staged.can_roll_back)
 
-    def apply(self) -> Any:
+    def apply(self, probation: Probation, push: str) -> Any:
         """Makes it live; where that was done already, as in the parent of a fork, the generation that did it."""
         now = live_generation(self._live, self.module)
         if now.number and now.info.get("push") == self._info.get("push"):
             return now
         self._before = now.number
         try:
-            return self._commit()
+            return self._commit(probation, push)
         except StageError as error:
             if error.status != "STALE":
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
         self._staged = self._live.stage(self.module, self.artefact.elf)
-        return self._commit()
+        return self._commit(probation, push)
 
-    def _commit(self) -> Any:
-        return self._live.commit(self._staged, info=self._info, **self._terms.for_manager())
+    def _commit(self, probation: Probation, push: str) -> Any:
+        """Its hooks run in here, and may be what the process dies of."""
+        with probation.trying(self.module, self._staged.draft(self._info), self.artefact, push):
+            return self._live.commit(self._staged, info=self._info, **self._terms.for_manager())
 
     def take_back(self) -> Any:
         """Back to what was before: while threads are still coming over, they turn round."""
@@ -205,7 +196,8 @@ class Rollback:
     """Back to an earlier generation; there is nothing to stage. While threads are leaving it, they turn round.
 
     Raises:
-        StageError: GENERATION: it is not mapped any more. GREENLETS: as for a patch. Nothing was changed.
+        StageError: GENERATION: it is not mapped any more. GREENLETS and so on: as for a patch. Nothing was
+            changed.
     """
 
     artefact = None
@@ -217,7 +209,7 @@ class Rollback:
         if target.is_retired:
             raise refuse("GENERATION", f"generation {to} of {module.name} is not mapped here any more")
         self._before = now.number
-        self._level = _level_of_turn(live, module, to) or _check_level(terms, now.redirects, target.redirects)
+        self._level = _level_of_turn(live, module, to) or live.check(module, to, level=terms.for_manager()["level"])
         self._functions = list(target.functions)
         self.sequence = _sequence_of(target)
 
@@ -231,7 +223,7 @@ class Rollback:
             "level": self._level,
         }
 
-    def apply(self) -> Any:
+    def apply(self, probation: Probation, push: str) -> Any:  # noqa: ARG002
         return self._live.rollback(self.module, self._to, is_promised=True, **self._terms.for_manager())
 
     def take_back(self) -> Any:
@@ -262,7 +254,7 @@ class Nothing:
             "generation_now": now.number,
         }
 
-    def apply(self) -> Any:
+    def apply(self, probation: Probation, push: str) -> Any:  # noqa: ARG002
         return live_generation(self._live, self.module)
 
     def take_back(self) -> Any:

@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hotreload.agent.books import Books
@@ -62,6 +62,20 @@ class Watch:
             self._probation = Probation(NativeCore(), books.directory.path_of(_ROOM), seconds)
 
     # Our own patches -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def trying(self, module: Any, generation: Any, artefact: Artefact, push: str) -> Iterator[None]:
+        """A patch is made live in here: what its hooks do is on its account too. Refused, what was there before counts
+        again."""
+        with self._lock:
+            before = self._probation.of(module.build_id)
+            self.begin(module, generation, artefact, push)
+        try:
+            yield
+        except BaseException:
+            with self._lock, contextlib.suppress(HotReloadError):
+                self._probation.put_back(module.build_id, before)
+            raise
 
     def begin(self, module: Any, generation: Any, artefact: Artefact, push: str) -> None:
         """A patch has become live here."""

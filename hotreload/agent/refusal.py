@@ -38,7 +38,6 @@ HINTS = {
     # Threads on their way.
     "NO_TRANSITION": "every thread has come over; look at `hotreload status`",
     "NO_REASON": "say why, with --reason TEXT: it is written down and shown ever after",
-    "GREENLETS": "--level function redirects entry by entry, without the promise that nobody sees a mixture",
     # The two phases.
     "UNKNOWN_PUSH": "prepare first",
     "NOT_PREPARED": "this push has ended here",

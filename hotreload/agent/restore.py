@@ -128,7 +128,8 @@ class Restorer:
             staged = self._live.stage(module, artefact.elf)
             try:
                 info = {"push": push, "at": time.time(), "restored": True, "signer": signer, **about}
-                generation = self._live.commit(staged, info=info, level="function")
+                with self._probation.trying(module, staged.draft(info), artefact, push):
+                    generation = self._live.commit(staged, info=info, level="function")
             except BaseException:
                 self._live.unstage(staged)
                 raise

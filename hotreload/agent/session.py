@@ -289,7 +289,7 @@ class Session:
         change = known.change
         self._transitions.began(known.push, known.answer)
         try:
-            generation = change.apply()
+            generation = change.apply(self._probation, known.push)
         except HotReloadError as error:
             change.drop()
             known.step, known.error = Step.FAILED, error

@@ -238,7 +238,7 @@ class Core(Protocol):
     def open_patch(self, source: PatchSource) -> Patch: ...
     def close_patch(self, patch: Patch) -> None: ...
     def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image: ...
-    def unstage(self, image: Image) -> None: ...
+    def unstage(self, image: Image, *, has_run: bool = False) -> None: ...
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def open_transition(
@@ -252,6 +252,8 @@ class Core(Protocol):
     ) -> Transition: ...
     def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
     def wait(self, transition: Transition, seconds: float) -> bool: ...
+    def hurry(self) -> None: ...
+    def relax(self) -> None: ...
     def progress(self, transition: Transition) -> Progress: ...
     def reverse(self, transition: Transition) -> None: ...
     def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
@@ -332,8 +334,9 @@ class NativeCore:
             handle=result[0],
         )
 
-    def unstage(self, image: Image) -> None:
-        lib.hr_image_unstage(image.handle)
+    def unstage(self, image: Image, *, has_run: bool = False) -> None:
+        """Unmaps it. Libraries that it brought are closed, unless its code has run: it may have left things there."""
+        lib.hr_image_unstage(image.handle, has_run)
 
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]:
         sites, error = ffi.new("struct hr_site[]", max(1, len(entries))), _new_error()
@@ -408,6 +411,14 @@ class NativeCore:
         _check(lib.hr_transition_wait(transition.handle.pointer, nanoseconds, settled, error), error)
         return bool(settled[0])
 
+    def hurry(self) -> None:
+        """Has everybody come back from :meth:`wait`, settled or not, until :meth:`relax`."""
+        lib.hr_transition_hurry()
+
+    def relax(self) -> None:
+        """Ends :meth:`hurry`."""
+        lib.hr_transition_relax()
+
     def progress(self, transition: Transition) -> Progress:
         """Looks once at all threads that have not moved."""
         progress, count, error = ffi.new("struct hr_progress *"), ffi.new("size_t *"), _new_error()
@@ -429,7 +440,8 @@ class NativeCore:
     def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
         """Leads every entry to the goal side directly, whether all are settled or not.
 
-        Raises like :meth:`commit`; then the transition is still open and its stubs serve.
+        Raises like :meth:`commit`; then the transition is still open and its stubs serve. Where an undo failed it is
+        over and can only be closed: some entries still lead to stubs, which must stay mapped for ever.
         """
         report, error = ffi.new("struct hr_commit_report *"), _new_error()
         _check(lib.hr_transition_finish(transition.handle.pointer, allow_unsynchronised, report, error), error)

@@ -307,6 +307,13 @@ class Ledger:
             del self.generations[self.retired.popleft()]
 
     @property
+    def reason_to_keep_all(self) -> str:
+        """Why nothing of this extension is unmapped any more; empty when something may be."""
+        if self.poison is not None:
+            return "an undo failed: where the entries lead is unknown"
+        return "threads were forced over: one may be anywhere" if self.is_forced else ""
+
+    @property
     def bytes_held(self) -> int:
         """What is mapped for this extension, staged or live or old."""
         images = [mapped.image for mapped in self.mapped.values()] + self.retained

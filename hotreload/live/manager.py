@@ -228,6 +228,22 @@ class Manager:
             if staged.image.handle not in [kept.handle for kept in ledger.retained]:
                 self._core.unstage(staged.image)
 
+    def check(self, module: LoadedModule, to: StagedPatch | int, *, level: str | None = None) -> str:
+        """Insists that a staged patch, or an earlier generation, could be made live now at a level; returns the level.
+
+        For whoever promises it to others before it is done. The commit may still be refused for what changes meanwhile.
+
+        Raises:
+            ValueError: no such level.
+            StageError: threads cannot be looked at here, or there is no room for stubs; nothing was changed.
+        """
+        terms = self._terms.but(level=level)
+        with self._guard:
+            ledger = self._healthy(module)
+            if isinstance(to, int):
+                return self._swaps.check(ledger, ledger.generation(to), None, terms)
+            return self._swaps.check(ledger, to.draft(), to.image, terms)
+
     def commit(
         self,
         staged: StagedPatch,

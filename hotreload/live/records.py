@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
@@ -66,6 +67,24 @@ class StagedPatch:
     redirects: tuple[Redirect, ...] = field(repr=False)
     data_escapes: bool = field(default=True, repr=False)
     hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+
+    def draft(self, info: Mapping[str, Any] | None = None) -> Generation:
+        """The generation that it is to become."""
+        return Generation(
+            module=self.module.name,
+            build_id=self.module.build_id,
+            number=self.number,
+            functions=self.functions,
+            bytes_mapped=self.bytes_mapped,
+            distance=self.distance,
+            address=self.image.address,
+            length=self.image.length,
+            committed_at=time.time(),
+            info=info or {},
+            redirects=self.redirects,
+            carried=self.carried,
+            hooks=self.hooks,
+        )
 
     @property
     def can_roll_back(self) -> bool:

@@ -69,10 +69,16 @@ class Guard:
             self._subscribers.publish(event)
 
     def renew(self) -> None:
-        """In a forked child: the thread that held the old lock is not there, so there is a new one."""
+        """In a forked child, which has held it for the fork: a new one, held as often as this thread was in it before.
+
+        That is where a handler of a signal forks in the middle of what its own thread does.
+        """
+        self._depth = max(0, self._depth - 1)
         self._lock = threading.RLock()
-        self._depth = 0
-        self._told = []
+        for _ in range(self._depth):
+            self._lock.acquire()
+        if not self._depth:
+            self._told = []
 
 
 class Report:

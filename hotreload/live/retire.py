@@ -9,7 +9,8 @@ Nothing leads into the code of a generation that is not live, so a thread that w
 as long as nobody goes back to it. A transition proves that of all that it led away from, one that was turned round
 proves nothing. Proof is about threads only. What else may point into an image keeps it for good: it owns a variable or
 function that it was the first to bring, or it handed out a pointer into its data. After a forced transition a thread
-may be anywhere: of that extension nothing is unmapped any more.
+may be anywhere, and after an undo that failed an entry may lead anywhere: of that extension nothing is unmapped any
+more.
 
 A *survey* is a transition without entries. It is looked at when something is committed and when somebody asks, so it
 costs nothing in between, and a thread that runs all the time delays it for as long as it likes.
@@ -75,7 +76,7 @@ class Retirement:
 
     def look(self, ledger: Ledger) -> None:
         """Goes on with the survey, begins one where that could prove something, and retires what is proven."""
-        if ledger.is_forced:
+        if ledger.reason_to_keep_all:
             return
         self.sweep(ledger)
         with suppress(HotReloadError):  # no survey is no proof: what is old stays
@@ -98,7 +99,7 @@ class Retirement:
 
     def sweep(self, ledger: Ledger) -> None:
         """Unmaps what is proven unused and is not kept for another reason."""
-        if ledger.is_forced:
+        if ledger.reason_to_keep_all:
             return
         for arena in [arena for arena in ledger.arenas if arena.is_proven]:
             self._core.discard_stubs(arena.handle)
@@ -136,7 +137,7 @@ class Retirement:
 
     def _retire(self, ledger: Ledger, number: int) -> None:
         mapped = ledger.mapped[number]
-        self._core.unstage(mapped.image)
+        self._core.unstage(mapped.image, has_run=True)
         ledger.drop_retired(number)
         self._guard.tell(GENERATION_RETIRED, ledger.snapshot(), generation=number, bytes=mapped.image.mapped)
 
@@ -179,8 +180,8 @@ class Retirement:
             return f"owns {', '.join(owned)}"
         if mapped.data_escapes:
             return "its data may be pointed to"
-        if ledger.is_forced:
-            return "threads were forced over: one may be anywhere"
+        if ledger.reason_to_keep_all:
+            return ledger.reason_to_keep_all
         return "" if mapped.is_proven else _UNPROVEN
 
     # Caps ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ The manager calls all of it with its lock held, :meth:`Swaps.settle` without.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -94,21 +93,7 @@ class Swaps:
 
     def commit(self, ledger: Ledger, staged: StagedPatch, info: dict[str, Any], terms: Terms) -> Generation:
         """Makes a staged patch live, or has threads begin to move to it; returns the generation."""
-        draft = Generation(
-            module=ledger.name,
-            build_id=staged.module.build_id,
-            number=staged.number,
-            functions=staged.functions,
-            bytes_mapped=staged.bytes_mapped,
-            distance=staged.distance,
-            address=staged.image.address,
-            length=staged.image.length,
-            committed_at=time.time(),
-            info=info,
-            redirects=staged.redirects,
-            carried=staged.carried,
-            hooks=staged.hooks,
-        )
+        draft = staged.draft(info)
         left = ledger.live.number
         self._check_policy(ledger, staged, terms)
         runs = hooks.run_pre(draft, left)
@@ -127,6 +112,24 @@ class Swaps:
         generation = ledger.mark(generation.number, hook_runs=(*runs, *hooks.run_post(generation, left)))
         self._after_swap(ledger)
         return generation
+
+    def check(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> str:
+        """Insists that threads could begin to move to a generation now; returns the level at which they would.
+
+        Raises:
+            StageError: what a swap would raise before its first store; nothing was changed.
+        """
+        switches = ledger.switches(goal.redirects)
+        level = terms.level_for(len(switches))
+        transition = self._transitions.open
+        is_way_back = transition is not None and transition.ledger is ledger and goal.number == transition.origin
+        if level != "function" and switches and not is_way_back:
+            self._transitions.check_free()
+            try:
+                self._transitions.check(ledger, switches, goal.number, level, image=image)
+            except HotReloadError as error:
+                raise _naming_function(error, ledger, goal.redirects) from None
+        return level
 
     @staticmethod
     def _check_policy(ledger: Ledger, staged: StagedPatch, terms: Terms) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,11 +46,32 @@ from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, descri
 
 __all__ = ["OpenTransition", "Transitions"]
 
-#: How long the driver is away in C at most: a fork, a reversal and a question wait for it.
+#: How long the driver is away in C at most, where nobody wants anything of it.
 SLICE_FIRST = 0.01
 SLICE_LAST = 0.08
 
 NAMED_IN_A_MESSAGE = 4
+
+
+class _Calling:
+    """The lock around calls of the core. The driver holds it while it waits there: whoever else wants it is in a hurry.
+
+    A handler of a signal may fork, or ask, in the middle of a call that its own thread makes: it can be taken again.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.patiently = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._core.hurry()
+        try:
+            self.patiently.acquire()
+        finally:
+            self._core.relax()
+
+    def __exit__(self, *_error: object) -> None:
+        self.patiently.release()
 
 
 class OpenTransition:
@@ -71,7 +92,7 @@ class OpenTransition:
         self.images: dict[int, MappedImage] = {}
         self.arenas = tuple(ledger.arenas)
         self._core = core
-        self._calling = allocate_lock()
+        self._calling = _Calling(core)
         self._seen = Since()
 
     @property
@@ -93,7 +114,7 @@ class OpenTransition:
 
     def poll(self, seconds: float) -> tuple[bool, int]:
         """Waits for a while; whether all have moved, and on which turn that was."""
-        with self._calling:
+        with self._calling.patiently:
             if self.over.is_set():
                 return False, self.turns
             return self._core.wait(self.handle, seconds), self.turns
@@ -111,22 +132,29 @@ class OpenTransition:
     def finish(self, *, allow_unsynchronised: bool) -> CommitReport:
         """Redirects the entries to the goal, and gives the core its book-keeping back."""
         with self._calling:
-            report = self._core.finish(self.handle, allow_unsynchronised=allow_unsynchronised)
-            self._core.close_transition(self.handle)
-            self.over.set()
+            try:
+                report = self._core.finish(self.handle, allow_unsynchronised=allow_unsynchronised)
+            except PoisonedError:  # of one extension: the others go on
+                self._end()
+                raise
+            self._end()
         return report
+
+    def _end(self) -> None:
+        self._core.close_transition(self.handle)
+        self.over.set()
 
     def hold(self) -> None:
         """Waits until nobody is in the core for it and keeps it so."""
-        self._calling.acquire()
+        self._calling.__enter__()
 
     def let_go(self) -> None:
         """Ends :meth:`hold`."""
-        self._calling.release()
+        self._calling.__exit__()
 
     def renew(self) -> None:
         """In a forked child: locks of its own."""
-        self._calling = allocate_lock()
+        self._calling = _Calling(self._core)
         self.over = threading.Event()
         self.has_driver = False
 
@@ -212,15 +240,7 @@ class Transitions:
             TransitionError: the stores were undone; what was live serves.
             PoisonedError: an undo failed.
         """
-        if are_greenlets_in_use():
-            raise StageError(
-                "greenlets are in use: a suspended one keeps its stack where nobody sees what it is in the middle of",
-                hint="--level function redirects entry by entry, without that promise",
-                status="GREENLETS",
-            )
-        self._retirement.end_survey()
-        before, after = ledger.sides(switches, target, image)
-        handle = self._core.open_transition(ledger.base, switches, before, after, per_request=terms.level == "request")
+        handle = self._open(ledger, switches, target, terms.level, image)
         try:
             report = self._core.begin(handle, allow_unsynchronised=self._allow_unsynchronised)
         except StageError:
@@ -234,6 +254,31 @@ class Transitions:
         self.open = OpenTransition(self._core, handle, ledger, target, terms)
         self._tell(TRANSITION_STARTED, self.open, entries=len(switches))
         return report
+
+    def check(
+        self, ledger: Ledger, switches: Sequence[Switch], target: int, level: str, *, image: Image | None
+    ) -> None:
+        """Insists that :meth:`begin` would find the threads, and room for its stubs.
+
+        Raises:
+            StageError: what it would raise. Either way nothing was stored, and nothing is open.
+        """
+        handle = self._open(ledger, switches, target, level, image)
+        self._core.close_transition(handle)
+        self._core.discard_stubs(handle)
+
+    def _open(
+        self, ledger: Ledger, switches: Sequence[Switch], target: int, level: str, image: Image | None
+    ) -> Transition:
+        if are_greenlets_in_use():
+            raise StageError(
+                "greenlets are in use: a suspended one keeps its stack where nobody sees what it is in the middle of",
+                hint="--level function redirects entry by entry, without that promise",
+                status="GREENLETS",
+            )
+        self._retirement.end_survey()
+        before, after = ledger.sides(switches, target, image)
+        return self._core.open_transition(ledger.base, switches, before, after, per_request=level == "request")
 
     def note_images(self) -> None:
         """The book has the new generation's code now: whatever is mapped is on the open one's lists."""
@@ -367,8 +412,8 @@ class Transitions:
             report = transition.finish(allow_unsynchronised=self._allow_unsynchronised)
         except PoisonedError as error:
             ledger.poison = error
+            ledger.arenas.append(Arena(transition.handle))
             self.open = None
-            transition.over.set()
             self._tell(PATCH_REFUSED, transition, during="transition", error=error.as_dict())
             raise
         self.open = None

@@ -150,6 +150,9 @@ def load_workers() -> ctypes.CDLL:
     for name in ("call_on_signal_stack", "call_in_coroutine"):
         getattr(workers, name).restype = ctypes.c_long
         getattr(workers, name).argtypes = [ctypes.c_void_p]
+    workers.coroutine_start.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    workers.coroutine_go.argtypes = [ctypes.c_void_p]
+    workers.coroutine_end.restype = ctypes.c_long
     workers.churn.restype = ctypes.c_long
     workers.churn.argtypes = [ctypes.c_void_p, ctypes.c_long, ctypes.c_long]
     workers.time_calls.restype = ctypes.c_double

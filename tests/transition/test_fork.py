@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from kit import HERE
 from tiny import child
 
@@ -201,4 +202,93 @@ with kit.Threads(workers, pair.base.address("a"), 2) as threads:
 assert threads.count(99) == 0
 """,
         timeout=120,
+    )
+
+
+def test_a_fork_does_not_wait_for_a_pass_over_all_threads() -> None:
+    """One thread is looked at, and the pass goes on after the fork."""
+    child(
+        SCRIPT
+        + FINISH
+        + """
+import time
+held = Held(pair, workers, "reads")
+idle = [Once(workers, pair.base.address("b")) for _ in range(100)]
+transition = pair.begin()
+waited = []
+waiting = threading.Thread(target=lambda: waited.append(pair.core.wait(transition, 3600)))
+waiting.start()
+ended(forked(finish))
+pair.core.hurry()
+waiting.join()
+assert waited == [False]
+for _ in range(200):  # each looks at one
+    assert not pair.core.wait(transition, 3600)
+pair.core.relax()
+progress = pair.core.progress(transition)
+assert progress.settled == progress.threads - 1, progress
+assert held.let_go() == 11
+pair.settle(transition)
+pair.end(transition)
+"""
+    )
+
+
+FORK = "os._exit(0) if (pid := os.fork()) == 0 else os.waitpid(pid, 0)"
+
+
+@pytest.mark.parametrize("handler", [FORK, "hotreload.status()"], ids=["fork", "ask"])
+def test_a_handler_of_a_signal_may_come_in_the_middle_of_a_commit(handler: str) -> None:
+    """The commit waits for threads on the main thread, where Python runs the handler."""
+    child(
+        f"""
+import sys
+sys.path[:0] = [{str(HERE)!r}]
+import os, signal, tempfile, threading
+from pathlib import Path
+import hotreload, kit
+from hotreload.live import manager
+from levels_kit import Desk
+
+signal.alarm(50)
+desk = Desk(Path(tempfile.mkdtemp()), kit.NativeCore())
+desk.manager = manager()
+desk.module = desk.manager.attach(str(desk.base.path))
+handled, is_over = [], threading.Event()
+
+def handle(*_):
+    {handler}
+    handled.append(1)
+
+signal.signal(signal.SIGUSR1, handle)
+
+def kill():
+    asked = 0
+    while not is_over.wait(0.001):
+        if len(handled) == asked:  # one after the other
+            asked += 1
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+threading.Thread(target=kill).start()
+for value in range(2, 12):
+    generation = desk.push({{"alpha": value, "beta": 10 * value}}, wait=0.05)
+    assert desk.manager.wait(30)
+    assert desk.values == (value, 10 * value, 100)
+is_over.set()
+assert len(handled) > 20
+"""
+    )
+
+
+def test_a_child_that_a_handler_forks_ends_what_its_thread_was_doing() -> None:
+    child(
+        """
+from hotreload.live.report import Guard, Subscribers
+guard = Guard(Subscribers())
+with guard:
+    guard.__enter__()  # for the fork
+    guard.renew()
+    assert guard._depth == 1
+assert guard._depth == 0
+"""
     )

@@ -290,6 +290,39 @@ def test_a_finish_that_poisons_ends_it(desk: Desk) -> None:
     assert (refused["during"], refused["error"]["error"]) == ("transition", "PoisonedError")
 
 
+def test_a_finish_that_poisons_one_extension_leaves_the_others_alone(desk: Desk) -> None:
+    desk.core.finish_failure = PoisonedError("gone", hint="restart", status="POISONED")
+    open_one(desk)
+    desk.core.settled.set()
+    assert desk.manager.wait(10)
+    desk.core.finish_failure = None
+    folder = desk.folder / "other"
+    folder.mkdir()
+    other = Desk(folder, desk.core)
+    other.manager = desk.manager
+    other.module = desk.manager.attach(str(other.base.path))
+    generation = other.push(TWO, wait=10.0)
+    assert (generation.transition, other.values) == ("complete", (2, 20, 100))
+
+
+def test_nothing_of_a_poisoned_extension_is_unmapped(desk: Desk) -> None:
+    """The entries may lead to stubs, or to the code of any generation."""
+    desk.manager.configure(retire=True, keep=0)
+    desk.core.settled.set()
+    for values in (TWO, THREE, TWO):
+        desk.push(values)
+    desk.core.finish_failure = PoisonedError("gone", hint="restart", status="POISONED")
+    with pytest.raises(PoisonedError):
+        desk.push(THREE)
+        desk.manager.rollback(desk.module)
+    discarded, kept = list(desk.core.discarded), desk.described["kept"]
+    desk.core.finish_failure = None
+    for _ in range(3):
+        assert desk.described["kept"] == kept
+    assert desk.core.discarded == discarded
+    assert any("an undo failed" in entry["reason"] for entry in kept)
+
+
 def test_a_force_at_the_deadline_that_is_refused_leaves_it_open_and_says_why(desk: Desk) -> None:
     desk.core.finish_failure = StageError("not now", hint="", status="TEXT_LOCKED")
     open_one(desk, deadline=0.01, policy="force", reason="why not")

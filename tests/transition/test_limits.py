@@ -217,8 +217,8 @@ def test_a_commit_that_is_refused_leaves_the_transition_as_it_was() -> None:
     transition = pair.open()
     entry = pair.base.address("b")
     was = ctypes.string_at(entry, 8)
-    tiny.overwrite_text(entry, b"\xcc")
-    assert tiny.status_of(pair.core.begin, transition) == "BREAKPOINT"
+    tiny.overwrite_text(entry, b"\xcc" if tiny.PROLOGUE == "jump" else b"\x90")  # a slot's may have a breakpoint
+    assert tiny.status_of(pair.core.begin, transition) in ("BREAKPOINT", "TEXT_CHANGED")
     tiny.overwrite_text(entry, was)
     assert pair.base.function("a")() == 1
     pair.core.begin(transition)

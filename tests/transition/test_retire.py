@@ -318,3 +318,18 @@ def test_a_child_has_what_it_needs_of_what_its_parent_was_retiring(tmp_path: Pat
     desk.manager.let_go()
     assert os.waitpid(pid, 0)[1] == 0
     assert kept(desk) == {} and desk.call("alpha") == 3
+
+
+def test_a_library_that_a_retired_generation_brought_stays_loaded(desk: Desk) -> None:
+    """Its code may have left a thread or a callback there, which nobody sees."""
+    needed = tiny.compile_base(desk.folder, "long needed(void) { return 20; }")
+    source = "long needed(void); HOOK long alpha(void) { return 2; } HOOK long beta(void) { return needed(); }"
+    patch = tiny.make_patch(desk.folder, desk.base, source, replaces=("alpha", "beta"))
+    raw = patch.but(data_escapes=False, libraries=(str(needed),)).to_bytes()
+    desk.manager.commit(desk.manager.stage(desk.module, raw))
+    assert desk.values == (2, 20, 100)
+    desk.push(THREE)
+    assert kept(desk) == {} and desk.manager.history(desk.module)[1].is_retired
+    assert any(str(needed) in line for line in tiny.maps())
+    desk.manager.unstage(desk.manager.stage(desk.module, raw))
+    assert any(str(needed) in line for line in tiny.maps())

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <ucontext.h>
@@ -197,7 +198,9 @@ static ucontext_t main_context, coroutine_context;
 static long (*in_coroutine)(void);
 
 static void coroutine(void) {
-    foreign_answer = in_coroutine();
+    volatile char depth[8192]; /* or a look at the stack meets its end at once */
+    depth[0] = 0;
+    foreign_answer = in_coroutine() + depth[0];
 }
 
 long call_in_coroutine(long (*function)(void)) {
@@ -210,6 +213,46 @@ long call_in_coroutine(long (*function)(void)) {
     makecontext(&coroutine_context, coroutine, 0);
     swapcontext(&main_context, &coroutine_context);
     free(memory);
+    return foreign_answer;
+}
+
+/* A coroutine that is left in the middle of a call: by coroutine_pause, which it reaches through a pointer. Taken up
+ * again it calls a function, if there is one, and is left once more. The first unmaps its stack at its end. */
+enum { STACK = 256 * 1024 };
+static long (*in_pause)(void);
+static char *stacks;
+
+void coroutine_pause(void) {
+    swapcontext(&coroutine_context, &main_context);
+    if (in_pause) {
+        in_pause();
+        swapcontext(&coroutine_context, &main_context);
+    }
+}
+
+/* Two stacks with nothing between them; number 1 is above number 0. */
+void coroutine_start(long (*function)(void), int number) {
+    if (!stacks) {
+        stacks = mmap(0, 4 * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        munmap(stacks + STACK, STACK);
+        munmap(stacks + 3 * STACK, STACK);
+    }
+    in_coroutine = function;
+    getcontext(&coroutine_context);
+    coroutine_context.uc_stack.ss_sp = stacks + 2 * number * STACK;
+    coroutine_context.uc_stack.ss_size = STACK;
+    coroutine_context.uc_link = &main_context;
+    makecontext(&coroutine_context, coroutine, 0);
+    swapcontext(&main_context, &coroutine_context);
+}
+
+void coroutine_go(long (*function)(void)) {
+    in_pause = function;
+    swapcontext(&main_context, &coroutine_context);
+}
+
+long coroutine_end(int number) {
+    munmap(stacks + 2 * number * STACK, STACK);
     return foreign_answer;
 }
 
