@@ -43,8 +43,12 @@ WHOLE = ["tests/patch", "tests/diff", "tests/live/test_live_manager.py", "tests/
 SAMPLED = ["tests/patch/test_new_code.py", "tests/patch/test_state.py", "tests/live/test_live_redirect.py"]
 
 #: Tests of what GCC does: which functions it inlines, how it names statics, that it keeps a static that is only ever
-#: zero. clang does it otherwise with either prologue, and has tests of its own (tests/patch/test_clang.py).
+#: zero, which words it has for types. clang does it otherwise with either prologue, and has tests of its own
+#: (tests/patch/test_clang.py, and those in tests/diff that ask for it).
 OF_GCC = [
+    "tests/diff/test_guards.py",
+    "tests/diff/test_prototypes.py",
+    "tests/patch/test_extent.py",
     "tests/patch/test_awkward_code.py::test_a_second_static_of_one_name_in_a_function_is_refused",
     "tests/patch/test_awkward_code.py::test_statics_of_one_name_that_may_have_traded_places_are_refused",
     "tests/patch/test_new_code.py::test_a_new_function_whose_pointer_lives_in_state_is_patched_again",
