@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from hotreload.cli.push_commands import _line_of
 from hotreload.push.records import Exit, Identity, Outcome, Row, State
 from hotreload.push.table import _Lines, _OnTerminal, partial_sentence
 from hotreload.push.threads import tell_transition
@@ -100,3 +101,9 @@ def test_of_a_stack_what_has_a_name_is_told_and_what_is_near() -> None:
 
     assert lines[2] == "        native: read+0x4c [libc.so.6] < ... < sit+0x11 [original] < ..."
     assert lines[3].endswith("app.py:6 in f6 < app.py:7 in f7 < ...")
+
+
+def test_a_line_of_the_audit_trail_names_the_base_and_leaves_out_what_says_nothing() -> None:
+    event = {"event": "transition.started", "time": "now", "uid": 0, "from": 2, "to": 0, "settled": 0, "reason": ""}
+
+    assert _line_of(event) == "now  transition.started  uid 0    from=2 to=0"
