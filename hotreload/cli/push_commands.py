@@ -540,7 +540,8 @@ def _line_of(event: Mapping[str, Any]) -> str:
     rest = {
         key: value
         for key, value in event.items()
-        if key not in ("time", "event", "pid", "user", "uid", "module") and value not in ("", None, [], {}, 0, False)
+        if key not in ("time", "event", "pid", "user", "uid", "module")
+        and (value not in ("", None, [], {}, 0, False) or (key in ("from", "to", "generation") and value == 0))
     }
     who = event.get("user") or f"uid {event.get('uid', '?')}"
     fields = " ".join(f"{key}={_short(value)}" for key, value in sorted(rest.items()))

@@ -41,6 +41,8 @@ def run_transition(arguments: Sequence[str]) -> int:
     )
     add_terms(parser)
     options = parser.parse_args(arguments)
+    if options.action == "force" and options.dry_run:
+        parser.error("what is forced is over: there is no --dry-run of it")
     if options.action == "force" and not options.reason.strip():
         raise no_reason()
     directory = directory_of(options)

@@ -449,6 +449,7 @@ class Coordinator:
 
     def _take_back(self, change: Change, push: str, reason: str) -> None:
         told = self._rows_in(State.PREPARED, State.TRYING, State.COMMITTING)
+        changed = [row for row in told if row.state is not State.PREPARED]
 
         def ask(row: Row) -> None:
             was_trying = row.state is not State.PREPARED
@@ -468,7 +469,7 @@ class Coordinator:
 
         self._each(told, ask, ended="")
         # They turn round like they went: threads that are in the new code finish there.
-        self._follow(change, [row for row in told if row.state is State.ABORTED])
+        self._follow(change, [row for row in changed if row.state is State.ABORTED])
 
     # The rows ------------------------------------------------------------------------------------------------------
 

@@ -159,6 +159,14 @@ def test_what_is_on_its_way_back_stays_so_however_often_it_is_taken_back(
     assert f"{row['pid']}: forced, kernel 1 -> 0" in forced.out
 
 
+def test_a_dry_run_of_the_way_back_waits_for_nobody_and_changes_nothing(server: Server, pair: PairProject) -> None:
+    with pair.resting(server):
+        push(server, 1001)
+        done = server.cli("transition", "revert", "--dry-run", "--settle", "5m", "--json")
+        assert (done.code, server.answers()) == (Exit.DONE, {1001})
+        assert [row["direction"] for row in open_in(server).values()] == ["forward"]
+
+
 def test_what_is_open_can_be_forced_with_a_reason(server: Server, pair: PairProject) -> None:
     with pair.resting(server) as request:
         push(server, 1001)
