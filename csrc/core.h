@@ -251,8 +251,9 @@ void hr_transition_stubs(const struct hr_transition *transition, struct hr_exten
 /* All entries lead to their stubs, or none does; then threads begin to go over. */
 enum hr_status hr_transition_begin(struct hr_transition *transition, int allow_unsynchronised,
                                    struct hr_commit_report *report, struct hr_error *error);
-enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int *is_settled,
-                                  struct hr_error *error);
+/* is_outside: the calling thread runs nothing of the host's, whatever words lie on its stack. */
+enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int is_outside,
+                                  int *is_settled, struct hr_error *error);
 /* From here until relax nobody stays in wait, of any transition: it looks at one thread and comes back. */
 void hr_transition_hurry(void);
 void hr_transition_relax(void);

@@ -50,9 +50,9 @@ OWN uint32_t word;
 
 OWN struct hr_request *own_request;
 
-/* Valid while id is that of the relay. hit: where on the stack the last scan found code of the side. own: the lowest page
- * from which all can be read up to the top, so it is the thread's own stack; 0: not known. foreign: the epoch in which
- * this thread has called from another one. */
+/* Valid while id is that of the relay. hit: where on the stack the last scan found code of the side. own: the lowest
+ * page from which all can be read up to the top, so it is the thread's own stack; 0: not known. foreign: the epoch in
+ * which this thread has called from another one. */
 OWN struct {
     uint32_t id, tid, foreign;
     struct hr_slot *slot;

@@ -451,8 +451,12 @@ static const char *reason_of(enum hr_look look) {
 }
 
 static void look_at_self(struct hr_relay *relay, struct hr_slot *slot, uintptr_t stack, struct finding *finding) {
-    (void)hr_relay_decide(relay, stack);
     uint64_t state = load(slot);
+    if (!stack && hr_slot_side(state) != HR_BETWEEN)
+        (void)replace(slot, state, hr_slot_pack(hr_slot_tid(state), hr_slot_side(state), HR_SETTLED, relay->epoch));
+    if (stack)
+        (void)hr_relay_decide(relay, stack);
+    state = load(slot);
     if (is_settled(relay, state))
         return;
     finding->reason = "RUNNING";
@@ -560,8 +564,9 @@ static int is_crowded(const struct hr_relay *relay) {
     return used > HR_SLOTS / 2;
 }
 
-/* One pass over all that are not settled. Who is in a hurry waits for one thread to be looked at: the next call goes on
- * with the one behind it. Whether all are settled is asked of the slots, so no pass must be whole. */
+/* One pass over all that are not settled; stack: of this thread, or 0: there is nothing of the host's on it. Who is in
+ * a hurry waits for one thread to be looked at: the next call goes on with the one behind it. Whether all are settled
+ * is asked of the slots, so no pass must be whole. */
 static int settle(struct hr_transition *transition, uintptr_t stack) {
     struct hr_relay *relay = transition->relay;
     if (is_sealed(relay))
@@ -768,9 +773,9 @@ void hr_transition_relax(void) {
         continue; /* 0: a fork has begun anew */
 }
 
-enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int *is_settled_now,
-                                  struct hr_error *error) {
-    uintptr_t stack = (uintptr_t)__builtin_frame_address(0) + 8;
+enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int is_outside,
+                                  int *is_settled_now, struct hr_error *error) {
+    uintptr_t stack = is_outside ? 0 : (uintptr_t)__builtin_frame_address(0) + 8;
     uint64_t start = now(), pause = shortest_pause;
     *is_settled_now = 0;
     for (;;) {

@@ -251,7 +251,7 @@ class Core(Protocol):
         per_request: bool,
     ) -> Transition: ...
     def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
-    def wait(self, transition: Transition, seconds: float) -> bool: ...
+    def wait(self, transition: Transition, seconds: float, *, is_outside: bool = False) -> bool: ...
     def hurry(self) -> None: ...
     def relax(self) -> None: ...
     def progress(self, transition: Transition) -> Progress: ...
@@ -404,11 +404,15 @@ class NativeCore:
         _check(lib.hr_transition_begin(transition.handle.pointer, allow_unsynchronised, report, error), error)
         return _commit_report(report)
 
-    def wait(self, transition: Transition, seconds: float) -> bool:
-        """Looks at threads, ever less often, until all are settled or the time is over; 0 seconds: one look."""
+    def wait(self, transition: Transition, seconds: float, *, is_outside: bool = False) -> bool:
+        """Looks at threads, ever less often, until all are settled or the time is over; 0 seconds: one look.
+
+        ``is_outside``: the calling thread runs nothing of the host's. Its stack may have been another thread's before,
+        and hold words of that one.
+        """
         settled, error = ffi.new("int *"), _new_error()
         nanoseconds = min(max(0, int(seconds * 1e9)), 1 << 62)
-        _check(lib.hr_transition_wait(transition.handle.pointer, nanoseconds, settled, error), error)
+        _check(lib.hr_transition_wait(transition.handle.pointer, nanoseconds, is_outside, settled, error), error)
         return bool(settled[0])
 
     def hurry(self) -> None:

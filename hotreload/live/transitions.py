@@ -112,12 +112,12 @@ class OpenTransition:
 
     # Calls of the core ---------------------------------------------------------------------------------------------
 
-    def poll(self, seconds: float) -> tuple[bool, int]:
+    def poll(self, seconds: float, *, is_driver: bool = False) -> tuple[bool, int]:
         """Waits for a while; whether all have moved, and on which turn that was."""
         with self._calling.patiently:
             if self.over.is_set():
                 return False, self.turns
-            return self._core.wait(self.handle, seconds), self.turns
+            return self._core.wait(self.handle, seconds, is_outside=is_driver), self.turns
 
     def turn(self) -> None:
         """Threads go the other way from now on."""
@@ -320,7 +320,7 @@ class Transitions:
 
     def _run_driver(self, transition: OpenTransition) -> None:
         try:
-            self._drive(transition, None)
+            self._drive(transition, None, is_driver=True)
         except Exception:
             logging.getLogger("hotreload").exception(
                 "the driver of a transition failed: it goes on when it is asked for"
@@ -328,13 +328,13 @@ class Transitions:
         finally:
             transition.has_driver = False
 
-    def _drive(self, transition: OpenTransition, until: float | None) -> None:
-        """Drives it until it is over, or for a time."""
+    def _drive(self, transition: OpenTransition, until: float | None, *, is_driver: bool = False) -> None:
+        """Drives it until it is over, or for a time; the driver's thread has nothing else to do."""
         seconds = SLICE_FIRST
         while True:
             left = seconds if until is None else min(seconds, max(0.0, until - time.monotonic()))
             try:
-                settled, turn = transition.poll(left)
+                settled, turn = transition.poll(left, is_driver=is_driver)
             except HotReloadError as error:
                 settled, turn, transition.trouble = False, -1, str(error)
                 time.sleep(left)

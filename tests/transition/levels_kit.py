@@ -62,7 +62,7 @@ class FakeTransitions(NativeCore):
             raise self.begin_failure
         return self._lead(transition)
 
-    def wait(self, transition, seconds):
+    def wait(self, transition, seconds, *, is_outside=False):
         assert not transition.handle["is_closed"]
         return self.settled.wait(seconds)
 

@@ -335,7 +335,7 @@ def test_a_force_at_the_deadline_that_is_refused_leaves_it_open_and_says_why(des
 
 
 def test_a_driver_that_fails_is_replaced_by_whoever_waits(desk: Desk, monkeypatch, caplog) -> None:
-    def fail(*_: object) -> bool:
+    def fail(*_: object, **__: object) -> bool:
         raise MemoryError
 
     monkeypatch.setattr(desk.core, "wait", fail)

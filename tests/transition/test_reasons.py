@@ -473,3 +473,19 @@ def test_a_pointer_to_a_changed_function_on_the_stack_is_not_a_call_of_it(pair: 
     assert held.let_go() == 11
     pair.settle(transition)
     pair.end(transition)
+
+
+def test_who_says_that_it_is_outside_is_not_looked_at(pair: Pair) -> None:
+    """The driver's stack may have been another thread's, whose words stand between its frames."""
+    begun, seen = [], []
+
+    @ctypes.CFUNCTYPE(None)
+    def begin_inside() -> None:
+        begun.append(pair.begin())
+        seen.append(pair.core.wait(begun[0], 0.01))
+        seen.append(pair.core.wait(begun[0], 10, is_outside=True))
+
+    pair.base.variable("callback", ctypes.c_size_t).value = ctypes.cast(begin_inside, ctypes.c_void_p).value
+    pair.base.function("calls")()
+    assert seen == [False, True]
+    pair.end(begun[0])
