@@ -67,7 +67,7 @@ static uint64_t returning(uint32_t number) { /* b8 n0 n1 n2 n3 c3   mov $number,
 }
 
 static uint32_t call_text(const uint64_t *page) {
-    return ((uint32_t(*)(void))(uintptr_t)page)();
+    return ((uint32_t (*)(void))(uintptr_t)page)();
 }
 
 /* Valgrind, and whatever else runs a translation of the code, may go on with the old one after the text has changed:

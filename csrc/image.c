@@ -205,7 +205,7 @@ static void name_functions(const struct hr_patch *patch, const char *label, stru
     const struct hr_link_header *header = &patch->header;
     const char *generation = strrchr(label, '.') ? strrchr(label, '.') + 1 : label;
     struct hr_debugger_symbol *symbols = calloc(header->function_count + 1, sizeof *symbols);
-    char(*names)[NAME_LEN] = calloc(header->function_count + 1, sizeof *names);
+    char (*names)[NAME_LEN] = calloc(header->function_count + 1, sizeof *names);
     for (uint32_t i = 0; symbols && names && i < header->function_count; i++) {
         uint64_t start = patch->functions[i].image_off, end = header->image_len;
         for (uint32_t k = 0; k < header->function_count; k++)

@@ -181,7 +181,7 @@ static __thread struct {
     struct waiting {
         PyObject *object;
         destructor original;
-    } * waiting;
+    } *waiting;
 } chain;
 
 /* Puts an object without references aside; 0: no memory, so it must be deallocated here and now. */
