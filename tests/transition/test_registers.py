@@ -229,9 +229,10 @@ def test_the_relay_has_no_vector_and_no_x87_instruction_and_calls_nobody() -> No
 
 def test_a_stub_is_what_the_drawing_says(tmp_path: Path) -> None:
     one = make_pair("HOOK long f(void) { return 1; }", "HOOK long f(void) { return 2; }", ("f",))
+    before = one.entry_bytes()
     transition = one.open()
     code = ctypes.string_at(transition.stubs.start, 80)
-    assert one.entry_bytes() == [tiny.LEA] or one.entry_bytes() == [tiny.NOPL], "nothing is redirected yet"
+    assert one.entry_bytes() == before, "nothing is redirected yet"
     one.core.discard_stubs(transition)
     raw = tmp_path / "stub"
     raw.write_bytes(code)
