@@ -116,6 +116,8 @@ class Swaps:
     def check(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> str:
         """Insists that threads could begin to move to a generation now; returns the level at which they would.
 
+        ``image`` is its code where the book does not have it yet.
+
         Raises:
             StageError: what a swap would raise before its first store; nothing was changed.
         """
@@ -124,7 +126,7 @@ class Swaps:
         transition = self._transitions.open
         is_way_back = transition is not None and transition.ledger is ledger and goal.number == transition.origin
         if level != "function" and switches and not is_way_back:
-            self._transitions.check_free()
+            self._free_for(ledger, goal.number if image is None else None)
             try:
                 self._transitions.check(ledger, switches, goal.number, level, image=image)
             except HotReloadError as error:
@@ -137,6 +139,18 @@ class Swaps:
         if terms.policy == "revert" and terms.level_for(len(ledger.switches(staged.redirects))) != "function":
             hooks.check_automatic_rollback(staged, "a transition whose deadline has passed")
 
+    def _free_for(self, ledger: Ledger, number: int | None) -> None:
+        """Insists that nothing is open and that a generation is there.
+
+        In this order: what was open may be over now, and with it what nobody was to go back to is unmapped.
+
+        Raises:
+            StageError: BUSY, or NO_GENERATION; nothing was redirected.
+        """
+        self._transitions.check_free()
+        if number is not None:
+            ledger.generation(number)
+
     def go_back(self, ledger: Ledger, generation: Generation, terms: Terms, *, may_veto: bool) -> float:
         """Makes it live, or the goal of what is open; returns how long the stores took."""
         transition = self._transitions.open
@@ -144,10 +158,12 @@ class Swaps:
             if generation.number == transition.origin:
                 self._transitions.reverse(transition, terms.reason, may_veto=may_veto)
             return 0.0
-        self._transitions.check_free()
+        self._free_for(ledger, generation.number)
         left = ledger.live
         is_same = left.number == generation.number
         runs = () if is_same else hooks.run_pre(generation, left.number, may_veto=may_veto)
+        if runs:  # they are code of others, which may have asked the manager for anything
+            self._free_for(ledger, generation.number)
         swapped = self._swap(ledger, generation, None, terms)
         # When it went live first, and how, stays in the record.
         ledger.make_live(replace(swapped, duration=generation.duration))

@@ -88,6 +88,22 @@ def test_a_reversal_proves_nothing_and_a_survey_does_afterwards(desk: Desk) -> N
     assert [len(opened["switches"]) for opened in desk.core.opened] == [2, 0]
 
 
+def test_what_is_retired_at_the_last_moment_is_not_gone_back_to(desk: Desk) -> None:
+    """The end of what is open may be found by the very rollback that asks for what goes with it."""
+    desk.manager.configure(keep=1)
+    first = desk.push(TWO)
+    desk.push(THREE)
+    desk.core.settled.clear()
+    desk.push(FOUR, wait=0.0)
+    with desk.manager._guard:  # so that nobody else finds it
+        desk.core.settled.set()
+        with pytest.raises(StageError, match="generation 1 of .* was retired") as refused:
+            desk.manager.rollback(desk.module, 1)
+    assert refused.value.status == "NO_GENERATION"
+    assert tiny.maps_at(first.redirects[0].target) == "---p"
+    assert desk.values == (4, 40, 100)
+
+
 def test_transitions_that_never_come_to_their_end_leave_no_heap_of_stubs(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     raw = desk.raw(**TWO)
