@@ -263,6 +263,7 @@ size_t hr_arenas_copy(struct hr_range *ranges, size_t room); /* how many there a
 
 /* tasks.c: threads, seen from outside */
 struct hr_tasks {
+    size_t count;   /* how many there were when it was opened; 0: not known */
     int fd, errnum; /* errnum: why next returned 0, or 0: there are no more */
     size_t pos, len;
     char text[4096];

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -36,8 +37,14 @@ enum { IO_WORKER = 0x10, USER_WORKER = 0x4000, KERNEL_THREAD = 0x200000 };
 int hr_tasks_open(struct hr_tasks *tasks) {
     tasks->pos = tasks->len = 0;
     tasks->errnum = 0;
+    tasks->count = 0;
     tasks->fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return tasks->fd < 0 ? errno : 0;
+    if (tasks->fd < 0)
+        return errno;
+    struct stat directory;
+    if (!fstat(tasks->fd, &directory) && directory.st_nlink > 2) /* one for each task, besides "." and ".." */
+        tasks->count = directory.st_nlink - 2;
+    return 0;
 }
 
 void hr_tasks_close(struct hr_tasks *tasks) {

@@ -392,14 +392,16 @@ static int is_concerned(uint32_t tid, uint64_t began) {
     return !hr_task_is_foreign(&stat) && stat.started <= began;
 }
 
-/* One pass over the tasks. Returns how many it added, or could not read. */
+/* One pass over the tasks. Returns how many it added, or could not read. The kernel ends a pass early when the task
+ * that it stands at ends: a pass that shows fewer than there were when it began is none. */
 static size_t list_once(struct hr_transition *transition) {
     struct hr_tasks tasks;
     struct hr_relay *relay = transition->relay;
-    size_t added = 0;
+    size_t added = 0, shown = 0;
     if (hr_tasks_open(&tasks))
         return 1;
     for (uint32_t tid = hr_tasks_next(&tasks); tid; tid = hr_tasks_next(&tasks)) {
+        shown++;
         if (is_known(relay, tid) || !is_concerned(tid, transition->began))
             continue;
         added++;
@@ -407,10 +409,10 @@ static size_t list_once(struct hr_transition *transition) {
             (void)reseal(relay, HR_OPEN, HR_CROWDED);
     }
     hr_tasks_close(&tasks);
-    return added + (tasks.errnum != 0);
+    return added + (tasks.errnum != 0) + (shown < tasks.count);
 }
 
-/* The kernel may leave tasks out of a pass while others end, so there is a pass after each that added one. */
+/* Until a whole pass has added nobody; the end is sealed only after one more of that kind. */
 static void list(struct hr_transition *transition) {
     for (int i = 0; i < 64 && list_once(transition); i++)
         continue;
