@@ -54,6 +54,7 @@ class PlayedLive:
         self.open: Optional[dict[str, Any]] = None
         self.calls: list[Any] = []
         self.waited = 0
+        self.has_greenlets = False
         self.tell: Callable[[dict[str, Any]], None] = lambda event: None
 
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
@@ -78,6 +79,13 @@ class PlayedLive:
         }
 
     def check_unlocked(self) -> None: ...
+
+    def check(self, module: Any, to: Any, *, level: Optional[str] = None) -> str:
+        redirects = self.generations[to].redirects if isinstance(to, int) else to.redirects
+        found = level or ("call" if len(redirects) > 1 else "function")
+        if self.has_greenlets and found != "function":
+            raise StageError("greenlets are in use", status="GREENLETS")
+        return found
 
     def attach(self, path: str) -> Any:
         return self.module
@@ -243,9 +251,9 @@ def test_a_generation_that_is_not_mapped_any_more_is_refused_before_it_is_decide
 
 
 def test_to_turn_round_is_not_refused_for_greenlets_and_anything_else_is(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+    office: Office,
 ) -> None:
-    monkeypatch.setattr("hotreload.agent.change.are_greenlets_in_use", lambda: True)
+    office.live.has_greenlets = True
     assert office.roll_back(1, level="call")["error"]["status"] == "GREENLETS"
     office.live.begin()
     assert office.roll_back(1, level="function")["level"] == "call"

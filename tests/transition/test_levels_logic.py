@@ -453,6 +453,7 @@ def test_where_greenlets_are_in_use_a_transition_is_refused(desk: Desk, monkeypa
 
 
 def test_an_old_greenlet_that_cannot_tell_counts_as_in_use(desk: Desk, monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "greenlet._greenlet", raising=False)
     monkeypatch.setitem(sys.modules, "greenlet", types.ModuleType("greenlet"))
     assert status_of(desk.push, TWO) == "GREENLETS"
 
