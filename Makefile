@@ -6,14 +6,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-push serve test soak fuzz lint format bench clean
+.PHONY: help setup demo demo-push serve test soak matrix fuzz lint format bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make the virtual environment and build the core (done by the others when needed)
 
-$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py) scripts/setup
+$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/python/*) scripts/setup
 	@PYTHON=$(PYTHON) VENV=$(VENV) scripts/setup
 
 demo: $(READY) ## edits to C going live in a loaded server, with a table at the end
@@ -26,11 +26,14 @@ serve: $(READY) ## the example server with hot reload on: edit examples/server/r
 	@cd examples/server && ../../$(BIN)/hotreload build && \
 	  exec ../../$(BIN)/hotreload run -- ../../$(BIN)/gunicorn -c gunicorn.conf.py app:app
 
-test: $(READY) ## the tests (ARGS="-k hammer" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## the tests, two at a time (ARGS="-k hammer" for some of them)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 soak: $(READY) ## the long ones: 1,000 edits in a serving process
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+matrix: $(READY) ## the tests of patches over {jump, slot} x {-O0 ... -Os} x {gcc, clang}, most of an hour
+	@$(BIN)/python -m pytest -m matrix -s $(ARGS)
 
 fuzz: $(READY) ## the parsers against anything, a minute for each (HOTRELOAD_FUZZ_SECONDS=600 for ten)
 	@HOTRELOAD_FUZZ_SECONDS=$${HOTRELOAD_FUZZ_SECONDS:-60} $(BIN)/python -m pytest tests/fuzz $(ARGS)
@@ -39,7 +42,7 @@ lint: $(READY) ## formatting, ruff, mypy, spelling, and the core under both comp
 	@VENV=$(VENV) scripts/lint
 
 format: $(READY) ## put Python and C into the project's format
-	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only . && $(BIN)/clang-format -i csrc/*.c csrc/*.h
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix-only . && $(BIN)/clang-format -i csrc/*.c csrc/*.h csrc/python/*.c csrc/python/*.h
 
 bench: $(READY) ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

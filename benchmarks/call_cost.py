@@ -6,6 +6,8 @@ variants take turns, so that a change of clock frequency or a busy neighbour mee
     plain       a function without a prologue
     untouched   with the 8-byte NOP, as built for hot reload
     patched     its entry redirected to another function by one ``jmp``
+    slot        with an entry that jumps through a slot, as built with ``prologue = "slot"``
+    slot_moved  its slot redirected to another function
 
 each called directly, through a function pointer, and through the PLT.
 """
@@ -24,10 +26,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hotreload.build import slots
+from hotreload.build.prologue import finish_entries
+from hotreload.elf.edit import Editor
+from hotreload.elf.file import ElfFile
 from hotreload.live import redirect
 
-NOPS, NOPL = b"\x90" * 8, bytes.fromhex("0f1f840000000000")
-KINDS = ("plain", "untouched", "patched")
+KINDS = ("plain", "untouched", "patched", "slot", "slot_moved")
 WAYS = ("direct", "pointer", "plt")
 
 SOURCE = """
@@ -38,11 +43,13 @@ SOURCE = """
 BODY long plain(long n) { return n + 1; }
 BODY HOOK long untouched(long n) { return n + 1; }
 BODY HOOK long patched(long n) { return n + 1; }
+BODY HOOK long slot(long n) { return n + 1; }
+BODY HOOK long slot_moved(long n) { return n + 1; }
 BODY long replacement(long n) { return n + 1; }
 
 /* Hidden aliases are called directly, the names themselves through the PLT. */
 #define HIDDEN(name) extern long name##_here(long) __attribute__((alias(#name), visibility("hidden"), noipa));
-HIDDEN(plain) HIDDEN(untouched) HIDDEN(patched)
+HIDDEN(plain) HIDDEN(untouched) HIDDEN(patched) HIDDEN(slot) HIDDEN(slot_moved)
 
 static double now(void) {
     struct timespec time;
@@ -60,31 +67,29 @@ static double now(void) {
         return (now() - start) / (double)count;                                            \
     }
 #define POINTED(kind) static long (*volatile kind##_pointer)(long) = kind;
-POINTED(plain) POINTED(untouched) POINTED(patched)
+POINTED(plain) POINTED(untouched) POINTED(patched) POINTED(slot) POINTED(slot_moved)
 #define LOOPS(kind)                      \
     LOOP(kind##_direct, kind##_here)     \
     LOOP(kind##_pointer_loop, (kind##_pointer)) \
     LOOP(kind##_plt, kind)
-LOOPS(plain) LOOPS(untouched) LOOPS(patched)
+LOOPS(plain) LOOPS(untouched) LOOPS(patched) LOOPS(slot) LOOPS(slot_moved)
 """
 
 
 def build(folder: Path) -> Path:
-    """Compiles the functions and turns each entry's eight NOPs into one, as the compiler wrapper does."""
+    """Compiles the functions and finishes their entries, as the compiler wrapper does."""
     source, library = folder / "cost.c", folder / "cost.so"
     source.write_text(SOURCE)
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-O2", "-fplt", "-fcf-protection=none", source, "-o", library], check=True
-    )
-    raw = bytearray(library.read_bytes())
-    names = subprocess.run(["nm", library], check=True, capture_output=True, text=True).stdout
-    for line in names.splitlines():
-        if line.split()[-1] in ("untouched", "patched"):
-            entry = int(line.split()[0], 16)  # .text lies at its own file offset in a shared library
-            if bytes(raw[entry : entry + 8]) != NOPS:
-                raise SystemExit(f"no NOPs at the entry: {line}")
-            raw[entry : entry + 8] = NOPL
-    library.write_bytes(raw)
+    (folder / "slots.o").write_bytes(slots.make_object(2))
+    command = ["gcc", "-shared", "-fPIC", "-O2", "-fplt", "-fcf-protection=none", source, folder / "slots.o"]
+    subprocess.run([*command, *slots.KEPT_BY, "-o", library], check=True)
+    elf = ElfFile.read(library)
+    editor = Editor(elf)
+    left = finish_entries(elf, editor, {"untouched", "patched"}).unpatchable
+    left += finish_entries(elf, editor, {"slot", "slot_moved"}, slots.Slots(elf)).unpatchable
+    if left:
+        raise SystemExit(f"no hook: {left}")
+    library.write_bytes(editor.to_bytes())
     return library
 
 
@@ -102,7 +107,7 @@ def measure(rounds: int, calls: int) -> Samples:
             loop.restype, loop.argtypes = ctypes.c_double, [ctypes.c_long]
             loops[way, kind] = loop
     samples: Samples = {way: {kind: [] for kind in KINDS} for way in WAYS}
-    with redirect(library.patched, library.replacement):
+    with redirect(library.patched, library.replacement), redirect(library.slot_moved, library.replacement):
         for loop in loops.values():
             loop(calls // 4)  # warm up, and bind the PLT
         for _ in range(rounds):
@@ -123,10 +128,15 @@ def summarise(samples: Samples) -> dict[str, dict[str, float]]:
 
 
 def print_table(rows: dict[str, dict[str, float]]) -> None:
-    print("ns per call" + "".join(f"{kind:>11}" for kind in KINDS) + "   untouched adds   patched adds")
+    print(
+        "ns per call"
+        + "".join(f"{kind:>11}" for kind in KINDS)
+        + ""
+        + "".join(f"{kind:>11} adds" for kind in KINDS[1:])
+    )
     for way, row in rows.items():
         numbers = "".join(f"{row[kind]:11.3f}" for kind in KINDS)
-        print(f"{way:<11}{numbers}   {row['untouched_adds']:+14.3f}   {row['patched_adds']:+12.3f}")
+        print(f"{way:<11}{numbers}" + "".join(f"{row[f'{kind}_adds']:+16.3f}" for kind in KINDS[1:]))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
  *
  *   dl_iterate_phdr  ->  path, load bias, program headers (in memory, so a file replaced on disk does not matter)
  *      PT_LOAD       ->  extent, which parts are text
- *      PT_NOTE       ->  build-id
+ *      PT_NOTE       ->  build-id; the slots, in a note that the hot link adds
  *      PT_TLS        ->  module number and the calling thread's block
  *      PT_DYNAMIC    ->  DF_STATIC_TLS: the block lies at the same offset from the thread pointer in every thread
  *
@@ -18,6 +18,9 @@
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { HR_NOTE_SLOTS = 1 };
 
 struct collection {
     struct hr_objects *objects;
@@ -29,23 +32,57 @@ static int is_inside(const struct hr_object *object, uintptr_t start, uint64_t l
     return start >= object->start && start <= object->end && len <= object->end - start;
 }
 
+struct note {
+    uint32_t type;
+    const char *name;
+    uint32_t name_len; /* its NUL included */
+    uintptr_t desc;
+    uint32_t desc_len;
+};
+
+static int is_note(const struct note *note, uint32_t type, const char *name) {
+    return note->type == type && note->name_len == strlen(name) + 1 && !strcmp(note->name, name);
+}
+
+/* { i64 distance from here to the slots, u64 bytes of them } */
+static void read_slots(struct hr_object *object, uintptr_t desc) {
+    int64_t distance;
+    uint64_t len;
+    memcpy(&distance, (const void *)desc, sizeof distance);
+    memcpy(&len, (const char *)desc + sizeof distance, sizeof len);
+    uintptr_t slots = desc + (uintptr_t)distance;
+    if (slots % HR_PAGE || !len || len % HR_PAGE || !is_inside(object, slots, len))
+        return;
+    object->slots = slots;
+    object->slots_len = len;
+}
+
+static void read_note(struct hr_object *object, const struct note *note) {
+    if (is_note(note, NT_GNU_BUILD_ID, "GNU") && !object->build_id_len && note->desc_len > 0 &&
+        note->desc_len <= sizeof object->build_id) {
+        memcpy(object->build_id, (const void *)note->desc, note->desc_len);
+        object->build_id_len = note->desc_len;
+    } else if (is_note(note, HR_NOTE_SLOTS, "hotreload") && note->desc_len == 16) {
+        read_slots(object, note->desc);
+    }
+}
+
 /* A note is { u32 name_len, u32 desc_len, u32 type, name, desc }, name and desc padded to the segment's alignment. */
-static void read_build_id(struct hr_object *object, uintptr_t at, uint64_t len, uint64_t align) {
+static void read_notes(struct hr_object *object, uintptr_t at, uint64_t len, uint64_t align) {
     uint64_t pad = align == 8 ? 7 : 3;
     if (!is_inside(object, at, len))
         return;
     while (len >= sizeof(ElfW(Nhdr))) {
-        ElfW(Nhdr) note;
-        memcpy(&note, (const void *)at, sizeof note);
-        uint64_t desc = (sizeof note + note.n_namesz + pad) & ~pad;
-        uint64_t next = (desc + note.n_descsz + pad) & ~pad;
-        if (desc + note.n_descsz > len)
+        ElfW(Nhdr) header;
+        memcpy(&header, (const void *)at, sizeof header);
+        uint64_t desc = (sizeof header + header.n_namesz + pad) & ~pad;
+        uint64_t next = (desc + header.n_descsz + pad) & ~pad;
+        if (desc + header.n_descsz > len)
             return;
-        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 && note.n_descsz > 0 &&
-            note.n_descsz <= sizeof object->build_id && !memcmp((const char *)at + sizeof note, "GNU", 4)) {
-            memcpy(object->build_id, (const char *)at + desc, note.n_descsz);
-            object->build_id_len = note.n_descsz;
-            return;
+        const char *name = (const char *)at + sizeof header;
+        if (header.n_namesz && !name[header.n_namesz - 1]) {
+            struct note note = {header.n_type, name, header.n_namesz, at + desc, header.n_descsz};
+            read_note(object, &note);
         }
         if (next > len)
             return;
@@ -90,8 +127,8 @@ static void read_headers(struct hr_object *object, const struct dl_phdr_info *in
     for (size_t i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
         uintptr_t at = info->dlpi_addr + header->p_vaddr;
-        if (header->p_type == PT_NOTE && !object->build_id_len)
-            read_build_id(object, at, header->p_memsz, header->p_align);
+        if (header->p_type == PT_NOTE)
+            read_notes(object, at, header->p_memsz, header->p_align);
         else if (header->p_type == PT_TLS)
             object->tls_len = header->p_memsz;
         else if (header->p_type == PT_DYNAMIC && has_static_tls_flag(object, at, header->p_memsz))
@@ -212,6 +249,8 @@ static enum hr_status open_base(struct hr_base *base, const char *path, struct h
         hr_error_name(error, path);
         return HR_NOT_LOADED;
     }
+    if (base->object.slots) /* a host that refuses this is told so where a site is opened */
+        (void)mprotect((void *)base->object.slots, base->object.slots_len, PROT_READ);
     return HR_OK;
 }
 

@@ -16,8 +16,20 @@
  *     address  symbols,   numbers  unwind    the      pages and  membarrier
  *     space    libraries           tables    map      stores     core sync
  *
- * and status.c (texts) and lock.c (the one lock) under all of them; marker.c stands beside them and is called by fatal
- * signals. Above this header nobody computes addresses; below it nobody knows Python.
+ *                                core.py
+ *                   +---------------+------------------+
+ *                   v                                  v
+ *              requests.c                        transition.c --------------> commit.c, near.c, maps.c, frames.c
+ *              inside or not                     open, begin, wait, reverse, finish
+ *                   |                                  |
+ *                   v                   +--------------+-------------+
+ *              relay.c <--- threads     v              v             v
+ *              may I go     of the    stub.c        tasks.c      debugger.c
+ *              over now?    host      code for      threads      names for gdb, of
+ *                                     one entry     from outside stubs and generations
+ *
+ * and status.c (texts) and lock.c (the locks, fork) under all of them; marker.c stands beside them and is called by
+ * fatal signals. Above this header nobody computes addresses; below it nobody knows Python.
  *
  * Conventions. Every function that can fail returns enum hr_status and fills struct hr_error; results come through
  * parameters and are written only on success. Nothing here aborts, asserts, prints or throws. Verbs come in pairs:
@@ -65,6 +77,8 @@ struct hr_object {
     int is_static_tls;     /* its block lies at one offset from the thread pointer in every thread */
     uint32_t build_id_len; /* 0: none */
     uint8_t build_id[32];
+    uintptr_t slots; /* 0: its entries are not redirected through slots */
+    uint64_t slots_len;
 };
 
 struct hr_objects {
@@ -75,7 +89,8 @@ struct hr_objects {
 enum hr_status hr_objects_open(struct hr_objects *objects, struct hr_error *error);
 void hr_objects_close(struct hr_objects *objects);
 
-/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. */
+/* A loaded library that patches are made for. Opening it pins it: it cannot be unloaded until it is closed. Its slots
+ * are read-only from here on, except during a commit. */
 struct hr_base;
 
 enum hr_status hr_base_open(const char *path, struct hr_base **base, struct hr_error *error);
@@ -92,7 +107,8 @@ struct hr_patch_info {
     const uint8_t *build_id;
     uint32_t build_id_len;
     uint64_t image_len;
-    uint32_t function_count, carried_count;
+    uint32_t function_count, carried_count, range_count, hook_count;
+    int data_escapes; /* a pointer into its data or code may be kept: never proven unused */
 };
 
 struct hr_patch_function {
@@ -109,12 +125,27 @@ struct hr_patch_carried {
     uint64_t size;
 };
 
+/* Code of the base that belongs to a replaced function. */
+struct hr_patch_range {
+    uint32_t function;
+    uint64_t base_off;
+    uint64_t len;
+};
+
+struct hr_patch_hook {
+    uint32_t kind; /* 1 pre-commit, 2 post-commit, 3 post-rollback */
+    const char *name;
+    uint64_t image_off;
+};
+
 enum hr_status hr_patch_open(int fd, struct hr_patch **patch, struct hr_error *error);
 enum hr_status hr_patch_parse(const void *bytes, size_t len, struct hr_patch **patch, struct hr_error *error);
 void hr_patch_close(struct hr_patch *patch);
 void hr_patch_describe(const struct hr_patch *patch, struct hr_patch_info *info);
 void hr_patch_function_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_function *function);
 void hr_patch_carried_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_carried *carried);
+void hr_patch_range_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_range *range);
+void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_hook *hook);
 
 /* A generation: a patch mapped near its base and bound to it. Staging redirects nothing. */
 struct hr_image;
@@ -125,22 +156,32 @@ struct hr_image_info {
     uint64_t mapped_len; /* bytes of its segments */
     uint64_t distance;   /* bytes between it and the base */
     int is_from_reserve;
+    uintptr_t text_start, text_end; /* from its first byte of code to its last; equal when it has none */
 };
 
 /* carried: for every carried symbol the address at its owner, or 0 when this image becomes the owner.
  * name: what /proc/self/maps and perf will call it. */
 enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base, const uintptr_t *carried,
                               const char *name, struct hr_image **image, struct hr_error *error);
-void hr_image_unstage(struct hr_image *image); /* only when nothing was ever redirected to it */
+
+/* Only when nothing was ever redirected to it, or nobody is in it any more and nobody comes. has_run: libraries that it
+ * brought stay loaded, since what its code left there (threads, callbacks) is not seen by anybody. */
+void hr_image_unstage(struct hr_image *image, int has_run);
 void hr_image_describe(const struct hr_image *image, struct hr_image_info *info);
 
-/* One redirectable entry. original and present are its 8 bytes, as found first and as the last commit left them. */
+/* What a commit stores: the jump at the entry itself, or the address in the slot that the entry jumps through. */
+enum hr_site_kind { HR_SITE_JUMP, HR_SITE_SLOT };
+
+/* One redirectable entry. where is the address of the 8 bytes that a commit stores, original and present are those
+ * bytes as found first and as the last commit left them. */
 struct hr_site {
-    uintptr_t entry;
+    uintptr_t entry, where;
+    int kind; /* enum hr_site_kind */
     uint64_t original;
     uint64_t present;
 };
 
+/* The pages of slots that are met are read-only from here on, except during a commit. */
 enum hr_status hr_sites_open(const uintptr_t *entries, size_t count, struct hr_site *sites, struct hr_error *error);
 
 /* One step of a commit: target 0 puts the original bytes back. */
@@ -155,11 +196,91 @@ struct hr_commit_report {
     uint64_t nanoseconds; /* from the first page opened to the last page closed */
 };
 
-/* allow_unsynchronised: go on where the kernel has no core sync, and report it. */
+/* One batch may have sites of both kinds. Only entries that are text themselves need the host's leave to open text and
+ * the kernel's core sync; slots are data, which every core loads as it is. allow_unsynchronised: go on where the
+ * kernel has no core sync, and report it. */
 enum hr_status hr_commit(const struct hr_move *moves, size_t count, int allow_unsynchronised,
                          struct hr_commit_report *report, struct hr_error *error);
 
-enum hr_status hr_text_probe(struct hr_error *error);    /* may text be opened for writing here, and closed again? */
+/* Threads on their way from one definition of several functions to another, each for itself: a thread goes over when
+ * none of the code of the side that it leaves is on its stack. One is open at a time.
+ *
+ *                      reverse, any number of times
+ *                           +---+
+ *                           v   |
+ *   open --> begin --> wait, look --> finish --> close --> discard
+ *       \___________________________________________^
+ */
+struct hr_extent {
+    uintptr_t start, end;
+};
+
+struct hr_switch {
+    struct hr_site *site;
+    uintptr_t before, after; /* 0: the original code of the site */
+};
+
+struct hr_sides {
+    const struct hr_extent *before, *after; /* all the code of either side; what is to be proven unused */
+    size_t before_count, after_count;
+};
+
+struct hr_transition;
+
+struct hr_progress {
+    uint32_t threads; /* alive: that were there when it began, and those of the later ones that were in a stub */
+    uint32_t settled;
+    int is_settled;
+};
+
+struct hr_straggler {
+    uint32_t tid;
+    const char *reason; /* "RUNNING", "INSIDE", "REQUEST", "FOREIGN_STACK", "UNREADABLE" or "CROWDED" */
+    uintptr_t where;    /* INSIDE: the address that keeps it */
+    uint32_t frame_count;
+    uintptr_t frames[32]; /* return addresses, innermost first; stale ones may be among them */
+};
+
+/* Refuses when another is open, and where threads cannot be looked at. Maps the stubs; redirects nothing. A transition
+ * without switches redirects nothing ever: it proves that nobody is in the code of its sides. */
+enum hr_status hr_transition_open(struct hr_base *base, const struct hr_switch *switches, size_t count,
+                                  const struct hr_sides *sides, int is_per_request, struct hr_transition **transition,
+                                  struct hr_error *error);
+void hr_transition_stubs(const struct hr_transition *transition, struct hr_extent *stubs);
+
+/* All entries lead to their stubs, or none does; then threads begin to go over. */
+enum hr_status hr_transition_begin(struct hr_transition *transition, int allow_unsynchronised,
+                                   struct hr_commit_report *report, struct hr_error *error);
+/* is_outside: the calling thread runs nothing of the host's, whatever words lie on its stack. */
+enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int is_outside,
+                                  int *is_settled, struct hr_error *error);
+/* From here until relax nobody stays in wait, of any transition: it looks at one thread and comes back. */
+void hr_transition_hurry(void);
+void hr_transition_relax(void);
+enum hr_status hr_transition_look(struct hr_transition *transition, struct hr_progress *progress,
+                                  struct hr_straggler *stragglers, size_t room, size_t *count, struct hr_error *error);
+enum hr_status hr_transition_reverse(struct hr_transition *transition, struct hr_error *error);
+
+/* The entries lead to the goal side, settled or not. */
+enum hr_status hr_transition_finish(struct hr_transition *transition, int allow_unsynchronised,
+                                    struct hr_commit_report *report, struct hr_error *error);
+enum hr_status hr_transition_close(struct hr_transition *transition, struct hr_error *error);
+
+/* Unmaps the stubs and ends the handle: only when it never began, or nobody can be in them any more. A later transition
+ * proves that, and that nobody is in the code of its before side, when it is settled and its goal is the after side;
+ * one that was turned round does not, since it does not look at threads that had not moved. */
+enum hr_status hr_transition_discard(struct hr_transition *transition, struct hr_error *error);
+
+/* A request: at that level no thread goes over between enter and leave. May be nested, and left by another thread. */
+struct hr_request;
+
+enum hr_status hr_request_enter(struct hr_request **request, struct hr_error *error);
+void hr_request_leave(struct hr_request *request);
+uint64_t hr_request_count(void);
+
+enum hr_status hr_text_probe(struct hr_error *error);    /* may text be changed here, and is that seen? */
+int hr_is_write_execute_denied(void);                    /* PR_SET_MDWE */
+enum hr_status hr_slot_probe(struct hr_error *error);    /* may data be opened for writing here, and closed again? */
 enum hr_status hr_barrier_probe(struct hr_error *error); /* has the kernel core sync? */
 uint64_t hr_barrier_count(void);                         /* successful core syncs of this process so far */
 
@@ -191,6 +312,7 @@ int hr_marker_is_armed(void);
 /* The displacement of an instruction that ends at next and refers to target; 0 when it does not fit. */
 int hr_rel32(uintptr_t next, uintptr_t target, int32_t *displacement);
 uint64_t hr_encode_jump(int32_t displacement);
+uint64_t hr_encode_slot_jump(int32_t displacement); /* counted from entry + 6 */
 
 /* cdef: end */
 

@@ -18,6 +18,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -27,12 +28,16 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
+enum { NAME_LEN = 176 };
+
 struct hr_image {
     struct hr_base *base;
     struct hr_place place;
     struct hr_imports imports;
     uintptr_t frames; /* 0: none registered */
+    struct hr_debugger *debugger;
     uint64_t mapped_len;
+    uintptr_t text_start, text_end;
 };
 
 _Static_assert(HR_LINK_R == PROT_READ && HR_LINK_W == PROT_WRITE && HR_LINK_X == PROT_EXEC, "used as PROT_*");
@@ -59,6 +64,35 @@ static enum hr_status check_entries(const struct hr_patch *patch, const struct h
     return HR_OK;
 }
 
+/* A range may begin before the entry and go on behind it, never out of the text: what is text may be scanned for. */
+static enum hr_status check_ranges(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.range_count; i++) {
+        const struct hr_link_range *range = &patch->ranges[i];
+        uintptr_t first = base->object.bias + range->base_off;
+        if (!hr_base_is_text(base, first) || !hr_base_is_text(base, first + range->len - 1)) {
+            hr_refuse(error, HR_BAD_TABLE);
+            hr_error_name(error, "range.base_off");
+            error->value = range->base_off;
+            error->length = range->len;
+            return HR_BAD_TABLE;
+        }
+    }
+    return HR_OK;
+}
+
+/* Ascending segments: from the start of the first that is code to the end of the last. */
+static void measure_text(const struct hr_patch *patch, struct hr_image *image) {
+    image->text_start = image->text_end = image->place.address;
+    for (uint32_t i = 0; i < patch->header.segment_count; i++) {
+        const struct hr_link_segment *segment = &patch->segments[i];
+        if (!(segment->prot & HR_LINK_X))
+            continue;
+        if (image->text_start == image->text_end)
+            image->text_start = image->place.address + segment->image_off;
+        image->text_end = image->place.address + segment->image_off + segment->mem_len;
+    }
+}
+
 static enum hr_status copy_segments(const struct hr_patch *patch, uint8_t **copied, struct hr_error *error) {
     uint8_t *image = calloc(1, patch->header.image_len);
     if (!image) {
@@ -76,7 +110,7 @@ static enum hr_status copy_segments(const struct hr_patch *patch, uint8_t **copi
 
 /* Where vm.memfd_noexec asks for it the file must be sealed against exec; that forbids running it as a program, not
  * mapping it. Kernels before 6.3 do not know the flag. */
-static int create_memfd(const char *name) {
+int hr_memfd_open(const char *name) {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, MFD_CLOEXEC);
@@ -121,7 +155,7 @@ static enum hr_status map_segments(const struct hr_patch *patch, int fd, uintptr
 
 static enum hr_status write_and_map(const struct hr_patch *patch, const uint8_t *content, const char *name,
                                     struct hr_image *image, struct hr_error *error) {
-    int fd = create_memfd(name);
+    int fd = hr_memfd_open(name);
     if (fd < 0)
         return hr_refuse_call(error, HR_MAP, "memfd_create", errno);
     enum hr_status status = write_image(fd, content, patch->header.image_len, error);
@@ -164,6 +198,34 @@ static enum hr_status fill(const struct hr_binding *binding, const char *name, s
     return status;
 }
 
+/* "score" of the generation "hotreload:shop.3" is score@hotreload.g3: gdb would take a number alone for a
+ * suffix of Ada and leave it out. A function's length is not in the table: it ends
+ * where the next one begins. */
+static void name_functions(const struct hr_patch *patch, const char *label, struct hr_image *image) {
+    const struct hr_link_header *header = &patch->header;
+    const char *generation = strrchr(label, '.') ? strrchr(label, '.') + 1 : label;
+    struct hr_debugger_symbol *symbols = calloc(header->function_count + 1, sizeof *symbols);
+    char (*names)[NAME_LEN] = calloc(header->function_count + 1, sizeof *names);
+    for (uint32_t i = 0; symbols && names && i < header->function_count; i++) {
+        uint64_t start = patch->functions[i].image_off, end = header->image_len;
+        for (uint32_t k = 0; k < header->function_count; k++)
+            if (patch->functions[k].image_off > start && patch->functions[k].image_off < end)
+                end = patch->functions[k].image_off;
+        for (uint32_t k = 0; k < header->segment_count; k++) {
+            uint64_t last = patch->segments[k].image_off + patch->segments[k].mem_len;
+            if (last > start && last < end)
+                end = last;
+        }
+        snprintf(names[i], NAME_LEN, "%.120s@hotreload.g%.30s", patch->strings + patch->functions[i].name, generation);
+        symbols[i] = (struct hr_debugger_symbol){names[i], image->place.address + start, end - start};
+    }
+    if (symbols && names)
+        image->debugger = hr_debugger_open(image->place.address, image->place.len, image->frames,
+                                           image->frames ? header->eh_frame_len : 0, symbols, header->function_count);
+    free(symbols);
+    free(names);
+}
+
 static enum hr_status stage(struct hr_binding *binding, const char *name, struct hr_image *image) {
     const struct hr_link_header *header = &binding->patch->header;
     struct hr_objects objects;
@@ -179,10 +241,14 @@ static enum hr_status stage(struct hr_binding *binding, const char *name, struct
     if (!status)
         status = fill(binding, name, image);
     hr_objects_close(&objects);
+    if (!status)
+        measure_text(binding->patch, image);
     if (!status && header->eh_frame) {
         image->frames = image->place.address + header->eh_frame;
         hr_frames_open(image->frames);
     }
+    if (!status)
+        name_functions(binding->patch, name, image);
     return status;
 }
 
@@ -191,6 +257,8 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
     enum hr_status status = check_build_id(patch, base, error);
     if (!status)
         status = check_entries(patch, base, error);
+    if (!status)
+        status = check_ranges(patch, base, error);
     if (status)
         return status;
     struct hr_image *opened = calloc(1, sizeof *opened);
@@ -200,18 +268,19 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
     struct hr_binding binding = {.patch = patch, .base = base, .carried = carried, .error = error};
     status = stage(&binding, name, opened);
     if (status)
-        hr_image_unstage(opened);
+        hr_image_unstage(opened, 0);
     else
         *image = opened;
     return status;
 }
 
-void hr_image_unstage(struct hr_image *image) {
+void hr_image_unstage(struct hr_image *image, int has_run) {
+    hr_debugger_close(image->debugger);
     if (image->frames)
         hr_frames_close(image->frames);
     if (image->place.len)
         hr_place_close(image->base, &image->place);
-    hr_imports_close(&image->imports);
+    hr_imports_close(&image->imports, has_run);
     free(image);
 }
 
@@ -224,5 +293,7 @@ void hr_image_describe(const struct hr_image *image, struct hr_image_info *info)
         .mapped_len = image->mapped_len,
         .distance = end <= base->start ? base->start - end : start - base->end,
         .is_from_reserve = image->place.is_from_reserve,
+        .text_start = image->text_start,
+        .text_end = image->text_end,
     };
 }

@@ -78,12 +78,12 @@ enum hr_status hr_imports_open(const struct hr_patch *patch, const struct hr_bas
     if (!status)
         status = resolve_all(patch, base, imports, error);
     if (status)
-        hr_imports_close(imports);
+        hr_imports_close(imports, 0);
     return status;
 }
 
-void hr_imports_close(struct hr_imports *imports) {
-    for (size_t i = imports->library_count; i > 0; i--)
+void hr_imports_close(struct hr_imports *imports, int keep_libraries) {
+    for (size_t i = imports->library_count; i > 0 && !keep_libraries; i--)
         dlclose(imports->libraries[i - 1]);
     free(imports->addresses);
     free(imports->libraries);

@@ -5,9 +5,9 @@
  * only adds numbers. Everything is little-endian; every record is a multiple of 8 bytes; the arrays follow
  * the header in the order of its counts; the strings come last.
  *
- *   +--------+----------+--------+---------+-----------+---------+-----------+---------+
- *   | header | segments | fixups | imports | libraries | carried | functions | strings |
- *   +--------+----------+--------+---------+-----------+---------+-----------+---------+
+ *   +--------+----------+--------+---------+-----------+---------+-----------+--------+-------+---------+
+ *   | header | segments | fixups | imports | libraries | carried | functions | ranges | hooks | strings |
+ *   +--------+----------+--------+---------+-----------+---------+-----------+--------+-------+---------+
  *
  *   image offset: bytes from the first byte of the mapped generation (the ELF vaddr, which starts at 0)
  *   base offset:  bytes from the load bias of the base extension (its ELF vaddr)
@@ -20,8 +20,10 @@
 
 #include <stdint.h>
 
-#define HR_LINK_MAGIC   "HRLINK01"
+#define HR_LINK_MAGIC   "HRLINK02"
 #define HR_LINK_SECTION ".hotreload.link"
+
+enum { HR_LINK_VERSION = 2 }; /* the digits of HR_LINK_MAGIC */
 
 struct hr_link_header {
     char magic[8];         /* HR_LINK_MAGIC, without its NUL */
@@ -37,8 +39,16 @@ struct hr_link_header {
     uint32_t library_count;
     uint32_t carried_count;
     uint32_t function_count;
+    uint32_t range_count;
+    uint32_t hook_count;
     uint32_t string_len;
+    uint32_t flags; /* HR_LINK_DATA_ESCAPES */
+    uint32_t reserved;
 };
+
+/* The image has read-only data besides code, unwind tables, jump tables and constants of a fixed size, or code whose
+ * address is taken: the program may keep a pointer into it, so it can never be proven unused. */
+enum { HR_LINK_DATA_ESCAPES = 1 };
 
 enum { HR_LINK_R = 1, HR_LINK_W = 2, HR_LINK_X = 4 };
 
@@ -107,7 +117,7 @@ struct hr_link_carried {
     uint32_t key; /* string, unique in the module and stable over generations: "unit:name" */
     uint32_t flags;
     uint64_t image_off; /* this generation's own copy */
-    uint64_t size;      /* in bytes */
+    uint64_t size;      /* in bytes; of a function its body alone, without its pieces */
 };
 
 enum { HR_FUNCTION_BASE = 0, HR_FUNCTION_CARRIED = 1 };
@@ -117,6 +127,26 @@ struct hr_link_function {
     uint32_t name;   /* string, as a person knows it */
     uint32_t target; /* HR_FUNCTION_BASE or HR_FUNCTION_CARRIED */
     uint64_t entry;  /* base offset, or index into carried */
+    uint64_t image_off;
+};
+
+/* Code of the base that belongs to a replaced function: its body, and what the compiler split off it (.cold, .part,
+ * .isra, .constprop). A thread with a return address in there is inside the old definition. Ranges come in the order
+ * of their functions; each function of the base has one that holds its entry, carried functions have none. */
+struct hr_link_range {
+    uint32_t function; /* index into functions */
+    uint32_t reserved;
+    uint64_t base_off;
+    uint64_t len; /* never 0 */
+};
+
+enum { HR_HOOK_PRE_COMMIT = 1, HR_HOOK_POST_COMMIT = 2, HR_HOOK_POST_ROLLBACK = 3 };
+
+/* A migration hook, int (struct hotreload_context *), see hotreload.h. The server calls hooks of one kind in the order
+ * in which they stand here. */
+struct hr_link_hook {
+    uint32_t kind; /* HR_HOOK_* */
+    uint32_t name; /* string */
     uint64_t image_off;
 };
 

@@ -61,6 +61,18 @@ static const char *parse_hex(const char *text, uintptr_t *number) {
     }
 }
 
+/* After the protection: "00001000 fe:00 1234", the offset and the device in hexadecimal, the inode in decimal. */
+static void parse_file(const char *at, struct hr_mapping *mapping) {
+    uintptr_t offset, major, minor;
+    at = parse_hex(at, &offset);
+    at = parse_hex(at + 1, &major);
+    at = parse_hex(at + 1, &minor);
+    mapping->device = major << 32 | minor;
+    mapping->inode = 0;
+    for (at++; *at >= '0' && *at <= '9'; at++)
+        mapping->inode = mapping->inode * 10 + (uint64_t)(*at - '0');
+}
+
 int hr_maps_next(struct hr_maps *maps, struct hr_mapping *mapping) {
     char *end = fill_line(maps);
     if (!end)
@@ -72,6 +84,7 @@ int hr_maps_next(struct hr_maps *maps, struct hr_mapping *mapping) {
     at = parse_hex(at + 1, &mapping->end);
     mapping->prot = (at[1] == 'r' ? HR_MAP_R : 0) | (at[2] == 'w' ? HR_MAP_W : 0) | (at[3] == 'x' ? HR_MAP_X : 0);
     mapping->is_private = at[4] == 'p';
+    parse_file(at + 6, mapping);
     const char *path = strchr(at, '[');
     mapping->is_heap = path && !strcmp(path, "[heap]");
     mapping->is_stack = path && !strcmp(path, "[stack]");

@@ -109,6 +109,19 @@ static enum hr_status find_table(const struct hr_patch *patch, const Elf64_Ehdr 
     return hr_refuse(error, HR_NO_TABLE);
 }
 
+/* Another version of hotreload made it, or it is no link table at all. The version is the two digits at the end. */
+static enum hr_status refuse_magic(const struct hr_link_header *header, struct hr_error *error) {
+    const size_t digits = 2, len = sizeof header->magic - digits;
+    const char *found = header->magic + len;
+    if (memcmp(header->magic, HR_LINK_MAGIC, len) || found[0] < '0' || found[0] > '9' || found[1] < '0' ||
+        found[1] > '9')
+        return bad(error, "magic", 0, 0);
+    hr_refuse(error, HR_FORMAT);
+    error->value = (uint64_t)(found[0] - '0') * 10 + (uint64_t)(found[1] - '0');
+    error->limit = HR_LINK_VERSION;
+    return HR_FORMAT;
+}
+
 /* Copies the table, which makes it aligned, and lays the arrays out. Counts are 32-bit and records small, so the sum
  * of the lengths cannot overflow 64 bits. */
 static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *section, struct hr_error *error) {
@@ -117,14 +130,16 @@ static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *secti
         return truncated(error, HR_LINK_SECTION, sizeof *header, section->sh_size);
     memcpy(header, patch->file + section->sh_offset, sizeof *header);
     if (memcmp(header->magic, HR_LINK_MAGIC, sizeof header->magic))
-        return bad(error, "magic", 0, 0);
+        return refuse_magic(header, error);
     uint64_t segments = sizeof *header;
     uint64_t fixups = segments + header->segment_count * sizeof *patch->segments;
     uint64_t imports = fixups + header->fixup_count * sizeof *patch->fixups;
     uint64_t libraries = imports + header->import_count * sizeof *patch->imports;
     uint64_t carried = libraries + header->library_count * sizeof *patch->libraries;
     uint64_t functions = carried + header->carried_count * sizeof *patch->carried;
-    uint64_t strings = functions + header->function_count * sizeof *patch->functions;
+    uint64_t ranges = functions + header->function_count * sizeof *patch->functions;
+    uint64_t hooks = ranges + header->range_count * sizeof *patch->ranges;
+    uint64_t strings = hooks + header->hook_count * sizeof *patch->hooks;
     if (header->total_len != section->sh_size || strings + header->string_len != header->total_len)
         return bad(error, "total_len", strings + header->string_len, section->sh_size);
     uint8_t *table = malloc(header->total_len);
@@ -138,6 +153,8 @@ static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *secti
     patch->libraries = (void *)(table + libraries);
     patch->carried = (void *)(table + carried);
     patch->functions = (void *)(table + functions);
+    patch->ranges = (void *)(table + ranges);
+    patch->hooks = (void *)(table + hooks);
     patch->strings = (const char *)table + strings;
     if (!header->string_len || patch->strings[header->string_len - 1])
         return bad(error, "strings", header->string_len, 0);
@@ -152,6 +169,8 @@ static enum hr_status check_header(const struct hr_patch *patch, struct hr_error
         return bad(error, "image_len", header->image_len, image_len_max);
     if (!header->segment_count || header->segment_count > SEGMENTS_MAX)
         return bad(error, "segment_count", header->segment_count, SEGMENTS_MAX);
+    if (header->flags & ~(uint32_t)HR_LINK_DATA_ESCAPES)
+        return bad(error, "flags", header->flags, HR_LINK_DATA_ESCAPES);
     return HR_OK;
 }
 
@@ -269,6 +288,8 @@ static enum hr_status check_names(const struct hr_patch *patch, struct hr_error 
         status = check_string(patch, patch->carried[i].key, "carried.key", 0, error);
     for (uint32_t i = 0; i < patch->header.function_count && !status; i++)
         status = check_string(patch, patch->functions[i].name, "function.name", 0, error);
+    for (uint32_t i = 0; i < patch->header.hook_count && !status; i++)
+        status = check_string(patch, patch->hooks[i].name, "hook.name", 0, error);
     return status;
 }
 
@@ -295,6 +316,41 @@ static enum hr_status check_functions(const struct hr_patch *patch, struct hr_er
         if (function->target == HR_FUNCTION_CARRIED && (function->entry >= patch->header.carried_count ||
                                                         !(patch->carried[function->entry].flags & HR_CARRIED_FUNCTION)))
             return bad(error, "function.entry", function->entry, patch->header.carried_count);
+    }
+    return HR_OK;
+}
+
+/* Walks functions and ranges together, which their order allows. Whether a range is text is known at stage only. */
+static enum hr_status check_ranges(const struct hr_patch *patch, struct hr_error *error) {
+    const uint32_t count = patch->header.range_count;
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < patch->header.function_count; i++) {
+        const struct hr_link_function *function = &patch->functions[i];
+        int is_covered = function->target == HR_FUNCTION_CARRIED;
+        for (; next < count && patch->ranges[next].function == i; next++) {
+            const struct hr_link_range *range = &patch->ranges[next];
+            if (function->target == HR_FUNCTION_CARRIED)
+                return bad(error, "range.function", i, patch->header.function_count);
+            if (!range->len || !fits(range->base_off, range->len, INT64_MAX))
+                return bad(error, "range.len", range->len, INT64_MAX);
+            if (function->entry >= range->base_off && function->entry - range->base_off < range->len)
+                is_covered = 1;
+        }
+        if (!is_covered)
+            return bad(error, "function without its range", function->entry, 0);
+    }
+    if (next < count)
+        return bad(error, "range.function", patch->ranges[next].function, patch->header.function_count);
+    return HR_OK;
+}
+
+static enum hr_status check_hooks(const struct hr_patch *patch, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.hook_count; i++) {
+        const struct hr_link_hook *hook = &patch->hooks[i];
+        if (hook->kind < HR_HOOK_PRE_COMMIT || hook->kind > HR_HOOK_POST_ROLLBACK)
+            return bad(error, "hook.kind", hook->kind, HR_HOOK_POST_ROLLBACK);
+        if (!is_code(patch, hook->image_off))
+            return bad(error, "hook.image_off", hook->image_off, patch->header.image_len);
     }
     return HR_OK;
 }
@@ -332,6 +388,10 @@ static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error
         status = check_carried(patch, error);
     if (!status)
         status = check_functions(patch, error);
+    if (!status)
+        status = check_ranges(patch, error);
+    if (!status)
+        status = check_hooks(patch, error);
     if (!status)
         status = check_frames(patch, error);
     return status;
@@ -419,6 +479,9 @@ void hr_patch_describe(const struct hr_patch *patch, struct hr_patch_info *info)
         .image_len = patch->header.image_len,
         .function_count = patch->header.function_count,
         .carried_count = patch->header.carried_count,
+        .range_count = patch->header.range_count,
+        .hook_count = patch->header.hook_count,
+        .data_escapes = (patch->header.flags & HR_LINK_DATA_ESCAPES) != 0,
     };
 }
 
@@ -439,5 +502,19 @@ void hr_patch_carried_at(const struct hr_patch *patch, uint32_t index, struct hr
         .is_function = (from->flags & HR_CARRIED_FUNCTION) != 0,
         .image_off = from->image_off,
         .size = from->size,
+    };
+}
+
+void hr_patch_range_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_range *range) {
+    const struct hr_link_range *from = &patch->ranges[index];
+    *range = (struct hr_patch_range){.function = from->function, .base_off = from->base_off, .len = from->len};
+}
+
+void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_hook *hook) {
+    const struct hr_link_hook *from = &patch->hooks[index];
+    *hook = (struct hr_patch_hook){
+        .kind = from->kind,
+        .name = patch->strings + from->name,
+        .image_off = from->image_off,
     };
 }

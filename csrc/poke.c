@@ -1,11 +1,13 @@
 /* poke.c: the point of no return of a commit. Everything that could be refused has been refused before.
  *
- *   page     r-x ----> rwx ------------------------------------------------------> r-x     as found
- *   entry              | store 8 | store 8 | ... | core sync | read again |
- *                        one instruction each      one for all   insists
+ *   page of text    r-x ----> rwx --------------------------------------------------> r-x     as found
+ *   page of slots   r-- ----> rw- --------------------------------------------------> r--
+ *   entry or slot             | store 8 | store 8 | ... | core sync | read again |
+ *                               one instruction each      one for all   insists
+ *                                                         the entries
  *
- * Other threads run on these pages the whole time, hence rwx and not rw. When something fails after the first store,
- * every store is undone, newest first:
+ * Other threads run on the pages of text the whole time, hence rwx and not rw; those of slots they only read. When
+ * something fails after the first store, every store is undone, newest first:
  *
  *   core sync fails              undo -> SYNC_FAILED     the earlier code serves
  *   a page cannot be closed      undo -> TEXT_LEFT_OPEN  the earlier code serves, the page stays writable
@@ -26,19 +28,19 @@
 /* One mov of 8 bytes: a copy routine promises nothing about how many stores it makes. Not inlined, so that a test can
  * read in the machine code that it is one. */
 static __attribute__((noinline)) void store(const struct hr_poke *poke, uint64_t word) {
-    __atomic_store_n((uint64_t *)poke->site->entry, word, __ATOMIC_RELEASE);
+    __atomic_store_n((uint64_t *)poke->site->where, word, __ATOMIC_RELEASE);
 }
 
 static uint64_t load(const struct hr_poke *poke) {
-    return __atomic_load_n((const uint64_t *)poke->site->entry, __ATOMIC_ACQUIRE);
+    return __atomic_load_n((const uint64_t *)poke->site->where, __ATOMIC_ACQUIRE);
 }
 
 static int close_page(const struct hr_page *page) {
-    return mprotect((void *)page->address, HR_PAGE, page->prot) ? errno : 0;
+    return mprotect((void *)page->address, HR_PAGE, page->closed) ? errno : 0;
 }
 
 static int open_page(const struct hr_page *page) {
-    return mprotect((void *)page->address, HR_PAGE, page->prot | PROT_WRITE) ? errno : 0;
+    return mprotect((void *)page->address, HR_PAGE, page->open) ? errno : 0;
 }
 
 static enum hr_status refuse_page(struct hr_error *error, enum hr_status status, const struct hr_page *page,
@@ -54,9 +56,9 @@ enum hr_status hr_pages_open(const struct hr_page *pages, size_t count, struct h
         int errnum = open_page(&pages[i]);
         if (!errnum)
             continue;
-        while (i > 0)
-            close_page(&pages[--i]);
-        return refuse_page(error, HR_TEXT_LOCKED, &pages[i], errnum);
+        for (size_t opened = i; opened > 0; opened--)
+            close_page(&pages[opened - 1]);
+        return refuse_page(error, pages[i].open & PROT_EXEC ? HR_TEXT_LOCKED : HR_SLOT_LOCKED, &pages[i], errnum);
     }
     return HR_OK;
 }
@@ -129,11 +131,11 @@ static enum hr_status revert_closed(const struct hr_poke *pokes, size_t count, c
 }
 
 enum hr_status hr_poke(const struct hr_poke *pokes, size_t count, const struct hr_page *pages, size_t page_count,
-                       int is_synchronised, struct hr_error *error) {
+                       int needs_core_sync, struct hr_error *error) {
     int errnum = 0;
     for (size_t i = 0; i < count; i++)
         store(&pokes[i], pokes[i].after);
-    if (is_synchronised)
+    if (needs_core_sync)
         errnum = hr_barrier_sync();
     if (errnum) {
         hr_refuse_call(error, HR_SYNC_FAILED, "membarrier(SYNC_CORE)", errnum);

@@ -21,6 +21,7 @@
     X(NO_TABLE, STAGE, "the patch has no link table", "build the patch with hotreload, and do not strip it")           \
     X(TRUNCATED, STAGE, "the patch file ends too early", "copy or build the patch again")                              \
     X(BAD_TABLE, STAGE, "the patch contradicts itself", "build the patch again with this version of hotreload")        \
+    X(FORMAT, STAGE, "the patch has another format than this hotreload reads", "build it again with this version")     \
     X(WRITABLE_CODE, STAGE, "the patch asks for memory that is writable and executable", "link it without -z rwx")     \
     X(NEW_TLS, STAGE, "the new code brings a thread-local variable of its own", "restart to add thread-locals")        \
     X(NOT_LOADED, STAGE, "no such library is loaded in this process", "import the extension first")                    \
@@ -38,15 +39,21 @@
     X(NOT_TEXT, STAGE, "the entry is not in private executable memory", "pass the address of a compiled function")     \
     X(BREAKPOINT, STAGE, "a debugger or uprobe has a breakpoint on the entry", "delete the breakpoint first")          \
     X(NOT_A_HOOK, STAGE, "the function does not begin with a hook prologue", "rebuild the base with hotreload cc")     \
+    X(NOT_A_SLOT, STAGE, "the entry jumps through memory that is no slot of its library", "rebuild with hotreload cc") \
     X(REDIRECTED, STAGE, "the function is redirected already by somebody else", "undo that redirect first")            \
     X(TARGET, STAGE, "the target of a redirect is not executable memory", "pass the address of a function")            \
     X(DUPLICATE, STAGE, "one entry occurs twice in one commit", "redirect every function once")                        \
     X(TEXT_CHANGED, STAGE, "the entry holds other bytes than the last commit left", "another tool patches it too")     \
-    X(TEXT_LOCKED, STAGE, "this host does not allow text to be opened for writing", "see MDWE, systemd and SELinux")   \
+    X(TEXT_LOCKED, STAGE, "this host does not allow text to be opened for writing", "rebuild with prologue = slot")    \
+    X(TRANSLATED, STAGE, "valgrind, or a tool like it, would not see text change", "rebuild with prologue = slot")     \
+    X(SLOT_LOCKED, STAGE, "this host does not allow a page of slots to be opened for writing", "see the system call")  \
     X(NO_SYNC, STAGE, "the kernel has no membarrier with core sync", "allow an unsynchronised commit explicitly")      \
     X(MARKER, STAGE, "the crash marker cannot be armed", "see the system call and its errno")                          \
+    X(BUSY, STAGE, "another transition is open in this process", "wait for it, reverse it or force it")                \
+    X(NO_SCAN, STAGE, "the threads of this process cannot be looked at", "redirect one function at a time")            \
+    X(ORDER, STAGE, "the transition is not at that step", "open, begin, finish, close, discard")                       \
     X(SYNC_FAILED, TRANSITION, "core sync failed after the stores; they were undone", "the earlier code serves")       \
-    X(TEXT_LEFT_OPEN, TRANSITION, "a text page could not be closed; the stores were undone", "it stays writable")      \
+    X(TEXT_LEFT_OPEN, TRANSITION, "a page could not be closed; the stores were undone", "it stays writable")           \
     X(POISONED, POISONED, "a store was overwritten or could not be undone", "restart the process")
 
 enum hr_status {

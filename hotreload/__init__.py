@@ -8,6 +8,9 @@ Most programs need no import at all: ``hotreload build`` once, then ``hotreload 
     hotreload.subscribe(print)  # every reload, as a dict
     hotreload.status()  # generations, functions, memory
 
+    with hotreload.request():  # what is called in here is of one generation, at level request
+        ...
+
 Importing this package imports nothing else; each name is looked up when it is first used.
 """
 
@@ -19,31 +22,43 @@ if TYPE_CHECKING:
     from hotreload.live import lock as lock
     from hotreload.live import redirect as redirect
     from hotreload.live import status as status
+    from hotreload.live import transition as transition
+    from hotreload.live.requests import asgi as asgi
+    from hotreload.live.requests import request as request
+    from hotreload.live.requests import wsgi as wsgi
     from hotreload.run.switch import disable as disable
     from hotreload.run.switch import enable as enable
     from hotreload.run.switch import subscribe as subscribe
 
 __all__ = [
     "__version__",
+    "asgi",
     "disable",
     "enable",
     "errors",
     "get_include",
     "lock",
     "redirect",
+    "request",
     "status",
     "subscribe",
+    "transition",
+    "wsgi",
 ]
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "asgi": "hotreload.live.requests",
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
     "lock": "hotreload.live",
     "redirect": "hotreload.live",
+    "request": "hotreload.live.requests",
     "status": "hotreload.live",
     "subscribe": "hotreload.run.switch",
+    "transition": "hotreload.live",
+    "wsgi": "hotreload.live.requests",
 }
 
 

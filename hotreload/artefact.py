@@ -63,11 +63,12 @@ _MAGIC = b"HOTPATCH"
 
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
-_LINK_HEADER = struct.Struct("<8sQQQQ32s8I")
+_LINK_HEADER = struct.Struct("<8sQQQQ32s12I")
 _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
-_LINK_MAGIC = b"HRLINK01"
+_LINK_MAGIC = b"HRLINK02"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
+_LINK_RANGE, _LINK_HOOK = 24, 16  # bytes
 _SHT_NOBITS = 8
 
 _HEX_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}")
@@ -353,17 +354,24 @@ def _read_table(elf: bytes) -> _Table:
     if len(section) < _LINK_HEADER.size:
         raise _damaged("its link table is cut off")
     magic, total, _, _, _, build_id, *counts = _LINK_HEADER.unpack_from(section)
-    id_len, segments, fixups, imports, libraries, carried, functions, string_len = counts
+    if magic != _LINK_MAGIC and magic[:6] == _LINK_MAGIC[:6] and magic[6:].isdigit():
+        raise ArtefactError(
+            f"the code in the artefact is a patch of format {int(magic[6:])}, and this hotreload reads "
+            f"format {int(_LINK_MAGIC[6:])}",
+            hint="build it again with the version of hotreload that the server has",
+        )
+    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, _ = counts
     before = (segments, fixups, imports, libraries, carried)
     start = _LINK_HEADER.size + sum(count * size for count, size in zip(before, _LINK_RECORDS))
-    strings = start + functions * _LINK_FUNCTION.size
+    end_of_functions = start + functions * _LINK_FUNCTION.size
+    strings = end_of_functions + ranges * _LINK_RANGE + hooks * _LINK_HOOK
     if magic != _LINK_MAGIC or total != len(section) or strings + string_len != total or not 1 <= id_len <= 32:
         raise _damaged("its link table has lengths that do not fit together")
     if functions > MAX_FUNCTIONS:
         raise _damaged(f"its link table names {functions:,} functions, and {MAX_FUNCTIONS:,} are the limit")
     names: tuple[list[str], list[str]] = ([], [])
     text, room = section[strings:], MAX_NAMES_LEN
-    for name, kind, _, _ in _LINK_FUNCTION.iter_unpack(section[start:strings]):
+    for name, kind, _, _ in _LINK_FUNCTION.iter_unpack(section[start:end_of_functions]):
         end = text.find(b"\0", name, name + MAX_NAME_LEN)
         if kind > 1 or end < 0:
             raise _damaged("its link table names a function that is not there")

@@ -31,7 +31,8 @@ __all__ = [
 class Finding(NamedTuple):
     """One reason why an edit cannot go live, told the way a compiler tells it.
 
-    ``slug`` is stable and names the kind of finding; ``line`` is 1-based, 0 where no line is known.
+    ``slug`` is stable and names the kind of finding, and its page in docs/refusals.md; ``line`` is 1-based, 0 where no
+    line is known. ``can_be_allowed``: whether a person who knows better may let the edit through.
     """
 
     slug: str
@@ -39,10 +40,16 @@ class Finding(NamedTuple):
     hint: str = ""
     file: str = ""
     line: int = 0
+    can_be_allowed: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}: " if self.line else f"{self.file}: " if self.file else ""
         return f"{place}refused: {self.reason}" + (f" ({self.hint})" if self.hint else "")
+
+    @property
+    def with_slug(self) -> str:
+        """The same with the slug behind it, as compilers name the option that a warning belongs to."""
+        return f"{self} [{self.slug}]"
 
 
 class HotReloadError(Exception):

@@ -18,6 +18,7 @@ __all__ = [
     "EXTENSION_FOUND",
     "EXTENSION_MISSED",
     "EXTENSION_REFUSED",
+    "GENERATION_RETIRED",
     "GENERATION_STAGED",
     "HELPER_STARTED",
     "HELPER_STOPPED",
@@ -33,6 +34,11 @@ __all__ = [
     "RELOAD_FINISHED",
     "SWAP_COMMITTED",
     "SWAP_ROLLED_BACK",
+    "TRANSITION_COMPLETED",
+    "TRANSITION_FORCED",
+    "TRANSITION_REVERSED",
+    "TRANSITION_STALLED",
+    "TRANSITION_STARTED",
     "WATCH_DEGRADED",
 ]
 
@@ -46,6 +52,16 @@ GENERATION_STAGED = "generation.staged"
 SWAP_COMMITTED = "swap.committed"
 SWAP_ROLLED_BACK = "swap.rolled_back"
 PATCH_REFUSED = "patch.refused"
+# Its code was proven unused and is not mapped any more.
+GENERATION_RETIRED = "generation.retired"
+
+# Threads move to the other side one by one: when that began, turned round, lasted too long, and was over.
+TRANSITION_STARTED = "transition.started"
+TRANSITION_REVERSED = "transition.reversed"
+TRANSITION_STALLED = "transition.stalled"
+TRANSITION_FORCED = "transition.forced"
+TRANSITION_COMPLETED = "transition.completed"
+
 # A process that came later took the newest patch.
 PATCH_DELIVERED = "patch.delivered"
 

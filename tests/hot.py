@@ -32,6 +32,11 @@ EXTENSIONS = Path(__file__).resolve().parent / "extensions"
 WRAPPER = [sys.executable, "-m", "hotreload", "cc"]
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 30.0
+#: How the extensions of the tests are redirected, where a test does not say: the suite runs over both.
+PROLOGUE = os.environ.get("HOTRELOAD_PROLOGUE", "") or "jump"
+#: How they are compiled, likewise: `make matrix` goes through all of it.
+FLAGS = tuple(os.environ.get("HOTRELOAD_TEST_FLAGS", "-O2").split())
+COMPILER = os.environ.get("HOTRELOAD_TEST_COMPILER", "gcc")
 PR_SET_PDEATHSIG = 1
 
 
@@ -152,12 +157,14 @@ class HotExtension:
         directory: Path,
         files: dict[str, str],
         *,
-        flags: Sequence[str] = ("-O2",),
+        flags: Sequence[str] = FLAGS,
         link: Sequence[str] = (),
-        compiler: str = "gcc",
+        compiler: str = COMPILER,
         is_python: bool = False,
+        prologue: str = "",
     ) -> None:
         self.directory = directory
+        self.prologue = prologue or PROLOGUE
         self.path = directory / "ext.so"
         self._command = [compiler, "-fPIC", *flags]
         self._link = list(link)
@@ -167,7 +174,7 @@ class HotExtension:
         for name, text in files.items():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(text)
-        self.built = hot_cc(*self.argv("-o", self.path.name), cwd=directory)
+        self.built = hot_cc(*self.argv("-o", self.path.name), cwd=directory, HOTRELOAD_PROLOGUE=self.prologue)
         self._child: Optional[Child] = None
         self._workshop: Optional[Workshop] = None
         self._fresh_number = 0
@@ -188,6 +195,7 @@ class HotExtension:
             from hotreload.elf.file import ElfFile
 
             self._workshop = Workshop.open(ElfFile.read(self.path).build_id.hex())
+            assert self._workshop.record.prologue == self.prologue
         return self._workshop
 
     def __call__(self, expression: str) -> Any:

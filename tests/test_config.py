@@ -38,12 +38,22 @@ def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> No
     [
         ('log_format = "json"', "did you mean 'log-format'"),
         ("poling = true", "did you mean 'polling'"),
-        ("zzz = 1", "known: app, hint-after, log-format"),
+        ("zzz = 1", "known: allow, app, hint-after, keep, level, log-format"),
         ('log-format = "jsn"', "did you mean 'json'"),
         ('polling = "maybe"', "neither true nor false"),
         ("quiet-ms = -1", "not a number of zero or more"),
         ("quiet-ms = true", "not a number of zero or more"),
         ("quiet-ms = nan", "not a number of zero or more"),
+        ('level = "calls"', "no level 'calls'.*did you mean 'call'"),
+        ("level = 3", "is not text"),
+        ('settle-policy = "revert-all"', "no policy.*did you mean 'revert'"),
+        ('policy = "wait"', "did you mean 'settle-policy'"),
+        ("deadline = 3", "did you mean 'settle'"),
+        ('prologue = "slots"', "no prologue.*did you mean 'slot'"),
+        ("allow = 1", "no list of texts"),
+        ("allow = [1]", "no list of texts"),
+        ("max-generations = 1.5", "not a whole number"),
+        ("max-bytes = -1", "not a number of zero or more"),
     ],
 )
 def test_what_means_nothing_is_an_error_that_names_the_nearest(tmp_path: Path, text: str, message: str) -> None:
@@ -51,6 +61,21 @@ def test_what_means_nothing_is_an_error_that_names_the_nearest(tmp_path: Path, t
 
     with pytest.raises(HotReloadError, match=message):
         load_config(tmp_path, environ={})
+
+
+def test_how_threads_come_over_is_said_in_the_file_and_overridden_from_outside(tmp_path: Path) -> None:
+    text = 'level = "call"\nsettle = 5\nsettle-policy = "revert"\nallow = ["variable-size"]\nmax-generations = 7\n'
+    write(tmp_path, f'[tool.hotreload]\n{text}\n[tool.hotreload.policy]\naudit = "required"\n')
+    environ = {"HOTRELOAD_LEVEL": "request", "HOTRELOAD_ALLOW": "a, b", "HOTRELOAD_MAX_BYTES": "1048576"}
+
+    config = load_config(tmp_path, environ=environ, flags={"settle": 1.5})
+    assert (config.level, config.settle, config.settle_policy) == ("request", 1.5, "revert")
+    assert (config.allow, config.max_generations, config.max_bytes) == (("a", "b"), 7, 1048576)
+    assert type(config.max_bytes) is int
+
+
+def test_the_variable_that_names_the_policy_file_is_no_setting(tmp_path: Path) -> None:
+    assert load_config(tmp_path, environ={"HOTRELOAD_POLICY": "/etc/shop/hotreload.toml"}) == Config()
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
@@ -66,6 +91,6 @@ def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
 
 
 def test_it_travels_as_json() -> None:
-    config = Config(log_format="json", polling=True, quiet_ms=3)
+    config = Config(log_format="json", polling=True, quiet_ms=3, allow=("variable-size",), max_bytes=9)
 
     assert Config.from_json(config.to_json()) == config

@@ -10,6 +10,8 @@
     sealed.py        the artefact's way in
     session.py       the two phases, and what a process does that is left alone between them
     change.py        what a push would do here
+    terms.py         how threads are to come over, as a request asks for it
+    transitions.py   the transition that is open here, and what is written down of it
     restore.py       the current patch for a process that starts later
     probation.py     what becomes of a patch that a process died of
     books.py         the state directory, in one hand

@@ -55,7 +55,7 @@ def tell(event: Mapping[str, Any]) -> None:
     """Hands an event to the host's own log: structlog where the host has set that up, else ``logging``."""
     fields = dict(event)
     name = str(fields.pop("event", ""))
-    is_bad = name.endswith((".refused", ".failed", ".withheld", ".quarantined"))
+    is_bad = name.endswith((".refused", ".failed", ".withheld", ".quarantined", ".stalled", ".forced"))
     structlog = sys.modules.get("structlog")
     if structlog is not None and structlog.is_configured():
         log = structlog.get_logger("hotreload")

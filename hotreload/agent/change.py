@@ -7,11 +7,15 @@ prepare ──▶ change ──▶ apply() ──▶ take_back()     a trial tha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from hotreload.agent.refusal import refuse
+from hotreload.agent.terms import Terms
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
+from hotreload.live.hooks import check_automatic_rollback
+from hotreload.live.records import PRE_COMMIT
 
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
 
@@ -29,13 +33,44 @@ class Live(Protocol):
     def status(self) -> dict[str, Any]: ...
     def stage(self, module: Any, patch: bytes) -> Any: ...
     def unstage(self, staged: Any) -> None: ...
-    def commit(self, staged: Any, *, info: Mapping[str, Any] | None = None) -> Any: ...
-    def rollback(self, module: Any, to: int = 0, *, is_promised: bool = False) -> Any: ...
+    def check(self, module: Any, to: Any, *, level: str | None = None) -> str: ...
+    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
+    def transition(self) -> dict[str, Any] | None: ...
+    def force(self, reason: str, *, by: str = "") -> Any: ...
+    def wait(self, seconds: float) -> bool: ...
+    def commit(
+        self,
+        staged: Any,
+        *,
+        info: Mapping[str, Any] | None = None,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Any: ...
+    def rollback(
+        self,
+        module: Any,
+        to: int = 0,
+        *,
+        is_promised: bool = False,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Any: ...
 
 
 class Probation(Protocol):
-    """What is told of a generation that has just become live, and of one that went away."""
+    """What is told of a generation that is about to become live, that has become it, and that went away."""
 
+    def trying(
+        self, module: Any, generation: Any, artefact: Artefact, push: str
+    ) -> contextlib.AbstractContextManager[None]: ...
     def begin(self, module: Any, generation: Any, artefact: Artefact, push: str) -> None: ...
     def end(self, module: Any) -> None: ...
 
@@ -50,7 +85,7 @@ class Change(Protocol):
     @property
     def sequence(self) -> int: ...
     def describe(self) -> dict[str, Any]: ...
-    def apply(self) -> Any: ...
+    def apply(self, probation: Probation, push: str) -> Any: ...
     def take_back(self) -> Any: ...
     def drop(self) -> None: ...
     def watch(self, probation: Probation, generation: Any, push: str) -> None: ...
@@ -61,18 +96,51 @@ def live_generation(live: Live, module: Any) -> Any:
     return live.history(module)[live.attach(module.path).generation]
 
 
+def _level_of_turn(live: Live, module: Any, to: int) -> str:
+    """The level of what is open, where going to that generation is to turn it round; empty where it is not.
+
+    That begins nothing, so it is not refused for what would keep a swap from beginning.
+    """
+    found = live.transition()
+    is_turn = found is not None and found["module"] == module.name and to in (found["from"], found["to"])
+    return str(found["level"]) if found is not None and is_turn else ""
+
+
+def _take_back(live: Live, module: Any, to: int, terms: Terms) -> Any:
+    """Undoes what was on trial. Where greenlets came into use meanwhile, entry by entry: to go back is promised, and
+    that nobody sees a mixture cannot be promised any more."""
+    wanted = terms.for_manager()
+    try:
+        return live.rollback(module, to, is_promised=True, **wanted)
+    except StageError as error:
+        if error.status != "GREENLETS":
+            raise
+        return live.rollback(module, to, is_promised=True, **{**wanted, "level": "function"})
+
+
 def _sequence_of(generation: Any) -> int:
     """The sequence number of the patch that a generation is; 0 for the base, -1 where it did not come by a push."""
     return int(generation.info.get("sequence", -1)) if generation.number else 0
 
 
 class Patch:
-    """A patch that is staged."""
+    """A patch that is staged.
 
-    def __init__(self, live: Live, module: Any, artefact: Artefact, staged: Any, info: Mapping[str, Any]) -> None:
+    Raises:
+        StageError: NO_ROLLBACK_HOOK: it may be taken back unasked, and could not be. GREENLETS, NO_SCAN, NO_ROOM:
+            threads cannot come over here, which must be known before it is decided. It is still staged.
+    """
+
+    def __init__(
+        self, live: Live, module: Any, artefact: Artefact, staged: Any, *, info: Mapping[str, Any], terms: Terms
+    ) -> None:
+        if terms.may_revert:
+            check_automatic_rollback(staged, "a trial, or a push with policy revert,")
         self.module, self.artefact = module, artefact
-        self._live, self._staged, self._info = live, staged, info
-        self._before = live_generation(live, module).number
+        self._live, self._staged, self._info, self._terms = live, staged, info, terms
+        now = live_generation(live, module)
+        self._before = now.number
+        self._level = live.check(module, staged, level=terms.for_manager()["level"])
         self.sequence = artefact.manifest.sequence
 
     def describe(self) -> dict[str, Any]:
@@ -81,26 +149,40 @@ class Patch:
             "functions": list(self._staged.functions),
             "distance": self._staged.distance,
             "generation_now": self._before,
+            "level": self._level,
+            "may_veto": self._may_veto,
         }
 
-    def apply(self) -> Any:
+    @property
+    def _may_veto(self) -> bool:
+        """Whether a hook of it has a say at the commit, and a trial of it can be taken back."""
+        has_a_say = any(hook.kind == PRE_COMMIT for hook in self._staged.hooks)
+        return has_a_say and bool(self._staged.can_roll_back)
+
+    def apply(self, probation: Probation, push: str) -> Any:
         """Makes it live; where that was done already, as in the parent of a fork, the generation that did it."""
         now = live_generation(self._live, self.module)
         if now.number and now.info.get("push") == self._info.get("push"):
             return now
         self._before = now.number
         try:
-            return self._live.commit(self._staged, info=self._info)
+            return self._commit(probation, push)
         except StageError as error:
             if error.status != "STALE":
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
         self._staged = self._live.stage(self.module, self.artefact.elf)
-        return self._live.commit(self._staged, info=self._info)
+        return self._commit(probation, push)
+
+    def _commit(self, probation: Probation, push: str) -> Any:
+        """Its hooks run in here, and may be what the process dies of."""
+        with probation.trying(self.module, self._staged.draft(self._info), self.artefact, push):
+            return self._live.commit(self._staged, info=self._info, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True)
+        """Back to what was before: while threads are still coming over, they turn round."""
+        return _take_back(self._live, self.module, self._before, self._terms)
 
     def drop(self) -> None:
         with contextlib.suppress(HotReloadError):  # it is live, or was: then it stays mapped
@@ -111,15 +193,23 @@ class Patch:
 
 
 class Rollback:
-    """Back to an earlier generation; there is nothing to stage."""
+    """Back to an earlier generation; there is nothing to stage. While threads are leaving it, they turn round.
+
+    Raises:
+        StageError: GENERATION: it is not mapped any more. GREENLETS and so on: as for a patch. Nothing was
+            changed.
+    """
 
     artefact = None
 
-    def __init__(self, live: Live, module: Any, to: int) -> None:
+    def __init__(self, live: Live, module: Any, to: int, terms: Terms) -> None:
         self.module = module
-        self._live, self._to = live, to
-        self._before = live_generation(live, module).number
-        target = live.history(module)[to]
+        self._live, self._to, self._terms = live, to, terms
+        now, target = live_generation(live, module), live.history(module)[to]
+        if target.is_retired:
+            raise refuse("GENERATION", f"generation {to} of {module.name} is not mapped here any more")
+        self._before = now.number
+        self._level = _level_of_turn(live, module, to) or live.check(module, to, level=terms.for_manager()["level"])
         self._functions = list(target.functions)
         self.sequence = _sequence_of(target)
 
@@ -130,13 +220,14 @@ class Rollback:
             "distance": 0,
             "generation_now": self._before,
             "to": self._to,
+            "level": self._level,
         }
 
-    def apply(self) -> Any:
-        return self._live.rollback(self.module, self._to, is_promised=True)
+    def apply(self, probation: Probation, push: str) -> Any:  # noqa: ARG002
+        return self._live.rollback(self.module, self._to, is_promised=True, **self._terms.for_manager())
 
     def take_back(self) -> Any:
-        return self._live.rollback(self.module, self._before, is_promised=True)
+        return _take_back(self._live, self.module, self._before, self._terms)
 
     def drop(self) -> None:
         pass
@@ -163,7 +254,7 @@ class Nothing:
             "generation_now": now.number,
         }
 
-    def apply(self) -> Any:
+    def apply(self, probation: Probation, push: str) -> Any:  # noqa: ARG002
         return live_generation(self._live, self.module)
 
     def take_back(self) -> Any:

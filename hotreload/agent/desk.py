@@ -5,10 +5,15 @@
     status                                                                    how this process is
     doctor                                                                    what this process allows
     prepare  push, deadline [expect_generation] [rollback]                    module, build_id, functions, distance,
-             [allow_quarantined]  + the artefact as a sealed memfd            generation_now, staged
+             [allow_quarantined] [terms]  + the artefact as a sealed memfd    generation_now, staged
     prepare-rollback  push, build_id, to, deadline [expect_generation]        the same
-    commit   push [hold]                                                      generation, commit_ms
-    abort    push
+             [terms]
+    commit   push [hold]                                                      generation, commit_ms, level, transition
+    abort    push                                                             transition
+    force    reason                                                           what was ended, and who was in its way
+
+    terms    level, settle, policy, reason, may_revert: see terms.py
+    transition  the one that is open here, with its stragglers; null when every thread has come over
 
 A refusal is ``{"ok": false, "error": {"error", "message", "hint", "status", ...}}``. What is not asked for as it must
 be is refused, and what is said is plain data. Nothing that a client sends ends the agent.
@@ -30,6 +35,8 @@ from hotreload.agent.policy import Policy, PolicySource
 from hotreload.agent.refusal import refuse
 from hotreload.agent.sealed import read_sealed
 from hotreload.agent.session import DEADLINE_LIMIT, Session
+from hotreload.agent.terms import Terms, reason_of, terms_of
+from hotreload.agent.transitions import Transitions
 from hotreload.artefact import Artefact, is_same_module, parse, printable
 from hotreload.errors import HotReloadError
 from hotreload.events import AGENT_REFUSED
@@ -55,6 +62,7 @@ class Desk:
         books: the state directory.
         session: the pushes.
         policy: what is allowed.
+        transitions: what is open.
         describe: the part of ``status`` that others know.
         refresh: is called before each request, to catch up with what happened on disk.
     """
@@ -65,6 +73,7 @@ class Desk:
         books: Books,
         session: Session,
         policy: PolicySource,
+        transitions: Transitions,
         *,
         describe: Callable[[], dict[str, Any]] = dict,
         refresh: Callable[[], None] = lambda: None,
@@ -73,6 +82,7 @@ class Desk:
         self._books = books
         self._session = session
         self._policy = policy
+        self._transitions = transitions
         self._describe = describe
         self._refresh = refresh
         self._handlers: dict[str, Handler] = {
@@ -82,6 +92,7 @@ class Desk:
             "prepare-rollback": self._prepare_rollback,
             "commit": self._commit,
             "abort": self._abort,
+            "force": self._force,
         }
 
     def answer(self, message: Message, fd: int | None, peer: Peer) -> Message:
@@ -127,6 +138,7 @@ class Desk:
     # Looking -------------------------------------------------------------------------------------------------------
 
     def _status(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
+        transition = self._transitions.describe()  # before the rest: when it is over, what became of it is in there
         status = self._live.status()
         for module in status["modules"]:
             made = module["generations"]
@@ -139,6 +151,7 @@ class Desk:
             "locked": self._live.is_locked,
             "tainted": any(made["number"] for module in status["modules"] for made in module["generations"]),
             "prepared": self._session.describe(),
+            "transition": transition,
             **self._describe(),
         }
 
@@ -151,6 +164,7 @@ class Desk:
 
     def _prepare(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:
         push, seconds = _push_of(message), _seconds_of(message, "deadline", DEADLINE_DEFAULT)
+        terms = terms_of(message, peer.uid)
         answer = self._session.find(push)
         if answer is not None:
             self._check_same(push, fd)
@@ -169,7 +183,7 @@ class Desk:
         policy.check_module(module.name)
         _check_generation(module, message)
         about = _about(peer, artefact, signer, is_allowed=why is not None)
-        change = self._make_change(module, artefact, push, about, is_rollback=_flag_of(message, "rollback"))
+        change = self._make_change(module, artefact, push, about, terms, is_rollback=_flag_of(message, "rollback"))
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _check_same(self, push: str, fd: int | None) -> None:
@@ -179,17 +193,22 @@ class Desk:
             raise refuse("BAD_REQUEST", f"push {push} was prepared here with another artefact")
 
     def _make_change(
-        self, module: Any, artefact: Artefact, push: str, about: dict[str, Any], *, is_rollback: bool
+        self, module: Any, artefact: Artefact, push: str, about: dict[str, Any], terms: Terms, *, is_rollback: bool
     ) -> Change:
         now = live_generation(self._live, module)
         if now.number and now.info.get("sha256") == artefact.sha256:
             return Nothing(self._live, module, artefact)
+        leaving = self._transitions.from_of(module)
+        if leaving is not None:
+            if self._live.history(module)[leaving].info.get("sha256") != artefact.sha256:
+                raise self._transitions.busy()
+            return Rollback(self._live, module, leaving, terms)
         if not is_rollback:
             self._check_newer(now, artefact)
         info = {"push": push, "at": time.time(), **about}
         staged = self._live.stage(module, artefact.elf)
         try:
-            return Patch(self._live, module, artefact, staged, info)
+            return Patch(self._live, module, artefact, staged, info=info, terms=terms)
         except BaseException:
             self._live.unstage(staged)
             raise
@@ -205,6 +224,7 @@ class Desk:
 
     def _prepare_rollback(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
         push, seconds = _push_of(message), _seconds_of(message, "deadline", DEADLINE_DEFAULT)
+        terms = terms_of(message, peer.uid)
         answer = self._session.find(push)
         if answer is not None:
             return answer
@@ -222,9 +242,11 @@ class Desk:
         if to >= len(made):
             raise refuse("GENERATION", f"{module.name} has generations 0 to {len(made) - 1} here, and no {to}")
         about = {"module": module.name, "build_id": build_id, "to": to, **peer.as_dict()}
-        change: Change = Rollback(self._live, module, to)
+        change: Change = Rollback(self._live, module, to, terms)
         if module.generation == to:
             change = Nothing(self._live, module, None)
+        elif self._transitions.from_of(module) not in (None, to):
+            raise self._transitions.busy()
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _find_module(self, build_id: str, name: str) -> Any:
@@ -248,11 +270,21 @@ class Desk:
 
     def _commit(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
         hold = _seconds_of(message, "hold", 0.0) if message.get("hold") is not None else None
-        return self._session.commit(_push_of(message), hold=hold)
+        answer = self._session.commit(_push_of(message), hold=hold)
+        return {**answer, "transition": self._transitions.describe()}
 
     def _abort(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
         self._session.abort(_push_of(message))
-        return {}
+        return {"transition": self._transitions.describe()}
+
+    # Threads that do not come over ---------------------------------------------------------------------------------
+
+    def _force(self, message: Message, fd: int | None, peer: Peer, policy: Policy) -> dict[str, Any]:  # noqa: ARG002
+        reason = reason_of(message)
+        found = self._transitions.describe()
+        if found is not None:
+            policy.check_module(found["module"])
+        return self._transitions.force(reason, peer.as_dict(), is_audit_required=policy.needs_audit)
 
     def _write_refusal(self, message: Message, peer: Peer, error: dict[str, Any]) -> None:
         """A refusal is written down where that is possible; it is a refusal either way."""

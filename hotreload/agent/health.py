@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hotreload
@@ -20,11 +20,11 @@ __all__ = ["examine"]
 def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
     """Checks, each with a name, whether it is fine, and what was found; and the versions."""
     from hotreload.live.core import NativeCore
+    from hotreload.live.host import examine_prologues
 
     core = NativeCore()
     checks = [
-        _check("text can be opened for writing", core.probe_text),
-        _check("membarrier with core sync", core.probe_barrier),
+        *_prologues(examine_prologues(core), live),
         _check("sealed memfd", _try_memfd),
         _check("state directory", lambda: _state(books)),
         _check("audit trail", lambda: _audit(books)),
@@ -42,6 +42,17 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
         },
         "signatures": importlib.util.find_spec("cryptography") is not None,
     }
+
+
+def _prologues(found: Iterable[Any], live: Live) -> Iterator[dict[str, Any]]:
+    """One that cannot be used is no fault of a process that has no extension built so; without any, one must do."""
+    found = list(found)
+    used = {module.get("prologue", "jump") for module in live.status()["modules"]}
+    needed = used or {usable.prologue for usable in found if not any(other.is_usable for other in found)}
+    for usable in found:
+        is_fine = usable.is_usable or usable.prologue not in needed
+        told = {"name": f"prologue {usable.prologue}", "ok": is_fine, "detail": usable.why, "hint": ""}
+        yield {**told, "usable": usable.is_usable}
 
 
 def _check(name: str, check: Callable[[], Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hotreload.agent.books import Books
@@ -37,6 +37,8 @@ __all__ = ["Watch"]
 _ROOM = "crashes"
 _LIMIT = 4096
 _HISTORY = 50
+#: How long a child waits for its one thread to come over, where it was forked in the middle of a transition.
+_PATIENCE = 0.5
 _SHA256_LEN = 64
 
 
@@ -60,6 +62,20 @@ class Watch:
             self._probation = Probation(NativeCore(), books.directory.path_of(_ROOM), seconds)
 
     # Our own patches -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def trying(self, module: Any, generation: Any, artefact: Artefact, push: str) -> Iterator[None]:
+        """A patch is made live in here: what its hooks do is on its account too. Refused, what was there before counts
+        again."""
+        with self._lock:
+            before = self._probation.of(module.build_id)
+            self.begin(module, generation, artefact, push)
+        try:
+            yield
+        except BaseException:
+            with self._lock, contextlib.suppress(HotReloadError):
+                self._probation.put_back(module.build_id, before)
+            raise
 
     def begin(self, module: Any, generation: Any, artefact: Artefact, push: str) -> None:
         """A patch has become live here."""
@@ -124,7 +140,9 @@ class Watch:
             try:
                 why = self._books.quarantine.find(*hashes)
                 if why is not None:
-                    self._live.rollback(module, 0, is_promised=True)
+                    # At once: the one thread of a child is not in there, and whoever comes next must not be.
+                    self._live.wait(_PATIENCE)
+                    self._live.rollback(module, 0, is_promised=True, level="function")
                     self.end(module)
                     self._write(PATCH_QUARANTINED, module=module.name, sha256=hashes[0], why=why, taken_back=True)
             except HotReloadError as error:

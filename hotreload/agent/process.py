@@ -27,6 +27,7 @@ from hotreload.agent.probation import Watch
 from hotreload.agent.refusal import refuse
 from hotreload.agent.restore import Restorer
 from hotreload.agent.session import Session
+from hotreload.agent.transitions import Transitions
 from hotreload.errors import HotReloadError
 from hotreload.events import AGENT_FAILED, AGENT_REFUSED, AGENT_STARTED
 from hotreload.state import StateDirectory, app_name, state_path
@@ -60,8 +61,17 @@ class Agent:
         self._started_at = time.time()
         self.watch = Watch(self._live, self.books, probation)
         self.restorer = Restorer(self._live, self.books, policy, self.watch, self.watch.collect)
-        self.session = Session(self.books, self.watch)
-        self._desk = Desk(self._live, self.books, self.session, policy, describe=self._describe, refresh=self._refresh)
+        self.transitions = Transitions(self._live, self.books, self._transition_ended)
+        self.session = Session(self.books, self.watch, self.transitions)
+        self._desk = Desk(
+            self._live,
+            self.books,
+            self.session,
+            policy,
+            self.transitions,
+            describe=self._describe,
+            refresh=self._refresh,
+        )
         self.listener = Listener(directory, self, self._complain)
         self._unwatch: Callable[[], None] | None = None
 
@@ -92,6 +102,7 @@ class Agent:
             self._unwatch()
             self._unwatch = None
         self.listener.close()
+        self.transitions.close()
         self.watch.close()
 
     def before_fork(self) -> None:
@@ -137,6 +148,7 @@ class Agent:
     def tick(self) -> None:
         self.session.settle()
         self.watch.tick()
+        self.restorer.take_up()
 
     @property
     def seconds_to_next(self) -> float | None:
@@ -144,6 +156,10 @@ class Agent:
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     # How -----------------------------------------------------------------------------------------------------------
+
+    def _transition_ended(self) -> None:
+        """What had to wait for it can go on: the agent's thread looks."""
+        self.listener.wake()
 
     def _refresh(self) -> None:
         self.restorer.look_around()
@@ -179,10 +195,13 @@ class _Process:
 
     def start(self) -> None:
         from hotreload.config import load_config
+        from hotreload.live import manager
 
         config = load_config()
         app = app_name(config.app)
         agent = Agent(app, StateDirectory(state_path(app, config.state)), PolicySource.find(), config.probation)
+        # What was live before a trial must be there to go back to.
+        manager().configure(**{**config.limits, "keep": max(1, config.keep)})
         agent.start()
         self.agent = agent
         if not self._has_hooks:

@@ -35,6 +35,9 @@ HINTS = {
     "GENERATION": "another push was quicker; look at `hotreload status`",
     "OLDER": "to go back, use `hotreload rollback`",
     "BUSY": "one push at a time; it settles by its deadline",
+    # Threads on their way.
+    "NO_TRANSITION": "every thread has come over; look at `hotreload status`",
+    "NO_REASON": "say why, with --reason TEXT: it is written down and shown ever after",
     # The two phases.
     "UNKNOWN_PUSH": "prepare first",
     "NOT_PREPARED": "this push has ended here",
@@ -42,6 +45,6 @@ HINTS = {
 }
 
 
-def refuse(status: str, message: str, **fields: Any) -> StageError:
-    """The error for one of the list; nothing was changed."""
-    return StageError(message, hint=HINTS[status], status=status, **fields)
+def refuse(status: str, message: str, *, hint: str = "", **fields: Any) -> StageError:
+    """The error for one of the list; nothing was changed. ``hint`` is for a case that needs another than the usual."""
+    return StageError(message, hint=hint or HINTS[status], status=status, **fields)

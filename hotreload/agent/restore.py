@@ -8,6 +8,10 @@
 
 What was loaded before the agent came is looked at when it comes. A forked child has its parent's generations with
 the memory. Whatever refuses here is told, and the base serves: a server must come up.
+
+Nobody is in an extension that is just being imported, so its functions are redirected one by one. While the threads of
+another extension are on their way, the import waits for them a while; then it goes on with the base, and the patch
+follows as soon as they have come over.
 """
 
 from __future__ import annotations
@@ -22,11 +26,14 @@ from hotreload.agent.books import Books
 from hotreload.agent.change import Live, Probation, live_generation
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact
-from hotreload.errors import HotReloadError
+from hotreload.errors import HotReloadError, StageError
 from hotreload.events import PATCH_RESTORED, PATCH_WITHHELD
 from hotreload.live.arrivals import is_hot
 
 __all__ = ["Restorer"]
+
+#: How long an import waits for a transition of another extension.
+_PATIENCE = 2.0
 
 
 class Restorer:
@@ -49,6 +56,7 @@ class Restorer:
         self._probation = probation
         self._collect = collect
         self._seen: set[tuple[str, str]] = set()
+        self._waiting: set[str] = set()
         # An import and a request may both have just found the same extension.
         self._lock = threading.RLock()
 
@@ -69,7 +77,17 @@ class Restorer:
         real = os.path.realpath(path)
         if not is_hot(real):
             return
+        if self._live.transition() is not None:
+            self._live.wait(_PATIENCE)
         self.restore(real)
+
+    def take_up(self) -> None:
+        """Restores what had to wait for a transition that has ended since."""
+        if self._waiting and self._live.transition() is None:
+            with self._lock:
+                paths, self._waiting = sorted(self._waiting), set()
+                for path in paths:
+                    self._restore(path)
 
     def restore(self, path: str) -> None:
         """Takes one extension under management and makes the current patch for it live, where there is one."""
@@ -110,15 +128,22 @@ class Restorer:
             staged = self._live.stage(module, artefact.elf)
             try:
                 info = {"push": push, "at": time.time(), "restored": True, "signer": signer, **about}
-                generation = self._live.commit(staged, info=info)
+                with self._probation.trying(module, staged.draft(info), artefact, push):
+                    generation = self._live.commit(staged, info=info, level="function")
             except BaseException:
                 self._live.unstage(staged)
                 raise
         except HotReloadError as error:
+            if isinstance(error, StageError) and error.status == "BUSY":
+                self._put_off(module)
             self._withhold(error, **about)
             return
         self._probation.begin(module, generation, artefact, push)
         self._write(PATCH_RESTORED, **about, generation=generation.number, functions=list(generation.functions))
+
+    def _put_off(self, module: Any) -> None:
+        """It is taken up again when the transition that is in its way has ended."""
+        self._waiting.add(module.path)
 
     def _check(self, module: Any, artefact: Artefact) -> str:
         """What is in the store is checked as if it had just been sent: the policy may have changed since."""

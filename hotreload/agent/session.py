@@ -32,6 +32,7 @@ from typing import Any
 from hotreload.agent.books import Books
 from hotreload.agent.change import Change, Probation
 from hotreload.agent.refusal import refuse
+from hotreload.agent.transitions import Transitions
 from hotreload.errors import HotReloadError
 from hotreload.events import (
     AGENT_ABORTED,
@@ -84,11 +85,13 @@ class Session:
     Args:
         books: where decisions are made and events are written down.
         probation: is told of what becomes live.
+        transitions: is told on whose behalf.
     """
 
-    def __init__(self, books: Books, probation: Probation) -> None:
+    def __init__(self, books: Books, probation: Probation, transitions: Transitions) -> None:
         self._books = books
         self._probation = probation
+        self._transitions = transitions
         self._open: _Push | None = None
         self._ended: OrderedDict[str, _Push] = OrderedDict()
 
@@ -284,8 +287,9 @@ class Session:
     def _apply(self, known: _Push, step: Step) -> None:
         started = time.perf_counter()
         change = known.change
+        self._transitions.began(known.push, known.answer)
         try:
-            generation = change.apply()
+            generation = change.apply(self._probation, known.push)
         except HotReloadError as error:
             change.drop()
             known.step, known.error = Step.FAILED, error
@@ -294,6 +298,7 @@ class Session:
             return
         milliseconds = round((time.perf_counter() - started) * 1000, 3)
         known.about = {**known.about, "generation": generation.number, "commit_ms": milliseconds}
+        known.about["level"] = getattr(generation, "level", "function")
         known.step = step
         change.watch(self._probation, generation, known.push)
 
@@ -302,6 +307,7 @@ class Session:
         known.step = Step.ABORTED
         try:
             if was_trying:
+                self._transitions.began(known.push, known.answer)
                 known.change.take_back()
                 self._probation.end(known.change.module)
             else:

@@ -20,11 +20,12 @@ from typing import NoReturn
 from hotreload.build import command as commands
 from hotreload.build.command import Command
 from hotreload.build.flags import reason_to_leave
-from hotreload.errors import BuildError
+from hotreload.errors import BuildError, HotReloadError
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
+USAGE_ERROR = 2
 
 
 def main(argv: list[str]) -> int:
@@ -49,6 +50,9 @@ def main(argv: list[str]) -> int:
     except (BuildError, OSError) as error:
         say(f"{_subject(command)}: left unpatchable: {error}")
         run_plain(command)
+    except HotReloadError as error:  # the configuration is wrong: nothing would be as the person wants it
+        say(f"{_subject(command)}: {error}")
+        return USAGE_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - a defect of ours must not break somebody's build; it is shown whole

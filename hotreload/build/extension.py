@@ -18,6 +18,7 @@ from typing import Any
 from setuptools.command.build_ext import build_ext as plain_build_ext
 
 from hotreload.build.project import wrapper_command
+from hotreload.config import load_prologue
 
 __all__ = ["build_ext"]
 
@@ -30,6 +31,7 @@ class build_ext(plain_build_ext):  # noqa: N801 - setuptools finds commands by t
     def build_extensions(self) -> None:
         if os.environ.get("HOTRELOAD_HOT", "1") != "0":
             self.force = True  # an object of a plain build is no input for a hot one
+            os.environ["HOTRELOAD_PROLOGUE"] = load_prologue()
             _wrap(self.compiler)
         super().build_extensions()
 

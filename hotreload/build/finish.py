@@ -8,18 +8,26 @@ import json
 import os
 
 from hotreload.build import compdb, store
-from hotreload.build.prologue import finish_entries
+from hotreload.build.prologue import finish_entries, hooked_entries
 from hotreload.build.record import RECORD_SECTION, UNIT_SECTION, Record, Unit, Unpatchable, read_units
+from hotreload.build.slots import Slots
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import SHF_EXECINSTR, STT_FUNC, ElfFile
 from hotreload.errors import BuildError
 
-__all__ = ["JOURNAL", "finish_library"]
+__all__ = ["JOURNAL", "count_hooks", "finish_library"]
 
 JOURNAL = "HOTRELOAD_JOURNAL"  # names a file that gets a line for each library finished during a build
 
 
-def finish_library(path: str, output: str, link_argv: list[str]) -> Record | None:
+def count_hooks(path: str) -> int:
+    """How many entries of the linked library at ``path`` :func:`finish_library` would finish."""
+    elf = ElfFile.read(path)
+    units = read_units(elf)
+    return len(hooked_entries(elf, _own_functions(units))) if units else 0
+
+
+def finish_library(path: str, output: str, link_argv: list[str], prologue: str = "jump") -> Record | None:
     """Finish the linked library at ``path``, which will be renamed to ``output``, in place.
 
     Returns None, and leaves the file as it is, when no object in it was compiled hot.
@@ -37,8 +45,8 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
     if not elf.symbols:
         raise BuildError(f"{output}: the linker wrote no symbol table", hint="link without --strip-all")
     editor = Editor(elf)
-    own = {name for unit in units for name in _functions_of(unit)}
-    entries = finish_entries(elf, editor, own)
+    own = _own_functions(units)
+    entries = finish_entries(elf, editor, own, Slots(elf) if prologue == "slot" else None)
     directory = os.getcwd()
     record = Record(
         module=module_name(elf, output),
@@ -48,6 +56,7 @@ def finish_library(path: str, output: str, link_argv: list[str]) -> Record | Non
         units=units,
         patchable=len(entries.finished),
         unpatchable=[*entries.unpatchable, *_foreign_functions(elf, own)],
+        prologue=prologue,
     )
     editor.replace(section.number, record.to_json(), name=RECORD_SECTION)
     content = editor.to_bytes()
@@ -80,6 +89,10 @@ def module_name(elf: ElfFile, output: str) -> str:
     return os.path.basename(output).split(".")[0]
 
 
+def _own_functions(units: list[Unit]) -> set[str]:
+    return {name for unit in units for name in _functions_of(unit)}
+
+
 def _functions_of(unit: Unit) -> list[str]:
     elf = ElfFile(store.load_object(unit.object), unit.source)
     return [symbol.name for symbol in elf.symbols if symbol.type == STT_FUNC and symbol.section]
@@ -107,6 +120,7 @@ def _write_journal(record: Record, output: str) -> None:
             "module": record.module,
             "path": os.path.abspath(output),
             "build_id": record.build_id,
+            "prologue": record.prologue,
             "patchable": record.patchable,
             "unpatchable": [entry._asdict() for entry in record.unpatchable],
             "sources": [unit.source for unit in record.units],

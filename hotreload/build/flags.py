@@ -8,8 +8,11 @@ What each is for (GCC manual; measured with GCC 12.2):
 ``-ffunction-sections -fdata-sections``  a section per function and per variable, so that they can be compared
 ``-fmerge-constants``  strings and constants in sections of their own also at ``-O0``, where one section holds all
 ``-falign-functions=16``  an entry that one aligned 8-byte store can change
+``-fno-optimize-sibling-calls``  a function that left by a tail jump has no return address on the stack, so a thread
+    could not tell that the old caller of a new callee was there: what a transition is for
 ``-fcf-protection=none``  ``endbr64`` would stand before the NOPs and move them off their alignment
 ``-g``  function-local statics are told apart by their debug information
+``-idirafter hotreload/include``  ``hotreload.h`` for an edit that begins to use it, behind every other directory
 ``-gz=none -gno-split-dwarf -fno-debug-types-section``  which is read from one section of the object, uncompressed
 """
 
@@ -22,16 +25,19 @@ __all__ = ["HOT_MACRO", "hot_compile_args", "hot_link_args", "reason_to_leave"]
 HOT_MACRO = "__HOTRELOAD__"
 
 PADDING, PROLOGUE = 16, 8
+INCLUDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "include")
 
 COMMON = [
     f"-fpatchable-function-entry={PADDING + PROLOGUE},{PADDING}",
     "-falign-functions=16",
     "-ffunction-sections",
     "-fdata-sections",
+    "-fno-optimize-sibling-calls",
     "-fcf-protection=none",
     "-gz=none",
     "-fno-debug-types-section",
     f"-D{HOT_MACRO}=1",
+    f"-idirafter{INCLUDE}",
 ]
 GCC_ONLY = ["-flive-patching=inline-only-static", "-fmerge-constants", "-gno-split-dwarf"]
 # clang's DWARF 5 keeps names and addresses in tables of their own; version 4 has them where they are used.
@@ -45,7 +51,7 @@ DROPPED_IPA = {
     *("-fipa-modref", "-fipa-cp", "-fipa-cp-clone", "-fipa-sra", "-fpartial-inlining"),
 }
 DROPPED_LINK = {"-s", "-Wl,-s", "-Wl,-S", "-Wl,--strip-all", "-Wl,--strip-debug", "-Wl,--build-id=none"}
-DROPPED_LINK_PREFIXES = ("-Wl,--icf=", "-Wl,-z,relr", "-Wl,-z,pack-relative-relocs")
+DROPPED_LINK_PREFIXES = ("-Wl,--icf=", "-Wl,-z,relr", "-Wl,-z,pack-relative-relocs", "-Wl,--pack-dyn-relocs")
 
 LEAVE = {
     "-fsanitize=": "a sanitizer registers each variable once, when the library is loaded",

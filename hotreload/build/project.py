@@ -17,10 +17,12 @@ import tempfile
 from typing import Any
 
 from hotreload.build.finish import JOURNAL
-from hotreload.errors import BuildError
+from hotreload.config import load_prologue
+from hotreload.errors import BuildError, HotReloadError
 
 __all__ = ["build", "build_environment", "main"]
 
+THROUGH = {"slot": " through slots"}
 IN_PLACE = "from setuptools import setup; setup()"
 
 
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         code, libraries = build(rest or default_command(os.getcwd()), quiet=as_json)
-    except BuildError as error:
+    except HotReloadError as error:
         print(f"hotreload build: {error}", file=sys.stderr)
         return 2
     if as_json:
@@ -47,10 +49,11 @@ def build(command: list[str], *, quiet: bool = False) -> tuple[int, list[dict[st
     """Run a build command hot.
 
     Returns its exit code, and for each hot extension that it linked: ``module``, ``path``, ``build_id``,
-    ``patchable`` (a number of functions), ``unpatchable`` (names and reasons) and ``sources``.
+    ``prologue``, ``patchable`` (a number of functions), ``unpatchable`` (names and reasons) and ``sources``.
 
     Raises:
         BuildError: the command cannot be run.
+        HotReloadError: the configuration is wrong; nothing was run.
     """
     handle, journal = tempfile.mkstemp(prefix="hotreload-")
     os.close(handle)
@@ -69,9 +72,13 @@ def build(command: list[str], *, quiet: bool = False) -> tuple[int, list[dict[st
 
 
 def build_environment() -> dict[str, str]:
-    """This process's environment with the wrapper in ``CC`` and ``CXX``."""
+    """This process's environment with the wrapper in ``CC`` and ``CXX``, and the prologue that the project asks for.
+
+    Raises:
+        HotReloadError: the project asks for a prologue that there is not.
+    """
     wrapper = wrapper_command()
-    environment = dict(os.environ)
+    environment = {**os.environ, "HOTRELOAD_PROLOGUE": load_prologue()}
     for name, fallback in (("CC", "gcc"), ("CXX", "g++")):
         configured = os.environ.get(name) or sysconfig.get_config_var(name) or fallback
         compiler = shlex.split(configured)
@@ -113,7 +120,7 @@ def _report(code: int, libraries: list[dict[str, Any]]) -> None:
             file=sys.stderr,
         )
     for entry in libraries:
-        functions = f"{entry['patchable']} functions can be patched"
+        functions = f"{entry['patchable']} functions can be patched{THROUGH.get(entry['prologue'], '')}"
         print(f"hotreload build: {entry['module']}: {functions} ({os.path.relpath(entry['path'])})", file=sys.stderr)
         for left in entry["unpatchable"]:
             print(f"    left unpatchable: {left['name']}: {left['reason']}", file=sys.stderr)

@@ -8,6 +8,11 @@
      cc cc cc cc cc cc ... cc cc cc   0f 1f 84 00 00 00 00 00   body
      (int3, never reached)            nopl 0x0(%rax,%rax,1)
 
+or, where the prologue is "slot" (``slots.py`` makes them), and for functions that are marked in C as well:
+
+     cc cc cc cc cc cc ... cc cc cc   ff 25 <rel32> cc cc       body
+                                      jmp *slot(%rip)  ─▶ slot: address of the body
+
 A thread could stand between one-byte NOPs; it is before or after a single instruction, never inside. Other
 bytes than these, or an entry that is not 8-aligned, are left as they are, and named.
 """
@@ -19,6 +24,7 @@ from typing import NamedTuple
 
 from hotreload.build.flags import PADDING, PROLOGUE
 from hotreload.build.record import Unpatchable
+from hotreload.build.slots import SLOT, Slots, encode_entry
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import SHF_EXCLUDE, SHF_EXECINSTR, SHN_UNDEF, STT_FUNC, ElfFile
 
@@ -31,6 +37,7 @@ __all__ = [
     "Entries",
     "finish_bytes",
     "finish_entries",
+    "hooked_entries",
     "prepare_object",
 ]
 
@@ -66,14 +73,23 @@ def prepare_object(elf: ElfFile, editor: Editor) -> None:
             editor.add_flags(section.number, SHF_EXCLUDE)
 
 
-def finish_entries(elf: ElfFile, editor: Editor, own: set[str]) -> Entries:
-    """Finish the entries of the functions in ``own`` in a linked library, and name those that cannot be."""
+def hooked_entries(elf: ElfFile, own: set[str]) -> set[int]:
+    """The entries of the functions in ``own`` that can be finished in a linked library."""
+    entries = {s.value for s in elf.symbols if s.type == STT_FUNC and s.section != SHN_UNDEF and s.name in own}
+    return {entry for entry in entries if not _reason_to_leave(_code_at(elf, entry), entry)}
+
+
+def finish_entries(elf: ElfFile, editor: Editor, own: set[str], slots: Slots | None = None) -> Entries:
+    """Finish the entries of the functions in ``own`` in a linked library, and name those that cannot be.
+
+    Each of them jumps through a slot of its own where ``slots`` are given.
+    """
     finished: set[int] = set()
     unpatchable: list[Unpatchable] = []
     for symbol in elf.symbols:
         if symbol.type != STT_FUNC or symbol.section == SHN_UNDEF or symbol.name not in own:
             continue
-        reason = "" if symbol.value in finished else _finish(elf, editor, symbol.value)
+        reason = "" if symbol.value in finished else _finish(elf, editor, symbol.value, slots)
         if not reason:
             finished.add(symbol.value)
         elif not PIECE_NAME.search(symbol.name):
@@ -81,22 +97,46 @@ def finish_entries(elf: ElfFile, editor: Editor, own: set[str]) -> Entries:
     return Entries(finished, unpatchable)
 
 
-def finish_bytes(code: bytearray, start: int) -> bool:
+def finish_bytes(code: bytearray, start: int, hook: bytes = HOOK) -> bool:
     """Finish the prologue whose padding begins at ``code[start]``; False, and nothing done, if it is none."""
     found = bytes(code[start : start + len(NOPS)])
     if found not in (NOPS, CLANG_NOPS):
         return False
-    code[start : start + len(NOPS)] = INT3 + HOOK
+    code[start : start + len(NOPS)] = INT3 + hook
     return True
 
 
-def _finish(elf: ElfFile, editor: Editor, entry: int) -> str:
+def _finish(elf: ElfFile, editor: Editor, entry: int, slots: Slots | None) -> str:
+    """Finish one entry; the reason where it cannot be."""
+    code = _code_at(elf, entry)
+    reason = _reason_to_leave(code, entry)
+    if reason:
+        return reason
+    hook = HOOK
+    if slots is not None:
+        taken = slots.take()
+        if taken is None:
+            return "the linker kept no slot for it"
+        slot, addend = taken
+        hook = encode_entry(entry, slot)
+        editor.write(addend, (entry + PROLOGUE).to_bytes(SLOT, "little"))
     start = elf.file_offset(entry) - PADDING
-    code = bytearray(elf.data[start : start + len(NOPS)]) if start >= 0 else bytearray()
-    if bytes(code) not in (NOPS, CLANG_NOPS):
+    if finish_bytes(code, 0, hook):
+        editor.write(start, bytes(code))
+    elif slots is not None:  # marked in C: its padding is int3 already
+        editor.write(start + PADDING, hook)
+    return ""
+
+
+def _code_at(elf: ElfFile, entry: int) -> bytearray:
+    """The padding and the prologue of a function."""
+    start = elf.file_offset(entry) - PADDING
+    return bytearray(elf.data[start : start + len(NOPS)]) if start >= 0 else bytearray()
+
+
+def _reason_to_leave(code: bytearray, entry: int) -> str:
+    if bytes(code) not in (NOPS, CLANG_NOPS) and bytes(code[PADDING:]) != MS_HOOK:
         return f"the compiler put no hook at its entry ({bytes(code[PADDING:]).hex(' ')})"
     if entry % ENTRY_ALIGN:
         return f"its entry {entry:#x} is not {ENTRY_ALIGN}-byte aligned"
-    finish_bytes(code, 0)
-    editor.write(start, bytes(code))
     return ""

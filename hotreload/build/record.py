@@ -57,7 +57,10 @@ class Unpatchable(NamedTuple):
 
 
 class Record(NamedTuple):
-    """All that is needed to build the extension again, and to tell what in it can be patched."""
+    """All that is needed to build the extension again, and to tell what in it can be patched.
+
+    ``prologue`` is "jump" or "slot": how its functions are redirected, and new ones of its patches too.
+    """
 
     module: str
     build_id: str
@@ -66,6 +69,7 @@ class Record(NamedTuple):
     units: list[Unit]
     patchable: int
     unpatchable: list[Unpatchable]
+    prologue: str = "jump"
 
     def to_json(self) -> bytes:
         document = self._asdict()

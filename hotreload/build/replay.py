@@ -42,8 +42,7 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
     """Compile ``unit`` as it was recorded; temporary files go to ``directory`` and are removed.
 
     Raises:
-        BuildError: the compiler said no (``diagnostics`` is what it printed), cannot be run, or is not the one
-            that made the base. Nothing is left behind.
+        BuildError: the compiler said no (``diagnostics`` is what it printed), or cannot be run. Nothing is left behind.
     """
     looks = {path: look_at(path) for path in unit.files}
     before = {path: _read(path) for path in unit.files if path == unit.source or os.path.exists(path)}
@@ -60,11 +59,6 @@ def replay(unit: Unit, directory: str, *, colours: bool = False) -> Replayed:
         for path in (output, rule):
             if os.path.exists(path):
                 os.unlink(path)
-    if elf.compiler != unit.compiler:
-        raise BuildError(
-            f"{unit.source}: the base was compiled by {unit.compiler}, and now by {elf.compiler}",
-            hint="build again with `hotreload build` and restart the server",
-        )
     contents = {path: before[path] if path in before else _read(path) for path in names}
     return Replayed(
         elf=elf,

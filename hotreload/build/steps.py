@@ -16,7 +16,7 @@ from hotreload.build.looks import look_at
 from hotreload.build.prologue import prepare_object
 from hotreload.build.record import MEANINGFUL_ENVIRONMENT, UNIT_SECTION, Unit, unit_line
 from hotreload.elf.edit import Editor
-from hotreload.elf.file import ElfFile
+from hotreload.elf.file import SHN_UNDEF, STT_FUNC, ElfFile
 from hotreload.errors import BuildError
 
 __all__ = ["HotStepError", "run_hot", "spawn"]
@@ -114,17 +114,57 @@ def _compile_settled(argv: list[str], source: str, dependencies: str) -> dict[st
 def _link(command: Command, args: list[str], say: Say) -> None:
     """Link to a temporary name beside the output, finish it there, and rename it into place."""
     from hotreload.build.finish import finish_library
+    from hotreload.config import load_prologue
 
+    prologue = load_prologue()
     output = command.output or "a.out"
     hot, dropped = hot_link_args(commands.without_output(args))
     temporary = f"{output}.{os.getpid()}.hot"
     try:
-        _run([*command.compiler, *hot, "-o", temporary])
+        argv = [*command.compiler, *hot, "-o", temporary]
+        if prologue == "slot":
+            _link_with_slots(argv, command.objects, temporary)
+        else:
+            _run(argv)
         _say_dropped(output, dropped, say)
-        finish_library(temporary, output, [*command.compiler, *hot])
+        finish_library(temporary, output, [*command.compiler, *hot], prologue)
         os.replace(temporary, output)
     finally:
         _remove(temporary)
+
+
+def _link_with_slots(argv: list[str], objects: list[str], temporary: str) -> None:
+    """Link with a slot for each hot function.
+
+    How many there are is what the linker decides: archives, COMDAT and ``--gc-sections`` have a say. The objects on
+    the command line give a first number; where it was too small, the link is done again with the true one.
+    """
+    from hotreload.build import slots
+    from hotreload.build.finish import count_hooks
+
+    path = f"{temporary}.slots.o"
+    room, needed = 0, sum(_count_functions(name) for name in objects)
+    try:
+        while True:
+            if needed:
+                with open(path, "wb") as file:
+                    file.write(slots.make_object(needed))
+            _run([*argv, *([path, *slots.KEPT_BY] if needed else [])])
+            room, needed = needed, count_hooks(temporary)
+            if needed <= room:
+                return
+    finally:
+        _remove(path)
+
+
+def _count_functions(path: str) -> int:
+    """How many functions an object brings that was compiled hot; 0 for what is none."""
+    try:
+        elf = ElfFile.read(path)
+        is_hot = elf.section(UNIT_SECTION) is not None
+        return sum(s.type == STT_FUNC and s.section != SHN_UNDEF for s in elf.symbols) if is_hot else 0
+    except (BuildError, OSError):
+        return 0
 
 
 def _compile_and_link(command: Command, say: Say) -> None:
@@ -134,7 +174,8 @@ def _compile_and_link(command: Command, say: Say) -> None:
     try:
         for source, path in objects.items():
             _compile(command, source, path, say)
-        _link(command, [objects.get(arg, arg) for arg in command.args], say)
+        linked = command._replace(objects=[*objects.values(), *command.objects])
+        _link(linked, [objects.get(arg, arg) for arg in command.args], say)
     finally:
         for path in objects.values():
             _remove(path)

@@ -45,7 +45,11 @@ def _pack(arguments: list[str]) -> int:
     parser.add_argument("--author", default="", help="whose change it is (default: git's user, or yours)")
     parser.add_argument("--sequence", type=_sequence, metavar="N", help="newer is greater (default: the edit's time)")
     parser.add_argument("--expires", default="", metavar="WHEN", help="2026-12-31T00:00:00Z, or 30m, 12h, 7d, 2w")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
+    )
     options = parser.parse_args(arguments)
+    from hotreload.config import load_config
     from hotreload.patch.pack import pack
 
     packed = pack(
@@ -54,6 +58,7 @@ def _pack(arguments: list[str]) -> int:
         author=options.author,
         sequence=options.sequence,
         expires=options.expires,
+        allow=frozenset((*load_config().allow, *options.allow)),
     )
     if packed is None:
         _print(options, "nothing to pack: the sources mean what the running base means", {"packed": None})
@@ -151,7 +156,7 @@ def _tell(error: HotReloadError, *, as_json: bool) -> None:
     if isinstance(error, BuildError) and error.diagnostics:
         lines.append(error.diagnostics.rstrip("\n"))
     if isinstance(error, IncompatibleError):
-        lines += [printable(str(finding)) for finding in error.findings if str(finding) != error.message]
+        lines = [printable(finding.with_slug) for finding in error.findings] or lines
     os.write(2, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
 

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Sequence
 
 import hotreload
-from hotreload.config import LOG_FORMATS, load_config
+from hotreload.config import LEVELS, LOG_FORMATS, POLICIES, load_config
 from hotreload.errors import HotReloadError
 
 __all__ = ["run_command"]
 
 _RUN_USAGE = "hotreload run [OPTIONS] (SCRIPT | -m MODULE | -- COMMAND) [ARGS...]"
-_BUILD_USAGE = "hotreload build [-- COMMAND...]"
-_FLAGS_WITH_VALUE = frozenset({"--log-format"})
+_BUILD_HELP = """Builds a project's extensions so that they can be patched. Without a command it is the
+project's own build in place; any other runs with CC and CXX set. HOTRELOAD_PROLOGUE=slot, or
+prologue = "slot" under [tool.hotreload], redirects through data; --json tells what was built."""
+_BUILD_USAGE = "hotreload build [--json] [-- COMMAND...]"
+_FLAGS_WITH_VALUE = frozenset({"--log-format", "--allow", "--level", "--settle", "--policy"})
 _USAGE_ERROR = 2
 _ARTEFACT_COMMANDS = {
     "pack": "make a patch file of what the sources say now",
@@ -27,6 +30,7 @@ _PUSH_COMMANDS = {
     "push": "make a change live in every running process, or in none",
     "status": "show what is live in each process",
     "rollback": "take a push back, in every process or in none",
+    "transition": "show threads that are still in old code; take the push back, or force it",
     "log": "print the audit trail",
     "doctor": "say what this host and each process allow",
 }
@@ -79,12 +83,27 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("--log-format", choices=LOG_FORMATS, help="colours for a person, or JSON (default: auto)")
     parser.add_argument("--polling", action="store_true", default=None, help="look at files, for network file systems")
     parser.add_argument("--verbose", action="store_true", default=None, help="debug lines too")
+    parser.add_argument("--allow", action="append", metavar="SLUG", help="a finding you know better about (repeat)")
+    parser.add_argument("--level", choices=LEVELS, help="when a thread moves to new code (default: auto)")
+    parser.add_argument("--settle", type=float, metavar="SECONDS", help="how long threads may take (default: 2)")
+    parser.add_argument("--policy", choices=POLICIES, help="and then (default: force)")
     options = parser.parse_args(own)
     if not rest:
         parser.error("nothing to run")
-    flags = {"log_format": options.log_format, "polling": options.polling, "verbose": options.verbose}
+    flags = {
+        "log_format": options.log_format,
+        "polling": options.polling,
+        "verbose": options.verbose,
+        "allow": options.allow,
+        "level": options.level,
+        "settle": options.settle,
+        "settle_policy": options.policy,
+    }
     config = load_config(flags=flags)
+    from hotreload.diff.verdicts import check_allowed
     from hotreload.run.launcher import launch
+
+    check_allowed(config.allow)  # now, not when the first edit is refused
 
     launch(rest, config)
 
@@ -98,6 +117,9 @@ def _split_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _build(arguments: Sequence[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(f"usage: {_BUILD_USAGE}\n\n{_BUILD_HELP}")
+        return 0
     from hotreload.build.project import main as build_project
 
     sys.stdout.flush()

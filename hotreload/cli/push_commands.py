@@ -1,4 +1,4 @@
-"""``hotreload push``, ``status``, ``rollback``, ``log`` and ``doctor``: what an operator does to servers that run."""
+"""``hotreload push``, ``rollback``, ``transition``, ``status``, ``log``, ``doctor``: operators and running servers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Union
 
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact, ArtefactError, is_same_module, load, printable
-from hotreload.config import load_config
+from hotreload.config import LEVELS, POLICIES, load_config
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
 from hotreload.push.books import StateBooks, catch_up, name_of_operator, what_was_before
 from hotreload.push.canary import Canary, parse_seconds
@@ -27,17 +28,21 @@ from hotreload.push.doctor import Finding, examine_host, examine_state
 from hotreload.push.place import find_state
 from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
+from hotreload.push.settling import Settling
 from hotreload.push.table import Show, make_show, status_table, stop_telling, write_line
+from hotreload.push.threads import name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
 
 __all__ = ["COMMANDS", "run"]
 
 EXIT_CODES = """exit codes:
-  0   done: the change is live in every process, or there is nothing to report
+  0   done: the change is live in every process, where threads may still be finishing in old code; the last line
+      says how many
   2   the command line is wrong
   3   nothing to do: every process has it already
   4   refused: no process was changed
   5   partly: it was decided, and not every process has confirmed it yet; the table says which and what they will do
+  6   reverted: with --policy revert, threads had not come over in time; it was taken back in every process
   70  an error of hotreload itself; `hotreload status` shows what is live
 """
 #: What a shell says of a program that SIGPIPE ended: what it would have told is not known, so it is not "done".
@@ -48,6 +53,7 @@ _SHORT = 12
 _DIFFERS = "differs from the others"
 
 Change = Union[PatchChange, BaseChange]
+Answers = Sequence["tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]"]
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -74,10 +80,19 @@ def run(command: str, arguments: Sequence[str]) -> int:
 # push and rollback ----------------------------------------------------------------------------------------------------
 
 
+def _transition(arguments: list[str]) -> int:
+    from hotreload.cli.transition_commands import run_transition
+
+    return run_transition(arguments)
+
+
 def _push(arguments: list[str]) -> int:
-    parser = _parser("push", "Makes a change live in every process of an application, or in none.")
+    parser = make_parser("push", "Makes a change live in every process of an application, or in none.")
     parser.add_argument("what", metavar="FILE", help="a C source of the module, or a .hotpatch from `hotreload pack`")
-    _add_terms(parser)
+    add_terms(parser)
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
+    )
     parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the one that runs)")
     parser.add_argument("--canary", type=int, default=0, metavar="N", help="N processes take it first, on trial")
     parser.add_argument("--hold", type=_seconds, default=30.0, metavar="TIME", help="how long they hold it (30s)")
@@ -86,40 +101,47 @@ def _push(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.canary < 0 or (options.health and not options.canary):
         parser.error("--canary must be 1 or more; --health needs it")
-    with _Session(options) as session:
+    with Session(options, may_revert=bool(options.canary)) as session:
         artefact = session.artefact_of(options.what, options.build_id)
         if artefact is None:
             return session.carry_out("push", None, session.base_of_source(options.what, options.build_id))
         trial = None
         if options.canary:
             trial = Canary.of_command(options.canary, options.hold, options.health, session.show.say)
-        change = PatchChange(artefact, allow_quarantined=options.allow_quarantined)
+        change = PatchChange(artefact, allow_quarantined=options.allow_quarantined, terms=session.terms)
         return session.carry_out("push", artefact, change, trial)
 
 
 def _rollback(arguments: list[str]) -> int:
-    parser = _parser("rollback", "Takes the last push back, or goes to an earlier state, in every process or in none.")
+    parser = make_parser("rollback", "Takes the last push back, or goes to an earlier state, everywhere or nowhere.")
     parser.add_argument("module", nargs="?", default="", help="whose (default: the one module that is patched)")
     parser.add_argument("--to", default="", metavar="N", help="0 or base, a generation, or a patch's sequence number")
-    _add_terms(parser)
+    add_terms(parser)
     options = parser.parse_args(arguments)
-    with _Session(options) as session:
+    with Session(options) as session:
         live = session.module_of(options.module)
         artefact = session.target_of(live, options.to)
-        change: Change = PatchChange(artefact, is_rollback=True) if artefact else BaseChange(live.module, live.build_id)
-        return session.carry_out("rollback", artefact, change)
+        return session.carry_out("rollback", artefact, session.way_back(live, artefact))
 
 
-class _Session:
+class Session:
     """One command against one application: its directory, its processes, and how it is shown."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.directory = _directory_of(options)
+    def __init__(self, options: argparse.Namespace, *, may_revert: bool = False) -> None:
+        config = load_config()
+        if not hasattr(options, "canary"):  # what the file says of a push is not said of the way back
+            config = replace(config, settle_policy="")
+        self.settling = Settling.of(
+            config, level=options.level, seconds=options.settle, policy=options.policy, reason=options.reason
+        )
+        self.terms = self.settling.as_fields(may_revert=may_revert)
+        self._allow = frozenset((*config.allow, *getattr(options, "allow", ())))
+        self.directory = directory_of(options)
         self.show: Show = make_show(as_json=options.json)
         self._options = options
         self._statuses: list[ProcessStatus] | None = None
 
-    def __enter__(self) -> _Session:  # noqa: PYI034 - Self is not in typing before 3.11
+    def __enter__(self) -> Session:  # noqa: PYI034 - Self is not in typing before 3.11
         for note in catch_up(self.directory):
             self.show.say(f"push {note.push} was decided and its command did not finish: finished now")
         return self
@@ -136,7 +158,7 @@ class _Session:
         from hotreload.patch.pack import pack
 
         record = self._record_of(what, build_id)
-        packed = pack(what, build_id=record.build_id)
+        packed = pack(what, build_id=record.build_id, allow=self._allow)
         if packed is not None and packed.result.warnings:
             _complain(packed.result.warnings)
         return None if packed is None else packed.artefact
@@ -144,7 +166,13 @@ class _Session:
     def base_of_source(self, what: str, build_id: str) -> BaseChange:
         """The way back to what was loaded, for a source that has its original text again."""
         record = self._record_of(what, build_id)
-        return BaseChange(record.module, record.build_id)
+        return BaseChange(record.module, record.build_id, self.terms)
+
+    def way_back(self, live: Live, artefact: Artefact | None) -> Change:
+        """The change that makes an earlier patch live again, or without one the base."""
+        if artefact is None:
+            return BaseChange(live.module, live.build_id, self.terms)
+        return PatchChange(artefact, is_rollback=True, terms=self.terms)
 
     def _record_of(self, what: str, build_id: str) -> Any:
         """The base that a source went into: among several builds of it the one that runs."""
@@ -166,7 +194,7 @@ class _Session:
         """What the processes that answer say; asked once."""
         if self._statuses is None:
             with self._finder() as finder:
-                answers = _ask_all(finder.clients(), AgentClient.status)
+                answers = ask_all(finder.clients(), AgentClient.status)
             self._statuses = [answer for _client, answer in answers if isinstance(answer, ProcessStatus)]
         return self._statuses
 
@@ -211,19 +239,27 @@ class _Session:
         kept = {int(name.split(".")[0]): name for name in store.names(live.build_id)}
         if int(to) in kept:
             return store.get(live.build_id, kept[int(to)])
-        hashes = {sha for status in self.statuses() if (sha := _hash_of(status, live.build_id, int(to))) is not None}
+        hashes = {sha for status in self.statuses() if (sha := hash_of(status, live.build_id, int(to))) is not None}
         if not hashes:
             there = ", ".join(str(sequence) for sequence in kept) or "none"
             raise HotReloadError(f"no process has a generation {to}", hint=f"patches that are kept: {there}")
-        for name in store.names(live.build_id):
-            with suppress(ArtefactError):
-                found = store.get(live.build_id, name)
-                if hashes == {found.sha256}:
-                    return found
+        if len(hashes) == 1:
+            return self.kept_by_hash(live.build_id, next(iter(hashes)))
         raise HotReloadError(
             f"generation {to} is not the same patch in every process",
             hint="name the patch by its sequence number: " + ", ".join(str(sequence) for sequence in kept),
         )
+
+    def kept_by_hash(self, build_id: str, sha256: str) -> Artefact:
+        """A patch that is kept. Raises HotReloadError: it is not kept any more, or was never pushed."""
+        store = PatchStore(self.directory)
+        for name in store.names(build_id):
+            with suppress(ArtefactError):
+                found = store.get(build_id, name)
+                if found.sha256 == sha256:
+                    return found
+        kept = ", ".join(name.split(".")[0] for name in store.names(build_id)) or "none"
+        raise HotReloadError(f"the patch {sha256[:_SHORT]} is not kept here", hint=f"patches that are kept: {kept}")
 
     # What is done --------------------------------------------------------------------------------------------------
 
@@ -243,6 +279,9 @@ class _Session:
             "user": name_of_operator(),
             "dry_run": options.dry_run,
             "partial": is_partial,
+            "level": self.settling.level,
+            "policy": self.settling.policy,
+            "why_forced": self.settling.reason,
         }
         audit.write({"event": "push.requested", **about})
         books = StateBooks(
@@ -259,9 +298,13 @@ class _Session:
         try:
             self.show.open()
             with self._finder() as finder:
-                coordinator = Coordinator(
-                    finder, books, observe=self.show.observe, terms=Terms(deadline=options.deadline)
+                terms = Terms(
+                    deadline=options.deadline,
+                    settle=self.settling.seconds,
+                    policy=self.settling.policy,
+                    reason=self.settling.reason,
                 )
+                coordinator = Coordinator(finder, books, observe=self.show.observe, terms=terms)
                 outcome = coordinator.run(change, trial=trial, dry_run=options.dry_run)
         except BaseException as error:
             with suppress(HotReloadError):
@@ -276,14 +319,14 @@ class _Session:
 
     @contextmanager
     def _finder(self) -> Iterator[Finder]:
-        with _sockets(self.directory) as fd:
+        with open_sockets(self.directory) as fd:
             yield Finder(fd, pids=tuple(self._options.pid), timeout=self._options.timeout)
 
     def _is_partial(self) -> bool:
         """Whether --pid leaves out processes of this application: then those that start later are not to have it."""
         if not self._options.pid:
             return False
-        with _sockets(self.directory) as fd:
+        with open_sockets(self.directory) as fd:
             living = {pid for pid in pids_of_sockets(fd) if look(pid)}
         return not living <= family_of(self._options.pid)
 
@@ -302,7 +345,7 @@ def _is_short_for(name: str, live: Live) -> bool:
     return live.build_id.startswith(name) or ("." not in name and is_same_module(live.module, name))
 
 
-def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
+def hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
     """Which patch a process calls generation ``number``; None when it has no such generation."""
     for module in status.raw.get("modules") or ():
         if module.get("build_id") == build_id:
@@ -316,13 +359,13 @@ def _hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
 
 
 def _status(arguments: list[str]) -> int:
-    parser = _parser("status", "Shows what is live in each process, since when and by whom, and where they differ.")
+    parser = make_parser("status", "Shows what is live in each process, since when and by whom, and where they differ.")
     _add_common(parser)
     options = parser.parse_args(arguments)
-    directory = _directory_of(options)
-    with _sockets(directory) as fd:
+    directory = directory_of(options)
+    with open_sockets(directory) as fd:
         clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
-        answers = _ask_all(clients, AgentClient.status)
+        answers = ask_all(clients, AgentClient.status)
     store = PatchStore(directory)
     usual = _usual([answer for _client, answer in answers if isinstance(answer, ProcessStatus)])
     processes, rows, silent = [], [], 0
@@ -330,7 +373,7 @@ def _status(arguments: list[str]) -> int:
         if not isinstance(answer, ProcessStatus):
             silent += 1
             processes.append({"pid": client.identity.pid, "command": client.command, "error": str(answer)})
-            rows.append([str(client.identity.pid), client.command[:36], "", "", "", "", "", "", f"{answer}"])
+            rows.append([str(client.identity.pid), client.command[:36], *[""] * 7, f"{answer}"])
             continue
         processes.append({"command": client.command, **answer.raw})
         rows += _status_rows(client, answer, usual)
@@ -341,16 +384,55 @@ def _status(arguments: list[str]) -> int:
         told = {"state": directory.path, "current": current, "withheld": withheld, "differ": differ}
         print(json.dumps({**told, "processes": processes}, indent=2, default=str))
         return Exit.PARTLY if silent else Exit.DONE
-    headings = ("pid", "process", "module", "generation", "patch", "functions", "since", "by", "note")
+    headings = ("pid", "process", "module", "generation", "level", "patch", "functions", "since", "by", "note")
     if rows:
         status_table(rows, headings, f"{directory.path}")
     else:
         print(f"no process has an agent in {directory.path}")
+    for line in _lines_below(answers):
+        print(line)
     for build_id, name in sorted(current.items()):
         print(_line_of_current(build_id, name, withheld.get(build_id, "")))
     if differ:
         print("the processes are not all the same: see the notes")
     return Exit.PARTLY if silent else Exit.DONE
+
+
+def _lines_below(answers: Answers) -> Iterator[str]:
+    """What does not fit into a table: threads on their way, what was forced, and old code that is kept."""
+    for client, answer in answers:
+        if not isinstance(answer, ProcessStatus):
+            continue
+        pid = client.identity.pid
+        found = answer.raw.get("transition")
+        if isinstance(found, Mapping):
+            yield from tell_transition(pid, found)
+        for module in answer.raw.get("modules") or ():
+            name = str(module.get("name", ""))
+            yield from (tell_taint(pid, name, taint) for taint in module.get("taints") or ())
+            yield from _lines_of_kept(pid, name, module.get("kept") or ())
+
+
+def _lines_of_kept(pid: int, name: str, kept: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Old generations that stay in memory, those with one reason in one line."""
+    reasons: dict[str, list[Mapping[str, Any]]] = {}
+    for one in kept:
+        reasons.setdefault(str(one.get("reason", "")), []).append(one)
+    for reason, group in reasons.items():
+        numbers = _in_ranges([int(one.get("generation", 0)) for one in group])
+        memory = sum(int(one.get("bytes") or 0) for one in group) >> 10
+        yield printable(f"{pid}: {name} keeps generation {numbers} ({memory:,} KiB): {reason}")
+
+
+def _in_ranges(numbers: Sequence[int]) -> str:
+    """Numbers in few words: 1-9, 12."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("-".join(map(str, found)) for found in ranges)
 
 
 def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str, str]:
@@ -416,33 +498,39 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
         if under_way.get("build_id") == live.build_id:
             left = under_way.get("seconds_left", 0)
             note.append(f"{under_way.get('step')} for push {under_way.get('push')}, settles within {left:.1f} s")
+        found = status.transition_of(live.build_id)
+        if found is not None:
+            note.append(name_threads(found))
+        if module.get("taints"):
+            note.append("tainted: see below")
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
-        since = time.strftime("%m-%d %H:%M:%S", time.localtime(made.get("committed_at") or 0)) if made else ""
+        since = module.get("since") or made.get("committed_at") or 0
         rows.append(
             [
                 *head,
                 f"{live.module} {live.build_id[:_SHORT]}",
                 f"{live.generation} ({memory >> 10:,} KiB)",
+                str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),
-                since if live.generation else "",
+                time.strftime("%m-%d %H:%M:%S", time.localtime(since)) if live.generation and since else "",
                 _pusher(info),
                 "; ".join(note),
             ]
         )
         head = ["", ""]
-    return rows or [[*head, "nothing hot is loaded", "", "", "", "", "", ""]]
+    return rows or [[*head, "nothing hot is loaded", *[""] * 7]]
 
 
 # log and doctor -------------------------------------------------------------------------------------------------------
 
 
 def _log(arguments: list[str]) -> int:
-    parser = _parser("log", "Prints the audit trail: who pushed what, and what came of it.")
+    parser = make_parser("log", "Prints the audit trail: who pushed what, and what came of it.")
     _add_place(parser)
     parser.add_argument("-n", type=int, default=0, metavar="N", help="only the last N events")
     options = parser.parse_args(arguments)
-    events = list(Audit(_directory_of(options)).read())
+    events = list(Audit(directory_of(options)).read())
     for event in events[-options.n :] if options.n > 0 else events:
         print(json.dumps(event, sort_keys=True) if options.json else _line_of(event))
     return Exit.DONE
@@ -452,7 +540,8 @@ def _line_of(event: Mapping[str, Any]) -> str:
     rest = {
         key: value
         for key, value in event.items()
-        if key not in ("time", "event", "pid", "user", "uid", "module") and value not in ("", None, [], {}, 0, False)
+        if key not in ("time", "event", "pid", "user", "uid", "module")
+        and (value not in ("", None, [], {}, 0, False) or (key in ("from", "to", "generation") and value == 0))
     }
     who = event.get("user") or f"uid {event.get('uid', '?')}"
     fields = " ".join(f"{key}={_short(value)}" for key, value in sorted(rest.items()))
@@ -467,20 +556,20 @@ def _short(value: Any) -> str:
 
 
 def _doctor(arguments: list[str]) -> int:
-    parser = _parser("doctor", "Says what this host and each process allow. It changes nothing.")
+    parser = make_parser("doctor", "Says what this host and each process allow. It changes nothing.")
     _add_common(parser)
     options = parser.parse_args(arguments)
     findings = list(examine_host())
     processes: list[dict[str, Any]] = []
     try:
-        directory = _directory_of(options)
+        directory = directory_of(options)
     except HotReloadError as error:
         findings.append(Finding("application", "note", str(error)))
     else:
         findings += examine_state(directory)
-        with _sockets(directory) as fd:
+        with open_sockets(directory) as fd:
             clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
-            for client, answer in _ask_all(clients, AgentClient.doctor):
+            for client, answer in ask_all(clients, AgentClient.doctor):
                 is_answer = isinstance(answer, dict) and bool(answer.get("fine", True))
                 told = answer if isinstance(answer, dict) else {"error": str(answer)}
                 processes.append({"command": client.command, "pid": client.identity.pid, **told})
@@ -495,12 +584,16 @@ def _doctor(arguments: list[str]) -> int:
 
 
 def _doctor_line(told: Mapping[str, Any]) -> str:
-    """What a process cannot do, or that it can do everything."""
+    """What a process cannot do that it should, or what it is and which prologues it can use."""
     bad = [check for check in told.get("checks") or () if not check.get("ok")]
     if bad:
         return "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in bad)
     versions = told.get("versions") or {}
-    return ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+    line = ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
+    for check in told.get("checks") or ():
+        if "usable" in check:
+            line += f"; {check.get('name')}" if check["usable"] else f"; no {check.get('name')}: {check.get('detail')}"
+    return line
 
 
 # What they share ------------------------------------------------------------------------------------------------------
@@ -510,12 +603,13 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     "push": _push,
     "status": _status,
     "rollback": _rollback,
+    "transition": _transition,
     "log": _log,
     "doctor": _doctor,
 }
 
 
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
+def make_parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"hotreload {command}",
         description=description,
@@ -541,12 +635,18 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_terms(parser: argparse.ArgumentParser) -> None:
+def add_terms(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--dry-run", action="store_true", help="everything but the commit, in the live processes")
     parser.add_argument(
         "--deadline", type=_seconds, default=10.0, metavar="TIME", help="after it a process settles by itself (10s)"
     )
+    parser.add_argument("--level", choices=LEVELS, help="when a thread moves (auto: call for two functions and more)")
+    parser.add_argument(
+        "--settle", type=_seconds, metavar="TIME", help="how long threads may take to come over to the new code (30s)"
+    )
+    parser.add_argument("--policy", choices=POLICIES, help="and then: leave them, take it back everywhere, or force it")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why it is forced; written down, and shown after")
 
 
 def _seconds(text: str) -> float:
@@ -556,18 +656,18 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30s, 500ms or 2m") from None
 
 
-def _directory_of(options: argparse.Namespace) -> StateDirectory:
+def directory_of(options: argparse.Namespace) -> StateDirectory:
     config = load_config()
     return find_state(app=options.app, state=options.state, configured_app=config.app, configured_state=config.state)
 
 
 @contextmanager
-def _sockets(directory: StateDirectory) -> Iterator[int]:
+def open_sockets(directory: StateDirectory) -> Iterator[int]:
     with directory.open("sockets", create=True) as fd:
         yield fd
 
 
-def _ask_all(
+def ask_all(
     clients: Sequence[AgentClient], ask: Callable[[AgentClient], Any]
 ) -> list[tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]]:
     """One question to each, side by side; those that have ended are left out."""
@@ -594,7 +694,7 @@ def _tell(error: HotReloadError, *, as_json: bool) -> None:
     if isinstance(error, BuildError) and error.diagnostics:
         lines.append(error.diagnostics.rstrip("\n"))
     if isinstance(error, IncompatibleError):
-        lines += [printable(str(finding)) for finding in error.findings if str(finding) != error.message]
+        lines = [printable(finding.with_slug) for finding in error.findings] or lines
     try:
         sys.stdout.flush()
     except BrokenPipeError:

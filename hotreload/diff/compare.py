@@ -8,6 +8,7 @@ from typing import Iterable, NamedTuple
 
 from hotreload.diff.graph import ObjectGraph, Piece
 from hotreload.diff.source import SourceChange
+from hotreload.diff.tables import table_kind
 from hotreload.elf.file import SHF_TLS
 from hotreload.errors import Finding
 
@@ -25,6 +26,7 @@ class UnitDiff(NamedTuple):
     that, inlining callers among them; ``compiler_changed`` those whose code differs although neither they nor
     anything inlined into them was touched. ``changed`` and ``compiler_changed`` together are what is swapped.
     ``initial_values`` are variables, and ``initialisers`` functions, whose change only a new load would show.
+    ``may_change_types`` is False where nothing but statements was edited.
     """
 
     edited: tuple[str, ...]
@@ -35,6 +37,7 @@ class UnitDiff(NamedTuple):
     initial_values: tuple[str, ...]
     initialisers: tuple[str, ...]
     findings: tuple[Finding, ...]
+    may_change_types: bool = True
 
     @property
     def is_same_code(self) -> bool:
@@ -73,6 +76,7 @@ def compare(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str
         initial_values=tuple(_changed_initial_values(base, new)),
         initialisers=tuple(name for name in (*changed, *compiler_changed, *added) if name in new.initialisers),
         findings=(*_findings(base, new, path), *_ambiguous(base, new, source, path)),
+        may_change_types=source.may_change_types,
     )
 
 
@@ -87,7 +91,7 @@ def _changed_initial_values(base: ObjectGraph, new: ObjectGraph) -> list[str]:
 def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
     findings = []
     for key, section in new.variables.items():
-        line = new.debug.variable_lines.get(key, 0)
+        line = new.variable_line(key) if _is_other(base, new, key) else 0
         fresh = new.elf.sections[section]
         if key not in base.variables:
             form = _other_form(base, new, section)
@@ -98,7 +102,7 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                         f"the compiler keeps variable `{form}` in another form than it does in the base",
                         "restart to take this edit",
                         path,
-                        line or new.debug.variable_lines.get(form, 0),
+                        line or new.variable_line(form),
                     )
                 )
             if fresh.flags & SHF_TLS:
@@ -113,7 +117,19 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                 )
             continue
         old = base.elf.sections[base.variables[key]]
-        if old.size != fresh.size:
+        if (old.flags ^ fresh.flags) & SHF_TLS:
+            kinds = ("one per thread", "one for all threads")
+            was, now = kinds if old.flags & SHF_TLS else kinds[::-1]
+            findings.append(
+                Finding(
+                    "thread-local-changed",
+                    f"variable `{key}` was {was} and is now {now}",
+                    "restart to change it, or give the new variable another name",
+                    path,
+                    line,
+                )
+            )
+        elif old.size != fresh.size and not table_kind(new, section):
             findings.append(
                 Finding(
                     "variable-size",
@@ -124,6 +140,13 @@ def _findings(base: ObjectGraph, new: ObjectGraph, path: str) -> list[Finding]:
                 )
             )
     return findings
+
+
+def _is_other(base: ObjectGraph, new: ObjectGraph, key: str) -> bool:
+    if key not in base.variables:
+        return True
+    old, fresh = base.elf.sections[base.variables[key]], new.elf.sections[new.variables[key]]
+    return old.size != fresh.size or bool((old.flags ^ fresh.flags) & SHF_TLS)
 
 
 def _ambiguous(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: str) -> list[Finding]:
@@ -140,7 +163,8 @@ def _ambiguous(base: ObjectGraph, new: ObjectGraph, source: SourceChange, path: 
             where = f" in `{owner}`" if owner else ""
             reason = f"which of the static variables `{word}`{where} is which of the live ones cannot be told any more"
             hint = "give them different names, or restart to take this edit"
-            findings.append(Finding("static-ambiguous", reason, hint, path, new.debug.lines.get(owner, 0)))
+            line = new.debug.lines.get(owner) or new.variable_line(min(after[name]))
+            findings.append(Finding("static-ambiguous", reason, hint, path, line))
     return findings
 
 

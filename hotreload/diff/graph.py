@@ -17,10 +17,12 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+from bisect import bisect_right
 from functools import cached_property
 from typing import Iterator, NamedTuple, Union
 
 from hotreload.build.prologue import PIECE_NAME
+from hotreload.diff.types import Types
 from hotreload.elf.debug import DebugInfo
 from hotreload.elf.file import (
     SHF_ALLOC,
@@ -55,9 +57,13 @@ CONTENT = "content"
 IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
 
 LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
+#: A migration hook, see hotreload.h: called by the server, by nobody else.
+HOOK_NAME = re.compile(r"^hotreload_(pre_commit|post_commit|post_rollback)_(\w+)$")
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
 LOADED_FIRST = (".init_array", ".preinit_array", ".ctors")
+UNNAMED = ".rodata"
+RUN_LAST = (".fini_array", ".dtors")
 NOT_CODE = (".eh_frame", ".note", ".tm_clone_table")
 HANDLERS = ".gcc_except_table"
 # Pointers that exception handling goes through; writable only because the loader relocates them.
@@ -109,6 +115,12 @@ class ObjectGraph:
         self.elf = elf
         self.debug = DebugInfo(elf)
         self._fingerprints: dict[str, bytes] = {}
+        self._starts: dict[int, list[int]] = {}
+
+    @cached_property
+    def types(self) -> Types:
+        """The types of the object; read only where a guard has to compare them."""
+        return Types(self.debug)
 
     @cached_property
     def symbols_in(self) -> dict[int, list[Symbol]]:
@@ -168,10 +180,11 @@ class ObjectGraph:
         local = {
             section
             for section, symbols in self.symbols_in.items()
-            if all(s.bind == STB_LOCAL for s in symbols if s.type in FUNC_TYPES)
+            if all(s.bind == STB_LOCAL and not HOOK_NAME.match(s.name) for s in symbols if s.type in FUNC_TYPES)
         }
         for section in self.elf.sections:
-            if section.flags & SHF_ALLOC and not section.name.startswith((*NOT_DATA, *NOT_CODE)):
+            is_list = section.name.startswith((*LOADED_FIRST, *RUN_LAST))  # of addresses, for the loader
+            if section.flags & SHF_ALLOC and (is_list or not section.name.startswith((*NOT_DATA, *NOT_CODE))):
                 is_code = section.flags & SHF_EXECINSTR
                 for relocation in self.elf.relocations(section.number):
                     if not (is_code and relocation.type == R.PLT32):
@@ -281,11 +294,102 @@ class ObjectGraph:
         }
 
     @cached_property
+    def constructors(self) -> set[str]:
+        """The functions that the loader runs when it loads the library."""
+        return self._named_in(LOADED_FIRST)
+
+    @cached_property
+    def destructors(self) -> set[str]:
+        """The functions that the loader runs when the process ends."""
+        return self._named_in(RUN_LAST)
+
+    def _named_in(self, prefixes: tuple[str, ...]) -> set[str]:
+        tables = [s.number for s in self.elf.sections if s.name.startswith(prefixes)]
+        return {name for table in tables for r in self.references(table) for name in self._names_at(r)}
+
+    def _names_at(self, reference: Reference) -> list[str]:
+        """What the code that a reference leads to is called; clang refers to it by its section."""
+        if reference.name:
+            return [reference.name]
+        return [s.name for s in self.symbols_in.get(reference.section, ()) if s.value == reference.delta]
+
+    @cached_property
     def initialisers(self) -> set[str]:
         """The functions that the loader runs when it loads the library, and an extension's init function."""
-        tables = [s.number for s in self.elf.sections if s.name.startswith(LOADED_FIRST)]
-        listed = {reference.name for table in tables for reference in self.references(table)}
-        return {name for name in self.functions if name in listed or name.startswith("PyInit_")}
+        return {name for name in self.functions if name in self.constructors or name.startswith("PyInit_")}
+
+    def variable_line(self, key: str) -> int:
+        """Where a variable is declared; if that is not known, where the function begins that owns it."""
+        owner, _, name = key.rpartition("::")
+        section = self.variables.get(key) or self.constants.get(key)
+        if section is not None:
+            symbols = self.symbols_in.get(section, [])
+            place = (section, symbols[0].value) if symbols else (section, 0)
+            is_local = owner or "." in name
+            lines = self.debug.static_local_lines({section}) if is_local else self.debug.lines_by_place
+            if place in lines:
+                return lines[place]
+        whole, lines_of = name.partition(".")[0], self.debug.variable_lines  # clang: a piece of it, or "owner.name"
+        return lines_of.get(name) or lines_of.get(whole) or self.debug.lines.get(owner or whole, 0)
+
+    def line_of(self, section: int) -> int:
+        """Where the function begins that the code in ``section`` belongs to, or the variable that is in it."""
+        names = [PIECE_NAME.split(s.name, 1)[0] for s in self.symbols_in.get(section, ())]
+        lines = (self.debug.lines.get(name) or self.debug.variable_lines.get(name) for name in names)
+        return next((line for line in lines if line), 0)
+
+    def variable_type(self, section: int) -> int:
+        """The type of the variable, or constant, that ``section`` holds alone; 0 where that is not known."""
+        symbols = self.symbols_in.get(section, [])
+        place = (section, symbols[0].value) if symbols else (section, 0)
+        known = self.debug.variable_types
+        if place in known:
+            return known[place]
+        name = symbols[0].name if len(symbols) == 1 else ""
+        if "." in name:
+            known = self._local_types if section in self._local_variables else self.debug.static_local_types({section})
+            return known.get(place, 0)
+        return self.debug.types_by_name.get(name, 0)
+
+    @cached_property
+    def _local_variables(self) -> set[int]:
+        """The sections of the static variables of functions, which are cheaper to look up together."""
+        return {i for i in self.variables.values() if any("." in symbol.name for symbol in self.symbols_in.get(i, ()))}
+
+    @cached_property
+    def _local_types(self) -> dict[tuple[int, int], int]:
+        return self.debug.static_local_types(self._local_variables)
+
+    @cached_property
+    def run_once(self) -> set[str]:
+        """The functions that Python runs when it makes the module: those of Py_mod_exec slots."""
+        found = set()
+        for section in (*self.variables.values(), *self.constants.values()):
+            offset = self.variable_type(section) if self.elf.relocations(section) else 0
+            if offset and self.types.element(offset).key == "struct PyModuleDef_Slot":
+                found |= {reference.name for reference in self.references(section) if reference.kind == TO_ENTRY}
+        return found
+
+    @cached_property
+    def constants(self) -> dict[str, int]:
+        """The section of each const object that has a name and a section of its own."""
+        found = {}
+        for index, symbols in self.symbols_in.items():
+            section = self.elf.sections[index] if index < SHN_LORESERVE else None
+            if section and self.kinds[index] == CONTENT and not section.flags & (SHF_EXECINSTR | SHF_MERGE):
+                names = [s.name for s in symbols if s.type == STT_OBJECT]
+                if len(names) == 1:
+                    found[names[0]] = index
+        return found
+
+    def meaning(self, index: int, reference: Reference) -> tuple[Union[int, str, bytes], ...]:
+        """What a reference in section ``index`` means, in terms that two versions can be compared by."""
+        text = self._merged_text(index, reference)
+        if text is not None:
+            return ("text", *text)
+        if reference.kind == TO_CONTENT:
+            return ("content", self.content_fingerprint(reference.section), reference.delta)
+        return (reference.kind, reference.name, reference.delta)
 
     def pieces(self, name: str) -> list[Piece]:
         """Function ``name`` in canonical form: its own section first, then all content it reaches."""
@@ -360,12 +464,15 @@ class ObjectGraph:
         if reference.kind != TO_CONTENT:
             return None
         section = self.elf.sections[reference.section]
-        if not section.flags & SHF_MERGE or self.elf.relocation_section(section.number):
+        if self.elf.relocation_section(section.number):
             return None
+        if not section.flags & SHF_MERGE:
+            text = self._lone_text(index, reference)
+            return None if text is None else (text, 0)
         symbol = self.elf.symbols[reference.symbol]
         if symbol.type != STT_SECTION:
             start = symbol.value
-        elif reference.type in PC_RELATIVE and self._is_lea(index, reference.offset):
+        elif reference.type in PC_RELATIVE and self.is_lea(index, reference.offset):
             start = reference.delta + PC_BIAS
         elif reference.type == R.ABS64:
             start = reference.delta
@@ -376,7 +483,36 @@ class ObjectGraph:
             return _text_at(data, start, section.entsize), reference.delta - start
         return data[start : start + section.entsize], reference.delta - start
 
-    def _is_lea(self, index: int, offset: int) -> bool:
+    def _lone_text(self, index: int, reference: Reference) -> Union[bytes, None]:
+        """The string that a table means which lies among the compiler's own constants, where nothing is merged.
+
+        GCC keeps all strings of a file there as soon as one function is compiled with ``optimize("O0")``. What is no
+        string is taken up to the next constant that a table refers to, but to the end of a zero-terminated text.
+        """
+        section, start = self.elf.sections[reference.section], reference.delta
+        is_table = not self.elf.sections[index].flags & SHF_EXECINSTR
+        if section.name != UNNAMED or section.number in self.symbols_in or reference.type != R.ABS64 or not is_table:
+            return None
+        data = self.elf.content(section)
+        text = _text_at(data, start, 1)
+        starts = self._starts_in(section.number)
+        end = [*starts, len(data)][bisect_right(starts, start + len(text))]
+        return data[start:end] if any(data[start + len(text) : end]) else text
+
+    def _starts_in(self, section: int) -> list[int]:
+        """Where the addresses in tables lead to in ``section``, in order."""
+        if section not in self._starts:
+            tables = [s.number for s in self.elf.sections if s.flags & SHF_ALLOC and not s.flags & SHF_EXECINSTR]
+            self._starts[section] = sorted(
+                self.elf.symbols[r.symbol].value + r.addend
+                for table in tables
+                for r in self.elf.relocations(table)
+                if r.type == R.ABS64 and self.elf.symbols[r.symbol].section == section
+            )
+        return self._starts[section]
+
+    def is_lea(self, index: int, offset: int) -> bool:
+        """Whether the field at ``offset`` of section ``index`` is that of an instruction which computes an address."""
         code = self.elf.content(self.elf.sections[index])
         return offset >= 2 and code[offset - 2] == LEA and code[offset - 1] & 0xC7 == 0x05
 

@@ -25,6 +25,7 @@ __all__ = ["SourceChange"]
 COMMENT_OR_STRING = re.compile(r"""//(?:\\\n|[^\n])*|/\*.*?\*/|("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.DOTALL)
 WORD = re.compile(r"[A-Za-z_]\w*")
 NUMBER = re.compile(r"\b\d+\b")
+DECLARES = re.compile(r"#|\btypedef\b|\b(?:struct|union|enum|class)\b[^;(){}]*\{|\b(?:virtual|override|final)\b")
 KEYWORDS = {
     *("auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum"),
     *("extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return"),
@@ -94,6 +95,20 @@ class SourceChange:
         outside = [line for parts in (self._old_parts, self._new_parts) for _, lines in parts for line in lines]
         used = Counter(word for text in (*texts, *outside) for word in WORD.findall(text))
         return all(used[word] == changed[word] for word in self.names_in_declarations)
+
+    @cached_property
+    def may_change_types(self) -> bool:
+        """Whether something else than statements changed: only then need types be compared.
+
+        A definition may stand inside a function, and text between two functions may pass for the first one's.
+        """
+        if self._declarations:
+            return True
+        if any(_methods(old) != _methods(new) for (old, _), (new, _) in zip(self._old_parts, self._new_parts)):
+            return True  # a method, which may be a virtual one
+        parts = (*self._old_parts, *self._new_parts)
+        texts = (functions[name] for functions, _ in parts for name in self.edited & functions.keys())
+        return any(DECLARES.search(text) for text in texts)
 
     @cached_property
     def names_in_declarations(self) -> set[str]:
@@ -169,6 +184,11 @@ class _Matcher:
     def get_opcodes(self) -> list[tuple[str, int, int, int, int]]:
         s = self._start
         return [(tag, i + s, j + s, k + s, m + s) for tag, i, j, k, m in self._middle.get_opcodes()]
+
+
+def _methods(functions: Mapping[str, str]) -> list[str]:
+    """The C++ functions of a file in their order, which is that of a class's table where they are virtual."""
+    return [name for name in functions if name.startswith("_Z")]
 
 
 def _is_whole(lines: list[str], start: int, end: int) -> bool:

@@ -26,8 +26,10 @@ from hotreload.elf.dwarf import (
     AT_LOCATION,
     AT_LOW_PC,
     AT_NAME,
+    AT_PRODUCER,
     AT_RANGES,
     AT_STMT_LIST,
+    AT_TYPE,
     FORM_EXPRLOC,
     OP_ADDR,
     TAG_INLINED,
@@ -82,6 +84,8 @@ class DebugInfo(Entries):
     def __init__(self, elf: ElfFile) -> None:
         super().__init__(elf)
         self._files: dict[int, list[str]] = {}
+        self._searched: set[int] = set()  # sections whose static locals are in _found
+        self._found: dict[tuple[int, int], int] = {}
 
     @cached_property
     def subprograms(self) -> list[Subprogram]:
@@ -105,12 +109,13 @@ class DebugInfo(Entries):
             found = {}
             for subprogram in self.subprograms:
                 if subprogram.line and subprogram.name:
-                    files = self._files_of_unit(self.unit_of(subprogram.start)[1])
+                    files = self.files_of_unit(self.unit_of(subprogram.start)[1])
                     file = files[subprogram.file] if subprogram.file < len(files) else ""
                     found[subprogram.name] = Heading(file, subprogram.line, subprogram.word)
             return found
 
-    def _files_of_unit(self, start: int) -> list[str]:
+    def files_of_unit(self, start: int) -> list[str]:
+        """The base names of the files that the unit beginning at ``start`` was made from, by their numbers."""
         if start not in self._files:
             root = self.die(next(first for first, _, unit in self.unit_starts if unit == start))
             program = self.word(root.values[AT_STMT_LIST][1]) if AT_STMT_LIST in root.values else None
@@ -121,6 +126,54 @@ class DebugInfo(Entries):
     def _line_table(self) -> LineTable:
         return LineTable(self.elf)
 
+    @cached_property
+    def producer(self) -> str:
+        """The compiler of the first unit and, where it is GCC, the options that decide about code."""
+        with self.elf.refusing("debug information"):
+            return self.text(self.die(self.units[0][0]), AT_PRODUCER) if self.units else ""
+
+    @cached_property
+    def variable_types(self) -> dict[tuple[int, int], int]:
+        """The types of the variables of file scope that have an address: section and offset to type."""
+        return {place: self.reference(die, AT_TYPE) for place, die in self._placed.items()}
+
+    @cached_property
+    def lines_by_place(self) -> dict[tuple[int, int], int]:
+        """Where the variables of file scope that have an address are declared: section and offset to line."""
+        return {place: self.inherited(die, AT_DECL_LINE) for place, die in self._placed.items()}
+
+    @cached_property
+    def types_by_name(self) -> dict[str, int]:
+        """The types of the variables of file scope by their names; one that only exists in registers too."""
+        return {self.name(self.named(die)): self.reference(die, AT_TYPE) for die in self._variables}
+
+    def static_local_types(self, sections: set[int]) -> dict[tuple[int, int], int]:
+        """The types of the static locals that live in ``sections``."""
+        with self.elf.refusing("debug information"):
+            found = self._static_entries(sections)
+            return {place: self.reference(self.die(offset), AT_TYPE) for place, offset in found.items()}
+
+    def static_local_lines(self, sections: set[int]) -> dict[tuple[int, int], int]:
+        """The lines of the static locals that live in ``sections``."""
+        with self.elf.refusing("debug information"):
+            found = self._static_entries(sections)
+            return {place: self.inherited(self.die(offset), AT_DECL_LINE) for place, offset in found.items()}
+
+    @cached_property
+    def _variables(self) -> list[Die]:
+        """The definitions of variables at file scope."""
+        with self.elf.refusing("debug information"):
+            return [
+                die
+                for die, _ in self.children_of_units()
+                if die.tag == TAG_VARIABLE and AT_DECLARATION not in die.values
+            ]
+
+    @cached_property
+    def _placed(self) -> dict[tuple[int, int], Die]:
+        placed = ((self._static_place(die), die) for die in self._variables)
+        return {place: die for place, die in placed if place}
+
     def static_locals(self, sections: set[int]) -> dict[tuple[int, int], StaticLocal]:
         """The static locals that live in ``sections``: (section index, offset) to who owns them."""
         with self.elf.refusing("debug information"):
@@ -128,18 +181,10 @@ class DebugInfo(Entries):
 
     def _static_locals(self, sections: set[int]) -> dict[tuple[int, int], StaticLocal]:
         found: dict[tuple[int, int], tuple[str, str, int]] = {}
-        for subprogram in self.subprograms:
-            if not any(
-                self.section_of(r)[0] in sections for r in self.relocations_between(subprogram.start, subprogram.end)
-            ):
-                continue
-            for die in self.subtree(subprogram.start, subprogram.end):
-                place = self._static_place(die)
-                if place and place[0] in sections and place not in found:
-                    named = self.named(die)
-                    owner = self._owner(named.offset)
-                    if owner:
-                        found[place] = (owner, self.name(named), named.offset)
+        for place, offset in self._static_entries(sections).items():
+            owner = self._owner(offset)
+            if owner:
+                found[place] = (owner, self.name(self.die(offset)), offset)
         ordered: dict[tuple[str, str], list[int]] = {}
         for owner, name, offset in sorted(found.values(), key=lambda entry: entry[2]):
             ordered.setdefault((owner, name), []).append(offset)
@@ -147,6 +192,23 @@ class DebugInfo(Entries):
             place: StaticLocal(owner, name, ordered[owner, name].index(offset))
             for place, (owner, name, offset) in found.items()
         }
+
+    def _static_entries(self, sections: set[int]) -> dict[tuple[int, int], int]:
+        """Where the static locals that live in ``sections`` are described, under their names."""
+        wanted = sections - self._searched
+        self._searched |= wanted
+        for subprogram in self.subprograms if wanted else ():
+            if not any(
+                self.section_of(r)[0] in wanted for r in self.relocations_between(subprogram.start, subprogram.end)
+            ):
+                continue
+            for die in self.subtree(subprogram.start, subprogram.end):
+                place = self._static_place(die)
+                if place and place[0] in wanted and place not in self._found:
+                    named = self.named(die)
+                    if self._owner(named.offset):
+                        self._found[place] = named.offset
+        return {place: offset for place, offset in self._found.items() if place[0] in sections}
 
     def inlined_into(self, name: str) -> set[str]:
         """The functions whose bodies the compiler copied into function ``name``."""
@@ -175,8 +237,8 @@ class DebugInfo(Entries):
                 word = self.text(named, AT_NAME).partition("<")[0]
                 name = self._mangled_name(die) or self.name(named)
                 subprograms.append(Subprogram(name, word, file, line, die.offset, end, has_code))
-            elif die.tag == TAG_VARIABLE and AT_NAME in die.values:
-                variables.setdefault(self.name(die), self.number(die, AT_DECL_LINE))
+            elif die.tag == TAG_VARIABLE and AT_DECLARATION not in die.values:
+                variables.setdefault(self.name(self.named(die)), self.inherited(die, AT_DECL_LINE))
         return subprograms, variables
 
     def _mangled_name(self, die: Die) -> str:
@@ -200,7 +262,10 @@ class DebugInfo(Entries):
             return None
         return self.section_of(self.relocations[start + 1])
 
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [s.start for s in self.subprograms]
+
     def _owner(self, offset: int) -> str:
-        starts = [s.start for s in self.subprograms]
-        index = bisect_right(starts, offset) - 1
+        index = bisect_right(self._starts, offset) - 1
         return self.subprograms[index].name if index >= 0 and offset < self.subprograms[index].end else ""

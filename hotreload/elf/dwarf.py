@@ -20,13 +20,22 @@ from hotreload.errors import BuildError
 __all__ = ["Die", "Entries", "read_uleb"]
 
 TAG_INLINED, TAG_SUBPROGRAM, TAG_VARIABLE, TAG_NAMESPACE = 0x1D, 0x2E, 0x34, 0x39
+TAG_ARRAY, TAG_CLASS, TAG_ENUMERATION, TAG_PARAMETER, TAG_MEMBER, TAG_POINTER = 0x01, 0x02, 0x04, 0x05, 0x0D, 0x0F
+TAG_REFERENCE, TAG_STRUCTURE, TAG_FUNCTION_TYPE, TAG_TYPEDEF, TAG_UNION = 0x10, 0x13, 0x15, 0x16, 0x17
+TAG_ELLIPSIS, TAG_INHERITANCE, TAG_SUBRANGE, TAG_BASE_TYPE, TAG_CONST = 0x18, 0x1C, 0x21, 0x24, 0x26
+TAG_ENUMERATOR, TAG_VOLATILE, TAG_RESTRICT, TAG_RVALUE_REFERENCE, TAG_ATOMIC = 0x28, 0x35, 0x37, 0x42, 0x47
 
 AT_SIBLING, AT_LOCATION, AT_NAME, AT_LOW_PC, AT_DECL_LINE, AT_DECLARATION = 0x01, 0x02, 0x03, 0x11, 0x3B, 0x3C
 AT_STMT_LIST, AT_DECL_FILE = 0x10, 0x3A
 AT_ABSTRACT_ORIGIN, AT_SPECIFICATION, AT_RANGES, AT_LINKAGE_NAME = 0x31, 0x47, 0x55, 0x6E
+AT_BYTE_SIZE, AT_BIT_OFFSET, AT_BIT_SIZE, AT_CONST_VALUE, AT_PRODUCER = 0x0B, 0x0C, 0x0D, 0x1C, 0x25
+AT_COUNT, AT_MEMBER_LOCATION, AT_ENCODING, AT_EXTERNAL, AT_TYPE, AT_VTABLE_INDEX = 0x37, 0x38, 0x3E, 0x3F, 0x49, 0x4D
+AT_UPPER_BOUND, AT_DATA_BIT_OFFSET = 0x2F, 0x6B
 
 FORM_STRING, FORM_STRP, FORM_REF4, FORM_EXPRLOC = 0x08, 0x0E, 0x13, 0x18
 FORM_IMPLICIT_CONST = 0x21
+FORM_SDATA, FORM_REF_ADDR = 0x0D, 0x10
+UNIT_REFERENCES = {0x11, 0x12, 0x13, 0x14, 0x15}  # ref1 ref2 ref4 ref8 ref_udata: they count from the unit's start
 
 # Sizes of the forms that have one (DWARF 5, table 7.6; 32-bit DWARF).
 FIXED = {
@@ -62,7 +71,7 @@ FIXED = {
 }
 LEB_FORMS = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23}  # sdata udata ref_udata strx addrx loclistx rnglistx
 BLOCK_PREFIX = {0x0A: 1, 0x03: 2, 0x04: 4}  # block1 block2 block4
-OP_ADDR = 0x03
+OP_ADDR, OP_CONSTU, OP_PLUS_UCONST = 0x03, 0x10, 0x23
 
 
 class Abbreviation(NamedTuple):
@@ -226,6 +235,37 @@ class Entries:
             die = self.die(position)
             yield die
             position = die.end
+
+    def children(self, die: Die) -> Iterator[Die]:
+        """The entries directly below ``die``; what is below those is stepped over."""
+        position = die.end
+        while die.has_children and self.info[position]:
+            child = self.die(position)
+            yield child
+            position = self.end_of(child)
+
+    def reference(self, die: Die, attribute: int) -> int:
+        """The offset of the entry that an attribute of ``die``, or of its origin, leads to; 0 where there is none."""
+        if attribute not in die.values:
+            origin = self._origin(die)
+            return self.reference(origin, attribute) if origin else 0
+        form, position = die.values[attribute]
+        if form == FORM_REF_ADDR:
+            return self.word(position)
+        if form not in UNIT_REFERENCES:
+            return 0
+        return self.unit_of(die.offset)[1] + self.number(die, attribute)
+
+    def constant(self, die: Die, attribute: int) -> int:
+        """A number that may be negative, or the operand of an expression that is nothing else."""
+        form, position = die.values.get(attribute, (0, 0))
+        if form == FORM_SDATA:
+            return _sleb(self.info, position)[0]
+        if form == FORM_EXPRLOC:
+            _, start = read_uleb(self.info, position)
+            operation = self.info[start]
+            return read_uleb(self.info, start + 1)[0] if operation in (OP_CONSTU, OP_PLUS_UCONST) else 0
+        return self.number(die, attribute)
 
     def named(self, die: Die) -> Die:
         """The entry that carries the name of ``die``: itself, or where its origin leads."""

@@ -2,16 +2,23 @@
 
 ::
 
-    core.py       the seam to C: the only module that knows cffi
-    refusal.py    what the core refused, as an exception with fields
-    records.py    what the manager hands out
-    ledger.py     what is known about one extension: generations, owners, redirects
-    manager.py    attach, stage, commit, roll back
-    report.py     events for the subscribers
-    process.py    one manager per process, also after a fork
-    arrivals.py   being told of imports; which extensions are hot
-    probation.py  who is to blame when the process dies soon after a commit
-    redirect.py   the bare mechanism, on addresses
+    core.py         the seam to C: the only module that knows cffi
+    refusal.py      what the core refused, as an exception with fields
+    records.py      what the manager hands out
+    ledger.py       what is known about one extension: generations, owners, redirects
+    manager.py      attach, stage, commit, roll back
+    swaps.py        the order of the steps of a stage, a commit and a rollback
+    transitions.py  threads on their way: what is open, what drives it, deadlines, force
+    stragglers.py   who has not moved, with stacks
+    retire.py       what is proven unused and unmapped; what is kept and why; caps
+    requests.py     request(), WSGI and ASGI
+    hooks.py        migration hooks: code of a generation that is called around its commit
+    shadow.py       shadow data, counted
+    report.py       the lock, and events for the subscribers
+    process.py      one manager per process, also after a fork
+    arrivals.py     being told of imports; which extensions are hot
+    probation.py    who is to blame when the process dies soon after a commit
+    redirect.py     the bare mechanism, on addresses
 
 The C core is loaded when this package is imported, and the package is imported when the process is to be patched.
 """
@@ -22,25 +29,34 @@ from typing import Any
 
 from hotreload.live.manager import Manager
 from hotreload.live.process import manager
-from hotreload.live.records import Generation, LoadedModule, StagedPatch
+from hotreload.live.records import Generation, LoadedModule, StagedPatch, Terms
 from hotreload.live.redirect import Redirection, redirect
+from hotreload.live.retire import Limits
 
 __all__ = [
     "Generation",
+    "Limits",
     "LoadedModule",
     "Manager",
     "Redirection",
     "StagedPatch",
+    "Terms",
     "lock",
     "manager",
     "redirect",
     "status",
+    "transition",
 ]
 
 
 def status() -> dict[str, Any]:
     """What is live in this process: extensions, generations, functions, memory; plain data for JSON."""
     return manager().status()
+
+
+def transition() -> dict[str, Any] | None:
+    """The transition that is open in this process, with the threads that have not moved and their stacks; or None."""
+    return manager().transition()
 
 
 def lock() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Union
 
+from hotreload.errors import StageError
 from hotreload.live._core import ffi, lib
 from hotreload.live.refusal import Refusal, make_error, printable
 
@@ -28,8 +29,15 @@ __all__ = [
     "Patch",
     "PatchCarried",
     "PatchFunction",
+    "PatchHook",
+    "PatchRange",
     "PatchSource",
+    "Progress",
     "Site",
+    "Span",
+    "Straggler",
+    "Switch",
+    "Transition",
 ]
 
 PatchSource = Union[int, bytes, "os.PathLike[str]"]
@@ -48,10 +56,14 @@ class LoadedObject:
 
 @dataclass(frozen=True)
 class Base:
-    """A loaded library that patches are made for; it cannot be unloaded while it is open."""
+    """A loaded library that patches are made for; it cannot be unloaded while it is open.
+
+    ``prologue`` is "jump" or "slot": how its functions are redirected.
+    """
 
     object: LoadedObject
     handle: Any = field(repr=False, compare=False)
+    prologue: str = "jump"
 
 
 @dataclass(frozen=True)
@@ -75,33 +87,117 @@ class PatchCarried:
 
 
 @dataclass(frozen=True)
+class PatchRange:
+    """Code of the base that belongs to the replaced function of index ``function``: its body or a piece of it."""
+
+    function: int
+    base_off: int
+    length: int
+
+
+@dataclass(frozen=True)
+class PatchHook:
+    """A migration hook; ``kind`` is 1 before the commit, 2 after it, 3 after a rollback."""
+
+    kind: int
+    name: str
+    image_off: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Addresses from ``start`` up to and not including ``end``."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class Patch:
-    """A patch file, read and validated."""
+    """A patch file, read and validated.
+
+    ``data_escapes``: the program may keep a pointer into the image, so that it can never be proven unused.
+    """
 
     build_id: bytes
     functions: tuple[PatchFunction, ...]
     carried: tuple[PatchCarried, ...]
+    ranges: tuple[PatchRange, ...]
+    hooks: tuple[PatchHook, ...]
+    data_escapes: bool
     handle: Any = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base."""
+    """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base.
+
+    ``text`` holds all its code, and may hold read-only data too.
+    """
 
     address: int
     length: int
     mapped: int
     distance: int
     is_from_reserve: bool
+    text: Span
     handle: Any = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Site:
-    """One redirectable entry."""
+    """One redirectable entry; ``kind`` is "jump" or "slot"."""
 
     entry: int
     handle: Any = field(repr=False, compare=False)
+    kind: str = "jump"
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One entry of a transition: its definition before and after; 0 is the site's original code."""
+
+    site: Site
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Threads on their way from one definition of several functions to another; ``stubs`` are its entries."""
+
+    stubs: Span
+    handle: Any = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """A thread that has not moved, and why.
+
+    ``reason`` is one of RUNNING (computing, and has not called a changed function since), INSIDE (``where`` is a return
+    address on its stack that belongs to code of the side that it leaves), REQUEST (inside ``request()``), FOREIGN_STACK
+    (it ran on a stack that is not a thread's own), UNREADABLE (the kernel does not let it be looked at), CROWDED (more
+    threads than the core can keep apart).
+    ``frames`` are return addresses found on its stack, innermost first: a conservative scan, which may show stale ones.
+    """
+
+    tid: int
+    reason: str
+    where: int
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a transition is: of ``threads`` that live and matter, ``settled`` have moved or are proven outside.
+
+    Threads that were born since do not matter until they call a changed function.
+    """
+
+    threads: int
+    settled: int
+    is_settled: bool
+    stragglers: tuple[Straggler, ...]
 
 
 @dataclass(frozen=True)
@@ -142,12 +238,37 @@ class Core(Protocol):
     def open_patch(self, source: PatchSource) -> Patch: ...
     def close_patch(self, patch: Patch) -> None: ...
     def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image: ...
-    def unstage(self, image: Image) -> None: ...
+    def unstage(self, image: Image, *, has_run: bool = False) -> None: ...
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def open_transition(
+        self,
+        base: Base,
+        switches: Sequence[Switch],
+        before: Sequence[Span],
+        after: Sequence[Span],
+        *,
+        per_request: bool,
+    ) -> Transition: ...
+    def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def wait(self, transition: Transition, seconds: float, *, is_outside: bool = False) -> bool: ...
+    def hurry(self) -> None: ...
+    def relax(self) -> None: ...
+    def progress(self, transition: Transition) -> Progress: ...
+    def reverse(self, transition: Transition) -> None: ...
+    def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport: ...
+    def close_transition(self, transition: Transition) -> None: ...
+    def discard_stubs(self, transition: Transition) -> None: ...
+    def enter_request(self) -> Any: ...
+    def leave_request(self, request: Any) -> None: ...
+    def request_count(self) -> int: ...
     def probe_text(self) -> None: ...
+    def probe_slots(self) -> None: ...
     def probe_barrier(self) -> None: ...
     def barrier_count(self) -> int: ...
+
+
+_KINDS = {lib.HR_SITE_JUMP: "jump", lib.HR_SITE_SLOT: "slot"}
 
 
 class NativeCore:
@@ -164,7 +285,8 @@ class NativeCore:
     def open_base(self, path: str) -> Base:
         result, error = ffi.new("struct hr_base **"), _new_error()
         _check(lib.hr_base_open(os.fsencode(path), result, error), error)
-        return Base(_loaded_object(lib.hr_base_object(result[0])[0]), result[0])
+        found = lib.hr_base_object(result[0])[0]
+        return Base(_loaded_object(found), result[0], "slot" if found.slots else "jump")
 
     def close_base(self, base: Base) -> None:
         lib.hr_base_close(base.handle)
@@ -208,16 +330,18 @@ class NativeCore:
             mapped=info.mapped_len,
             distance=info.distance,
             is_from_reserve=bool(info.is_from_reserve),
+            text=Span(info.text_start, info.text_end),
             handle=result[0],
         )
 
-    def unstage(self, image: Image) -> None:
-        lib.hr_image_unstage(image.handle)
+    def unstage(self, image: Image, *, has_run: bool = False) -> None:
+        """Unmaps it. Libraries that it brought are closed, unless its code has run: it may have left things there."""
+        lib.hr_image_unstage(image.handle, has_run)
 
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]:
         sites, error = ffi.new("struct hr_site[]", max(1, len(entries))), _new_error()
         _check(lib.hr_sites_open(ffi.new("uintptr_t[]", list(entries) or [0]), len(entries), sites, error), error)
-        return tuple(Site(entry, _OneOf(sites, i)) for i, entry in enumerate(entries))
+        return tuple(Site(entry, _OneOf(sites, i), _KINDS[sites[i].kind]) for i, entry in enumerate(entries))
 
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport:
         """Redirects every site to its target in one batch; target 0 puts the original bytes back.
@@ -233,12 +357,142 @@ class NativeCore:
             move.site = site.handle.pointer
             move.target = target
         _check(lib.hr_commit(batch, len(moves), allow_unsynchronised, report, error), error)
-        return CommitReport(bool(report.is_synchronised), report.pages, report.nanoseconds / 1e9)
+        return _commit_report(report)
+
+    def open_transition(
+        self,
+        base: Base,
+        switches: Sequence[Switch],
+        before: Sequence[Span],
+        after: Sequence[Span],
+        *,
+        per_request: bool,
+    ) -> Transition:
+        """Prepares threads' way from one side to the other; nothing is redirected yet.
+
+        Args:
+            base: the stubs are mapped near it.
+            switches: the entries; with none the transition only proves that no thread is in the code of its sides.
+                Their own 8 bytes are no part of a side: a pointer to a function on a stack is not a call of it.
+            before: all the code of the side that threads leave, and what else is to be proven unused.
+            after: the same of the other side, which threads leave when the transition is reversed.
+            per_request: a thread inside a request stays where it is until the request is over.
+
+        Raises:
+            StageError: BUSY, another is open; NO_SCAN, this host does not let threads be looked at. Nothing is mapped.
+        """
+        result, error = ffi.new("struct hr_transition **"), _new_error()
+        raw = ffi.new("struct hr_switch[]", max(1, len(switches)))
+        for item, switch in zip(raw, switches):
+            item.site, item.before, item.after = switch.site.handle.pointer, switch.before, switch.after
+        sides = ffi.new("struct hr_sides *")
+        raw_before, raw_after = _extents(before), _extents(after)
+        sides.before, sides.before_count = raw_before, len(before)
+        sides.after, sides.after_count = raw_after, len(after)
+        _check(lib.hr_transition_open(base.handle, raw, len(switches), sides, per_request, result, error), error)
+        stubs = ffi.new("struct hr_extent *")
+        lib.hr_transition_stubs(result[0], stubs)
+        kept = [switch.site.handle for switch in switches]
+        return Transition(Span(stubs.start, stubs.end), _Open(result[0], kept))
+
+    def begin(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
+        """Leads every entry to its stub, then starts the transition.
+
+        Raises like :meth:`commit`; then nothing has begun, and it may be tried again.
+        """
+        report, error = ffi.new("struct hr_commit_report *"), _new_error()
+        _check(lib.hr_transition_begin(transition.handle.pointer, allow_unsynchronised, report, error), error)
+        return _commit_report(report)
+
+    def wait(self, transition: Transition, seconds: float, *, is_outside: bool = False) -> bool:
+        """Looks at threads, ever less often, until all are settled or the time is over; 0 seconds: one look.
+
+        ``is_outside``: the calling thread runs nothing of the host's. Its stack may have been another thread's before,
+        and hold words of that one.
+        """
+        settled, error = ffi.new("int *"), _new_error()
+        nanoseconds = min(max(0, int(seconds * 1e9)), 1 << 62)
+        _check(lib.hr_transition_wait(transition.handle.pointer, nanoseconds, is_outside, settled, error), error)
+        return bool(settled[0])
+
+    def hurry(self) -> None:
+        """Has everybody come back from :meth:`wait`, settled or not, until :meth:`relax`."""
+        lib.hr_transition_hurry()
+
+    def relax(self) -> None:
+        """Ends :meth:`hurry`."""
+        lib.hr_transition_relax()
+
+    def progress(self, transition: Transition) -> Progress:
+        """Looks once at all threads that have not moved."""
+        progress, count, error = ffi.new("struct hr_progress *"), ffi.new("size_t *"), _new_error()
+        stragglers = ffi.new("struct hr_straggler[]", _STRAGGLERS)
+        handle = transition.handle.pointer
+        _check(lib.hr_transition_look(handle, progress, stragglers, _STRAGGLERS, count, error), error)
+        return Progress(
+            progress.threads,
+            progress.settled,
+            bool(progress.is_settled),
+            tuple(_straggler(stragglers[i]) for i in range(count[0])),
+        )
+
+    def reverse(self, transition: Transition) -> None:
+        """Turns the goal round; whoever has not moved is where it should be at once."""
+        error = _new_error()
+        _check(lib.hr_transition_reverse(transition.handle.pointer, error), error)
+
+    def finish(self, transition: Transition, *, allow_unsynchronised: bool = False) -> CommitReport:
+        """Leads every entry to the goal side directly, whether all are settled or not.
+
+        Raises like :meth:`commit`; then the transition is still open and its stubs serve. Where an undo failed it is
+        over and can only be closed: some entries still lead to stubs, which must stay mapped for ever.
+        """
+        report, error = ffi.new("struct hr_commit_report *"), _new_error()
+        _check(lib.hr_transition_finish(transition.handle.pointer, allow_unsynchronised, report, error), error)
+        return _commit_report(report)
+
+    def close_transition(self, transition: Transition) -> None:
+        """Lets the process open another one; the stubs stay mapped. Refused (ORDER) between begin and finish."""
+        error = _new_error()
+        _check(lib.hr_transition_close(transition.handle.pointer, error), error)
+
+    def discard_stubs(self, transition: Transition) -> None:
+        """Unmaps the stubs of a transition that never began, or that is closed and whose stubs are proven unused.
+
+        Proof is a later transition that settled on its ``after`` side: it looked for every arena of stubs and for all
+        of its ``before``. One that was reversed proves nothing, since threads that had not moved were not looked at.
+        """
+        error = _new_error()
+        _check(lib.hr_transition_discard(transition.handle.pointer, error), error)
+        transition.handle.forget()
+
+    def enter_request(self) -> Any:
+        """The calling thread is inside a request from now on, until the handle that this returns is left."""
+        request, error = ffi.new("struct hr_request **"), _new_error()
+        _check(lib.hr_request_enter(request, error), error)
+        return request[0]
+
+    def leave_request(self, request: Any) -> None:
+        """Ends one request; any thread may do it, once."""
+        lib.hr_request_leave(request)
+
+    def request_count(self) -> int:
+        """How many requests are open in this process."""
+        return int(lib.hr_request_count())
 
     def probe_text(self) -> None:
         """Raises StageError when this host does not allow text to be opened for writing."""
         error = _new_error()
         _check(lib.hr_text_probe(error), error)
+
+    def is_write_execute_denied(self) -> bool:
+        """Whether PR_SET_MDWE is in force, as in a service with MemoryDenyWriteExecute= under a recent systemd."""
+        return bool(lib.hr_is_write_execute_denied())
+
+    def probe_slots(self) -> None:
+        """Raises StageError when this host does not allow a page of data to be opened for writing and closed again."""
+        error = _new_error()
+        _check(lib.hr_slot_probe(error), error)
 
     def probe_barrier(self) -> None:
         """Raises StageError when the kernel has no core sync."""
@@ -273,6 +527,27 @@ class NativeCore:
 _armed_markers: deque[list[Any]] = deque(maxlen=8)
 
 
+#: More threads than this that hold a transition up are counted, not described.
+_STRAGGLERS = 256
+
+
+class _Open:
+    """A transition of the core until it is discarded, and the sites that it will store at."""
+
+    def __init__(self, pointer: Any, kept: list[Any]) -> None:
+        self._pointer = pointer
+        self._kept = kept
+
+    @property
+    def pointer(self) -> Any:
+        if self._pointer is None:
+            raise StageError("the transition was discarded", hint="open another one", status="ORDER")
+        return self._pointer
+
+    def forget(self) -> None:
+        self._pointer = None
+
+
 class _OneOf:
     """A pointer into a C array, which keeps the array alive."""
 
@@ -301,6 +576,22 @@ def _raw_marker(marker: Marker) -> tuple[Any, list[Any]]:
     whole.directory = keep(ffi.new("char[]", os.fsencode(marker.directory)))
     whole.until, whole.regions, whole.count = marker.until, regions, len(marker.regions)
     return whole, kept
+
+
+def _extents(spans: Sequence[Span]) -> Any:
+    raw = ffi.new("struct hr_extent[]", max(1, len(spans)))
+    for item, span in zip(raw, spans):
+        item.start, item.end = span.start, span.end
+    return raw
+
+
+def _straggler(raw: Any) -> Straggler:
+    frames = tuple(raw.frames[i] for i in range(raw.frame_count))
+    return Straggler(raw.tid, _text(raw.reason), raw.where, frames)
+
+
+def _commit_report(report: Any) -> CommitReport:
+    return CommitReport(bool(report.is_synchronised), report.pages, report.nanoseconds / 1e9)
 
 
 def _new_error() -> Any:
@@ -346,8 +637,9 @@ def _patch(handle: Any) -> Patch:
     info = ffi.new("struct hr_patch_info *")
     function = ffi.new("struct hr_patch_function *")
     carried = ffi.new("struct hr_patch_carried *")
+    covered, hook = ffi.new("struct hr_patch_range *"), ffi.new("struct hr_patch_hook *")
     lib.hr_patch_describe(handle, info)
-    functions, symbols = [], []
+    functions, symbols, ranges, hooks = [], [], [], []
     for i in range(info.function_count):
         lib.hr_patch_function_at(handle, i, function)
         functions.append(
@@ -356,5 +648,18 @@ def _patch(handle: Any) -> Patch:
     for i in range(info.carried_count):
         lib.hr_patch_carried_at(handle, i, carried)
         symbols.append(PatchCarried(_text(carried.key), carried.image_off, carried.size, bool(carried.is_function)))
-    build_id = bytes(ffi.buffer(info.build_id, info.build_id_len))
-    return Patch(build_id, tuple(functions), tuple(symbols), handle)
+    for i in range(info.range_count):
+        lib.hr_patch_range_at(handle, i, covered)
+        ranges.append(PatchRange(covered.function, covered.base_off, covered.len))
+    for i in range(info.hook_count):
+        lib.hr_patch_hook_at(handle, i, hook)
+        hooks.append(PatchHook(hook.kind, _text(hook.name), hook.image_off))
+    return Patch(
+        build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)),
+        functions=tuple(functions),
+        carried=tuple(symbols),
+        ranges=tuple(ranges),
+        hooks=tuple(hooks),
+        data_escapes=bool(info.data_escapes),
+        handle=handle,
+    )

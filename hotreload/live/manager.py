@@ -6,26 +6,31 @@
                  │          │
               unstage       └─ refused: nothing changed, the patch is still staged
 
-Generations that were live once stay mapped: a thread may be inside them, or hold a pointer into them. Callbacks are
-called after the lock is released, so they may ask the manager anything.
+One entry is redirected at once; several are a *transition*, in which each thread moves when it is in the middle of
+nothing (``transitions.py``). ``swaps.py`` has the order of the steps. Generations that were live once stay mapped until
+it is proven that nobody needs them (``retire.py``). Callbacks are called after the lock is released, so they may ask
+the manager anything.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from hotreload.errors import HotReloadError, PoisonedError, StageError, TransitionError
+from hotreload.errors import StageError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
+from hotreload.live import shadow
 from hotreload.live.core import Core, NativeCore, PatchSource
 from hotreload.live.ledger import Ledger
-from hotreload.live.records import Generation, LoadedModule, Redirect, StagedPatch
-from hotreload.live.report import Report, Subscribers, swap_fields
+from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Terms
+from hotreload.live.report import Guard, Report, Subscribers, swap_fields
+from hotreload.live.retire import Limits, Retirement
+from hotreload.live.swaps import Swaps
+from hotreload.live.transitions import OpenTransition, Transitions
 
 __all__ = ["Manager"]
 
@@ -41,6 +46,8 @@ class Manager:
         core: what does the work below; the native one unless a test says otherwise.
         reserve_bytes: address space to keep near each extension.
         allow_unsynchronised: commit even where the kernel has no core sync; generations then say so.
+        terms: how threads move where a commit does not say it.
+        limits: what an extension may hold on to, and whether old generations are unmapped.
     """
 
     def __init__(
@@ -49,14 +56,47 @@ class Manager:
         *,
         reserve_bytes: int = RESERVE_BYTES,
         allow_unsynchronised: bool = False,
+        terms: Terms | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._core: Core = core or NativeCore()
         self._reserve_bytes = reserve_bytes
-        self._allow_unsynchronised = allow_unsynchronised
+        self._terms = terms or Terms()
         self._ledgers: dict[str, Ledger] = {}
         self._subscribers = Subscribers()
-        self._lock = threading.RLock()
+        self._guard = Guard(self._subscribers)
+        self._retirement = Retirement(self._core, self._guard, limits or Limits())
+        self._transitions = Transitions(
+            self._core, self._guard, self._retirement, allow_unsynchronised=allow_unsynchronised
+        )
+        self._swaps = Swaps(
+            self._core, self._guard, self._transitions, self._retirement, allow_unsynchronised=allow_unsynchronised
+        )
         self._is_locked = False
+
+    def configure(
+        self,
+        *,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        retire: bool | None = None,
+        keep: int | None = None,
+        max_generations: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None:
+        """Changes what holds where a commit says nothing, from the next one on; None leaves it as it is.
+
+        Raises:
+            ValueError: no such level or policy; nothing was changed.
+            StageError: the policy is force and there is no reason; nothing was changed.
+        """
+        with self._guard:
+            self._terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason)
+            self._retirement.limits = self._retirement.limits.but(
+                retire=retire, keep=keep, max_generations=max_generations, max_bytes=max_bytes
+            )
 
     # What there is -------------------------------------------------------------------------------------------------
 
@@ -69,7 +109,7 @@ class Manager:
             StageError: no such library is loaded, or it has no build-id; nothing was changed.
         """
         real = os.path.realpath(path)
-        with self._lock:
+        with self._guard:
             if real not in self._ledgers:
                 base = self._core.open_base(real)
                 with suppress(StageError):  # a patch may still find room on its own, and says so if not
@@ -81,7 +121,7 @@ class Manager:
 
     def modules(self) -> tuple[LoadedModule, ...]:
         """The attached extensions, as they are now."""
-        with self._lock:
+        with self._guard:
             return tuple(ledger.snapshot() for ledger in self._ledgers.values())
 
     def loaded_libraries(self) -> list[tuple[str, str]]:
@@ -92,15 +132,22 @@ class Manager:
             if found.build_id
         ]
 
-    def history(self, module: LoadedModule) -> tuple[Generation, ...]:
+    def history(self, module: LoadedModule) -> History:
         """Every generation of an extension, the base first."""
-        with self._lock:
-            return tuple(self._ledger(module).generations)
+        with self._guard:
+            return self._ledger(module).history()
 
     def status(self) -> dict[str, Any]:
         """Everything that is live here, as plain data for JSON."""
-        with self._lock:
-            return {"pid": os.getpid(), "modules": [ledger.describe() for ledger in self._ledgers.values()]}
+        with self._guard:
+            transition = self.transition()
+            if transition is None:
+                for ledger in self._ledgers.values():
+                    self._retirement.look(ledger)
+            modules = [
+                {**ledger.describe(), "kept": self._retirement.kept(ledger)} for ledger in self._ledgers.values()
+            ]
+            return {"pid": os.getpid(), "modules": modules, "transition": transition, "shadow": shadow.describe()}
 
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Has ``callback`` called with a dict after each stage, commit, rollback and refusal.
@@ -153,8 +200,8 @@ class Manager:
         started = time.perf_counter()
         with Report(self._subscribers, module, "stage") as report:
             self.check_unlocked()
-            with self._lock:
-                staged = self._stage(self._healthy(module), patch)
+            with self._guard:
+                staged = self._swaps.stage(self._healthy(module), patch)
             report.succeed(
                 GENERATION_STAGED,
                 generation=staged.number,
@@ -173,7 +220,7 @@ class Manager:
         Raises:
             StageError: it is not staged, or it is live already; nothing was changed.
         """
-        with self._lock:
+        with self._guard:
             ledger = self._ledger(staged.module)
             if not any(staged is known for known in ledger.staged):
                 raise StageError("the patch is not staged", hint="a live generation stays mapped", status="NOT_STAGED")
@@ -181,137 +228,174 @@ class Manager:
             if staged.image.handle not in [kept.handle for kept in ledger.retained]:
                 self._core.unstage(staged.image)
 
-    def commit(self, staged: StagedPatch, *, info: Mapping[str, Any] | None = None) -> Generation:
-        """Makes a staged patch live: when this returns, no call that starts afterwards enters the old code.
+    def check(self, module: LoadedModule, to: StagedPatch | int, *, level: str | None = None) -> str:
+        """Insists that a staged patch, or an earlier generation, could be made live now at a level; returns the level.
+
+        For whoever promises it to others before it is done. The commit may still be refused for what changes meanwhile.
+
+        Raises:
+            ValueError: no such level.
+            StageError: threads cannot be looked at here, or there is no room for stubs; nothing was changed.
+        """
+        terms = self._terms.but(level=level)
+        with self._guard:
+            ledger = self._healthy(module)
+            if isinstance(to, int):
+                return self._swaps.check(ledger, ledger.generation(to), None, terms)
+            return self._swaps.check(ledger, to.draft(), to.image, terms)
+
+    def commit(
+        self,
+        staged: StagedPatch,
+        *,
+        info: Mapping[str, Any] | None = None,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Generation:
+        """Makes a staged patch live.
+
+        At level ``function``, when this returns, no call that starts afterwards enters the old code. At ``call`` and
+        ``request`` that holds for each thread from the moment it moves; ``transition`` of the result says whether all
+        have, and if not, a thread of ours goes on with it.
 
         Args:
             staged: from :meth:`stage`.
             info: remembered with the generation.
+            level: ``function``, ``call`` or ``request``; without, ``call`` where two entries or more change.
+            deadline: after so many seconds a thread that has not moved is dealt with by the policy.
+            policy: ``wait`` tells once and stays open, ``revert`` goes back, ``force`` ends it all the same.
+            reason: why it may be forced; remembered as a taint.
+            by: who may be asked about that.
+            wait: how long to wait here for the threads.
 
         Raises:
+            ValueError: no such level or policy; nothing was changed.
             StageError: refused; nothing was stored and the patch is still staged.
-            TransitionError: the stores were undone; the earlier generation serves.
+            TransitionError: the stores were undone, or threads are on their way back; the earlier generation serves.
             PoisonedError: an undo failed; restart the process.
         """
+        terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason, by=by)
         with Report(self._subscribers, staged.module, "commit") as report:
-            with self._lock:
+            with self._guard:
                 ledger = self._healthy(staged.module)
+                self._transitions.check_free()
                 ledger.check_staged(staged)
-                generation = self._commit(ledger, staged, dict(info or {}))
+                generation = self._swaps.commit(ledger, staged, dict(info or {}), terms)
+                transition = self._transitions.open
+            generation = self._swaps.settle(ledger, transition, generation.number, wait)
             report.succeed(SWAP_COMMITTED, **swap_fields(generation))
         return generation
 
-    def rollback(self, module: LoadedModule, to: int = 0, *, is_promised: bool = False) -> Generation:
+    def rollback(
+        self,
+        module: LoadedModule,
+        to: int = 0,
+        *,
+        is_promised: bool = False,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Generation:
         """Makes an earlier generation live again; functions that it lacks go back to their original code.
+
+        While threads are on their way from that generation to another, they turn round.
 
         Args:
             module: from :meth:`attach`.
             to: the number of the generation.
             is_promised: it was agreed with others before this process was locked, so it is done all the same.
+            level, deadline, policy, reason, by, wait: as for :meth:`commit`.
 
         Raises:
+            ValueError: no such level or policy; nothing was changed.
             StageError: there is no such generation, or the swap was refused; nothing was stored.
             TransitionError: the stores were undone; the generation from before serves.
             PoisonedError: an undo failed; restart the process.
         """
+        terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason, by=by)
         with Report(self._subscribers, module, "rollback") as report:
             if not is_promised:
                 self.check_unlocked()
-            with self._lock:
+            with self._guard:
                 ledger = self._healthy(module)
                 left = ledger.live.number
-                generation = ledger.generation(to)
-                seconds, _ = self._swap(ledger, generation.redirects)
-                ledger.live = generation
+                seconds = self._swaps.go_back(ledger, ledger.generation(to), terms, may_veto=not is_promised)
+                transition = self._transitions.open
+            generation = self._swaps.settle(ledger, transition, to, wait)
             report.succeed(SWAP_ROLLED_BACK, **{**swap_fields(generation), "duration": seconds, "left": left})
         return generation
+
+    # What is open --------------------------------------------------------------------------------------------------
+
+    def transition(self) -> dict[str, Any] | None:
+        """The transition that is open, with every thread that has not moved; plain data for JSON, or None."""
+        with self._guard:
+            transition = self._transitions.open
+            return transition.describe() if transition else None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether no transition is open any more within so many seconds."""
+        return self._transitions.wait(seconds)
+
+    def reverse(self, *, wait: float = 0.5) -> Generation:
+        """Turns the open transition round: threads that have moved go back, the others stay.
+
+        Returns:
+            the generation that they go to.
+
+        Raises:
+            StageError: nothing is open, or a hook refuses; nothing was changed.
+        """
+        self.check_unlocked()
+        with self._guard:
+            transition = self._open()
+            self._transitions.reverse(transition)
+            goal = transition.goal
+        return self._swaps.settle(transition.ledger, transition, goal, wait)
+
+    def force(self, reason: str, *, by: str = "") -> Generation:
+        """Ends the open transition although threads have not moved: what these see may be mixed.
+
+        It is remembered as a taint, and no generation of the extension is unmapped from now on.
+
+        Raises:
+            StageError: nothing is open, there is no reason, or the swap was refused; nothing was changed.
+            TransitionError: the stores were undone; the transition is still open.
+            PoisonedError: an undo failed; restart the process.
+        """
+        with self._guard:
+            transition = self._open()
+            self._transitions.force(transition, reason, by or f"uid {os.geteuid()}")
+            return transition.ledger.live
+
+    def _open(self) -> OpenTransition:
+        if self._transitions.open is None:
+            raise StageError("no transition is open", hint="all threads are there already", status="NO_TRANSITION")
+        return self._transitions.open
 
     # Around a fork -------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
         """Waits until nothing is under way and keeps it so, until :meth:`let_go`."""
-        self._lock.acquire()
+        self._guard.__enter__()
+        self._transitions.hold()
 
     def let_go(self) -> None:
         """Ends :meth:`hold`."""
-        self._lock.release()
+        self._transitions.let_go()
+        self._guard.__exit__()
 
     def renew_lock(self) -> None:
-        """In a forked child: the thread that held the old lock is not there, so there is a new one."""
-        self._lock = threading.RLock()
-
-    # How -----------------------------------------------------------------------------------------------------------
-
-    def _stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
-        self._core.probe_text()
-        patch = self._core.open_patch(source)
-        try:
-            number = len(ledger.generations)
-            label = f"hotreload:{ledger.name}.{number}"[:200]
-            image = self._core.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
-        finally:
-            self._core.close_patch(patch)
-        try:
-            redirects = ledger.redirects_of(patch, image)
-            self._open_sites(ledger, redirects)
-        except BaseException:
-            self._core.unstage(image)
-            raise
-        staged = StagedPatch(
-            module=ledger.snapshot(),
-            functions=tuple(function.name for function in patch.functions),
-            bytes_mapped=image.mapped,
-            distance=image.distance,
-            number=number,
-            carried=patch.carried,
-            image=image,
-            redirects=redirects,
-        )
-        ledger.staged.append(staged)
-        return staged
-
-    def _open_sites(self, ledger: Ledger, redirects: Sequence[Redirect]) -> None:
-        entries = ledger.missing_entries(redirects)
-        try:
-            sites = self._core.open_sites(entries)
-        except HotReloadError as error:
-            raise _naming_function(error, ledger, redirects) from None
-        ledger.sites.update(zip(entries, sites))
-
-    def _commit(self, ledger: Ledger, staged: StagedPatch, info: dict[str, Any]) -> Generation:
-        try:
-            seconds, is_synchronised = self._swap(ledger, staged.redirects)
-        except (TransitionError, PoisonedError):
-            ledger.retained.append(staged.image)
-            raise
-        generation = Generation(
-            module=ledger.name,
-            build_id=staged.module.build_id,
-            number=len(ledger.generations),
-            functions=staged.functions,
-            bytes_mapped=staged.bytes_mapped,
-            distance=staged.distance,
-            address=staged.image.address,
-            length=staged.image.length,
-            committed_at=time.time(),
-            duration=seconds,
-            synchronised=is_synchronised,
-            info=info,
-            redirects=staged.redirects,
-            carried=staged.carried,
-        )
-        ledger.record(staged, generation)
-        return generation
-
-    def _swap(self, ledger: Ledger, redirects: Sequence[Redirect]) -> tuple[float, bool]:
-        try:
-            report = self._core.commit(ledger.batch(redirects), allow_unsynchronised=self._allow_unsynchronised)
-        except HotReloadError as error:
-            named = _naming_function(error, ledger, redirects)
-            if isinstance(named, PoisonedError):
-                ledger.poison = named
-            raise named from None
-        return report.seconds, report.is_synchronised
+        """In a forked child: the threads that held locks or drove a transition are not there, so there are new ones."""
+        self._guard.renew()
+        self._transitions.renew()
 
     def _ledger(self, module: LoadedModule) -> Ledger:
         try:
@@ -326,14 +410,6 @@ class Manager:
         if ledger.poison is not None:
             raise ledger.poison
         return ledger
-
-
-def _naming_function(error: HotReloadError, ledger: Ledger, redirects: Sequence[Redirect]) -> HotReloadError:
-    """The same refusal with the function's name in it: the core knows addresses only."""
-    name = ledger.name_of(error.fields.get("address", 0), redirects)
-    if not name:
-        return error
-    return type(error)(f"{name}: {error.message}", hint=error.hint, **{**error.fields, "function": name})
 
 
 def _module_name(path: str) -> str:

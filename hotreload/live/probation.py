@@ -2,7 +2,7 @@
 
 ::
 
-    commit ──▶ begin ──── 60 s ────▶ over          the crash marker is armed only in between
+    begin ──▶ commit ──── 60 s ────▶ over          the crash marker is armed only in between
                  │                                 (csrc/marker.c writes the line, in a signal handler)
                  └── fatal signal ──▶ DIRECTORY/crash-PID, and the same on stderr:
 
@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from hotreload.live.core import Marker, MarkerRegion
 from hotreload.live.records import Generation
 
-__all__ = ["MarkerCore", "Probation", "read_crash"]
+__all__ = ["Entry", "MarkerCore", "Probation", "read_crash"]
 
 _START = "hotreload: crash "
 _NAME_LIMIT = 160
@@ -39,7 +39,7 @@ class MarkerCore(Protocol):
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """One generation on probation."""
 
     ends: float
@@ -60,10 +60,10 @@ class Probation:
         self._core = core
         self._directory = directory
         self.seconds = seconds
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
 
     def begin(self, generation: Generation, **about: Any) -> None:
-        """A generation has become live; the one that it replaces is not watched any more.
+        """A generation has become live, or is about to; the one that it replaces is not watched any more.
 
         Args:
             generation: what is live.
@@ -76,15 +76,28 @@ class Probation:
             return
         fields = {"module": generation.module, "generation": generation.number, **about}
         self._entries.pop(generation.build_id, None)
-        self._entries[generation.build_id] = _Entry(
-            time.monotonic() + self.seconds, _region(generation, fields), fields
-        )
+        self._entries[generation.build_id] = Entry(time.monotonic() + self.seconds, _region(generation, fields), fields)
         self._arm()
 
     def end(self, build_id: str) -> None:
         """An extension has gone back; nothing of it is new any more."""
         if self._entries.pop(build_id, None) is not None:
             self._arm()
+
+    def of(self, build_id: str) -> Entry | None:
+        """What of an extension is new, for :meth:`put_back`."""
+        return self._entries.get(build_id)
+
+    def put_back(self, build_id: str, entry: Entry | None) -> None:
+        """What was begun last has not become live: what was there before it counts again.
+
+        Raises:
+            StageError: the marker cannot be armed.
+        """
+        self._entries.pop(build_id, None)
+        if entry is not None:
+            self._entries[build_id] = entry
+        self._arm()
 
     def expire(self) -> list[Mapping[str, Any]]:
         """Ends what has lasted long enough; returns what that was."""

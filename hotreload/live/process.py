@@ -17,10 +17,10 @@ __all__ = ["manager"]
 
 
 class _Process:
-    """Holds the one manager; it is made when somebody asks for it."""
+    """Holds the one manager; it is made when somebody asks for it, who may be the handler of a signal."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._manager: Manager | None = None
 
     def manager(self) -> Manager:
@@ -42,7 +42,7 @@ class _Process:
     def after_fork_in_child(self) -> None:
         if self._manager is not None:
             self._manager.renew_lock()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 _process = _Process()

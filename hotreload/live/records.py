@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, overload
 
-from hotreload.live.core import Image, PatchCarried
+from hotreload.errors import StageError
+from hotreload.live.core import Image, PatchCarried, PatchHook
 
-__all__ = ["Generation", "LoadedModule", "Redirect", "StagedPatch"]
+__all__ = [
+    "Generation",
+    "History",
+    "HookRun",
+    "LoadedModule",
+    "Redirect",
+    "StagedPatch",
+    "Taint",
+    "Terms",
+    "check_reason",
+]
+
+LEVELS = ("function", "call", "request")
+POLICIES = ("wait", "revert", "force")
+PRE_COMMIT, POST_COMMIT, POST_ROLLBACK = 1, 2, 3  # kinds of migration hooks
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,46 @@ class StagedPatch:
     carried: tuple[PatchCarried, ...] = field(repr=False)
     image: Image = field(repr=False)
     redirects: tuple[Redirect, ...] = field(repr=False)
+    data_escapes: bool = field(default=True, repr=False)
+    hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+
+    def draft(self, info: Mapping[str, Any] | None = None) -> Generation:
+        """The generation that it is to become."""
+        return Generation(
+            module=self.module.name,
+            build_id=self.module.build_id,
+            number=self.number,
+            functions=self.functions,
+            bytes_mapped=self.bytes_mapped,
+            distance=self.distance,
+            address=self.image.address,
+            length=self.image.length,
+            committed_at=time.time(),
+            info=info or {},
+            redirects=self.redirects,
+            carried=self.carried,
+            hooks=self.hooks,
+        )
+
+    @property
+    def can_roll_back(self) -> bool:
+        """Whether leaving it again undoes all that it did: a machine may do that only where it does."""
+        kinds = {hook.kind for hook in self.hooks}
+        return POST_COMMIT not in kinds or POST_ROLLBACK in kinds
+
+
+@dataclass(frozen=True)
+class HookRun:
+    """One call of a migration hook; ``error`` is empty when all was well."""
+
+    kind: str
+    name: str
+    seconds: float
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -57,6 +113,10 @@ class Generation:
 
     ``synchronised`` is false when the kernel has no core sync and the commit was allowed without. ``info`` is what
     the caller of commit wanted to be remembered. ``length`` is that of the address space from ``address`` on.
+
+    ``level`` and ``transition`` say how the last swap to it went: stored entry by entry ("none"), or thread by thread
+    and still "open", "complete", "forced" or "reversed". ``is_retired``: its code is not mapped any more. ``hook_runs``
+    are the migration hooks that were called when it became live last, those of what it replaced among them.
     """
 
     module: str
@@ -71,8 +131,13 @@ class Generation:
     duration: float = 0.0
     synchronised: bool = True
     info: Mapping[str, Any] = field(default_factory=dict)
+    level: str = "function"
+    transition: str = "none"
+    is_retired: bool = False
     redirects: tuple[Redirect, ...] = field(default=(), repr=False)
     carried: tuple[PatchCarried, ...] = field(default=(), repr=False)
+    hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+    hook_runs: tuple[HookRun, ...] = field(default=(), repr=False)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -84,5 +149,99 @@ class Generation:
             "address": f"{self.address:#x}",
             "committed_at": self.committed_at,
             "synchronised": self.synchronised,
+            "level": self.level,
+            "transition": self.transition,
+            "retired": self.is_retired,
             "info": dict(self.info),
+            "hooks": [run.as_dict() for run in self.hook_runs],
         }
+
+
+class History(Sequence[Generation]):
+    """Every generation by its number, the base first; of those long retired only the number is known."""
+
+    def __init__(self, known: Mapping[int, Generation], newest: int) -> None:
+        self._known = dict(known)
+        self._numbers = range(newest + 1)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Generation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Generation, ...]: ...
+    def __getitem__(self, index: int | slice) -> Generation | tuple[Generation, ...]:
+        if isinstance(index, slice):
+            return tuple(self._at(number) for number in self._numbers[index])
+        return self._at(self._numbers[index])
+
+    def __iter__(self) -> Iterator[Generation]:
+        return (self._at(number) for number in self._numbers)
+
+    def _at(self, number: int) -> Generation:
+        base = self._known[0]
+        return self._known.get(number) or Generation(base.module, base.build_id, number, is_retired=True)
+
+
+@dataclass(frozen=True)
+class Taint:
+    """Something that was done to an extension and voids a promise until the process ends."""
+
+    what: str
+    reason: str
+    at: float
+    by: str
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"what": self.what, "reason": self.reason, "at": self.at, "by": self.by}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How threads are to move, and what happens when one does not.
+
+    ``level`` is empty where the number of entries decides: one is stored as it is, several are a transition.
+    ``deadline`` is in seconds from the start or from the last reversal.
+    """
+
+    level: str = ""
+    deadline: float = 30.0
+    policy: str = "wait"
+    reason: str = ""
+    by: str = ""
+
+    def but(self, **changes: Any) -> Terms:
+        """These terms with what is not None put in.
+
+        Raises:
+            ValueError: no such level or policy.
+            StageError: force without a reason; nothing was changed.
+        """
+        terms = replace(self, **{name: value for name, value in changes.items() if value is not None})
+        if terms.level not in ("", *LEVELS):
+            raise ValueError(f"{terms.level!r} is no level: {', '.join(LEVELS)}")
+        if terms.policy not in POLICIES:
+            raise ValueError(f"{terms.policy!r} is no policy: {', '.join(POLICIES)}")
+        if terms.policy == "force":
+            check_reason(terms.reason)
+        return terms
+
+    def level_for(self, entries: int) -> str:
+        """The level of a swap of so many entries."""
+        return self.level or ("function" if entries <= 1 else "call")
+
+
+def check_reason(reason: str) -> None:
+    """Insists that a force says why.
+
+    Raises:
+        StageError: it does not; nothing was changed.
+    """
+    if not reason.strip():
+        raise StageError(
+            "to force threads over needs a reason",
+            hint="say why: it is written down and stays with the extension until the process ends",
+            status="NO_REASON",
+        )

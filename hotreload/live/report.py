@@ -1,8 +1,9 @@
-"""How one step of the manager went, told to the subscribers."""
+"""The manager's lock, and how each step went, told to the subscribers after the lock was released."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from hotreload.errors import HotReloadError
 from hotreload.events import PATCH_REFUSED
 from hotreload.live.records import Generation, LoadedModule
 
-__all__ = ["Report", "Subscribers", "swap_fields"]
+__all__ = ["Guard", "Report", "Subscribers", "swap_fields"]
 
 Callback = Callable[[dict[str, Any]], None]
 
@@ -40,6 +41,46 @@ class Subscribers:
                 logging.getLogger("hotreload").exception("a subscriber failed on %s", event["event"])
 
 
+class Guard:
+    """The one lock of the books. What is told while it is held reaches the subscribers when it is free again."""
+
+    def __init__(self, subscribers: Subscribers) -> None:
+        self._subscribers = subscribers
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._told: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Guard:  # noqa: PYI034 - Self is not in typing before 3.11
+        self._lock.acquire()
+        self._depth += 1
+        return self
+
+    def tell(self, name: str, module: LoadedModule, **fields: Any) -> None:
+        """Has an event published; the lock must be held."""
+        self._told.append({"event": name, **_about(module), **fields})
+
+    def __exit__(self, *_error: object) -> None:
+        self._depth -= 1
+        told: list[dict[str, Any]] = []
+        if not self._depth:
+            told, self._told = self._told, told
+        self._lock.release()
+        for event in told:
+            self._subscribers.publish(event)
+
+    def renew(self) -> None:
+        """In a forked child, which has held it for the fork: a new one, held as often as this thread was in it before.
+
+        That is where a handler of a signal forks in the middle of what its own thread does.
+        """
+        self._depth = max(0, self._depth - 1)
+        self._lock = threading.RLock()
+        for _ in range(self._depth):
+            self._lock.acquire()
+        if not self._depth:
+            self._told = []
+
+
 class Report:
     """One step, reported once: :meth:`succeed` says what came of it, and a refusal that passes is told as such.
 
@@ -48,7 +89,7 @@ class Report:
 
     def __init__(self, subscribers: Subscribers, module: LoadedModule, step: str) -> None:
         self._subscribers = subscribers
-        self._about = {"module": module.name, "path": module.path, "build_id": module.build_id}
+        self._about = _about(module)
         self._step = step
 
     def __enter__(self) -> Report:  # noqa: PYI034 - Self is not in typing before 3.11
@@ -72,5 +113,12 @@ def swap_fields(generation: Generation) -> dict[str, Any]:
         "distance": generation.distance,
         "duration": generation.duration,
         "synchronised": generation.synchronised,
+        "level": generation.level,
+        "transition": generation.transition,
         "info": dict(generation.info),
+        "hooks": [run.as_dict() for run in generation.hook_runs],
     }
+
+
+def _about(module: LoadedModule) -> dict[str, Any]:
+    return {"module": module.name, "path": module.path, "build_id": module.build_id}

@@ -18,6 +18,7 @@ from typing import NamedTuple, Union
 from hotreload.build.flags import PROLOGUE
 from hotreload.build.prologue import ENTRY_ALIGN, HOOK, MS_HOOK
 from hotreload.build.record import Record
+from hotreload.build.slots import SECTION, Slots, slot_of
 from hotreload.diff.graph import ObjectGraph
 from hotreload.elf.file import (
     DF_STATIC_TLS,
@@ -147,7 +148,13 @@ class Base:
     def is_patchable(self, place: Place) -> bool:
         """Whether the function at ``place`` begins with a hook prologue that one aligned store can change."""
         start = self.elf.file_offset(place.offset)
-        return place.offset % ENTRY_ALIGN == 0 and self.elf.data[start : start + len(HOOK)] in (HOOK, MS_HOOK)
+        code = self.elf.data[start : start + len(HOOK)]
+        has_hook = code in (HOOK, MS_HOOK) or slot_of(place.offset, code) in self._slots
+        return place.offset % ENTRY_ALIGN == 0 and has_hook
+
+    @cached_property
+    def _slots(self) -> Slots:
+        return Slots(self.elf)
 
     @cached_property
     def has_static_tls(self) -> bool:
@@ -157,7 +164,7 @@ class Base:
     @cached_property
     def _groups(self) -> list[tuple[str, list[Symbol]]]:
         groups: list[tuple[str, list[Symbol]]] = [("", [])]
-        loaded = {s.number for s in self.elf.sections if s.flags & SHF_ALLOC}
+        loaded = {s.number for s in self.elf.sections if s.flags & SHF_ALLOC and s.name != SECTION}
         in_locals = True
         for symbol in self.elf.symbols:
             if symbol.type == STT_FILE:

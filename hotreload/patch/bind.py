@@ -4,6 +4,7 @@
     ────────────────────────────────────────  ──────────────────────────────────────────────────────────────
     state or a function that the base has     the base's address: state stays, function pointers stay the same
     state or a function that is new           carried: the first generation that brought it
+    a function whose prototype changed        carried too: it is a new one, and its key tells the prototype
     content (strings, const tables, pieces)   its own copy; a named const object that is unchanged, the base's
     the inside of the same function           its own copy
     anything undefined                        an import, which the server resolves
@@ -15,7 +16,7 @@ result is the closed set of sections that the patch consists of.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Union
+from typing import Mapping, NamedTuple, Union
 
 from hotreload.diff.graph import (
     CONTENT,
@@ -29,7 +30,8 @@ from hotreload.diff.graph import (
     ObjectGraph,
     Reference,
 )
-from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT
+from hotreload.diff.prototypes import Anew
+from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT, STT_TLS
 from hotreload.errors import Finding
 from hotreload.patch.base import Base, Place
 
@@ -63,6 +65,11 @@ class CarriedSymbol(NamedTuple):
     is_function: bool
     common_align: int = 0
 
+    @property
+    def name(self) -> str:
+        """Its name in the source, without unit and prototype."""
+        return self.key.partition(" as ")[0].rsplit(":", 1)[-1]
+
 
 class UnitPlan(NamedTuple):
     """What becomes of one fresh object: its sections that are part of the patch, and their bound references."""
@@ -75,11 +82,15 @@ class UnitPlan(NamedTuple):
 class Binder:
     """Binds the new code of any number of units to one base.
 
-    ``findings`` collects what cannot be bound; the patch must not be made when there are any.
+    ``findings`` collects what cannot be bound; the patch must not be made when there are any. ``anew`` has, by the
+    base offset of the old one, functions that are new although the base has one of their name.
     """
 
-    def __init__(self, base: Base, graphs: dict[int, ObjectGraph]) -> None:
+    def __init__(
+        self, base: Base, graphs: dict[int, ObjectGraph], anew: Union[Mapping[int, Anew], None] = None
+    ) -> None:
         self._base = base
+        self._anew = anew or {}
         self._graphs = graphs
         self.plans = {unit: UnitPlan(unit, graph, {}) for unit, graph in graphs.items()}
         self.carried: list[CarriedSymbol] = []
@@ -116,6 +127,8 @@ class Binder:
         if reference.kind == TO_ENTRY:
             place = self._base.find(unit, reference.name)
             is_private = reference.name in self._base.graphs[unit].private
+            if place is not None and place.offset in self._anew:
+                return ToCarried(self._carry_anew(unit, reference.name, self._anew[place.offset]), bias)
             if place is not None and place.type != STT_OBJECT and not is_private:
                 return ToBase(place, bias)
             symbol = self._graphs[unit].functions[reference.name]
@@ -123,7 +136,7 @@ class Binder:
         if reference.kind == TO_INSIDE:
             if reference.section not in self.plans[unit].bindings:
                 self._refuse(unit, "code-address", f"code in {self._name(unit, section)} leads into the middle of "
-                             f"`{reference.name or self._name(unit, reference.section)}`")  # fmt: skip
+                             f"`{reference.name or self._name(unit, reference.section)}`", section)  # fmt: skip
             return None
         if reference.kind == TO_CONTENT:
             place = self._unchanged_constant(unit, reference)
@@ -135,6 +148,9 @@ class Binder:
 
     def _bind_external(self, unit: int, reference: Reference) -> Union[ToBase, ToCarried, None]:
         place = self._base.find(unit, reference.name)
+        if place is not None and place.offset in self._anew:
+            new = self._anew[place.offset]
+            return ToCarried(self._carry_anew(new.unit, new.name, new), reference.delta)
         if place is not None:
             return ToBase(place, reference.delta)
         for other, graph in self._graphs.items():
@@ -157,10 +173,23 @@ class Binder:
         if old is not None:
             start = self._section_start(unit, old)
             if start is not None:
-                if _layout(base_graph, old) != _layout(graph, reference.section):
-                    self._refuse(unit, "variable-layout", f"the variables in section {reference.name} moved")
+                sizes = base_graph.elf.sections[old].size, graph.elf.sections[reference.section].size
+                if sizes[0] == sizes[1] and _layout(base_graph, old) != _layout(graph, reference.section):
+                    reason = f"the variables in section {reference.name} moved"
+                    self._refuse(unit, "variable-layout", reason, reference.section)
                 return ToBase(start, reference.delta)
+        start = self._moved_variable(unit, reference)
+        if start is not None:
+            return ToBase(start, reference.delta)
         return ToCarried(self._carry(unit, reference.section, 0, reference.name), reference.delta)
+
+    def _moved_variable(self, unit: int, reference: Reference) -> Union[Place, None]:
+        """Where a global variable that is new in this unit begins in the base: another unit defined it there."""
+        for symbol in self._graphs[unit].symbols_in.get(reference.section, ()):
+            place = self._base.globals.get(symbol.name) if symbol.bind != STB_LOCAL else None
+            if place is not None and place.type in (STT_OBJECT, STT_TLS):
+                return place._replace(offset=place.offset - symbol.value)
+        return None
 
     def _section_start(self, unit: int, section: int) -> Union[Place, None]:
         """Where a section of the base's object begins in the base; None where the linker dropped it."""
@@ -186,14 +215,20 @@ class Binder:
                     return self._section_start(unit, old) if same else None
         return None
 
-    def _carry(self, unit: int, section: int, value: int, name: str) -> int:
+    def _carry_anew(self, unit: int, name: str, new: Anew) -> int:
+        symbol = self._graphs[unit].functions[name]
+        return self._carry(unit, symbol.section, symbol.value, name, f" as {new.identity}")
+
+    def _carry(self, unit: int, section: int, value: int, name: str, identity: str = "") -> int:
         place = (unit, section, value)
         if place not in self._carried_index:
             graph = self._graphs[unit]
             header = graph.elf.sections[section]
             symbols = graph.symbols_in.get(section, [])
+            is_function = bool(header.flags & SHF_EXECINSTR)
+            body = max((s.size for s in symbols if s.value == value), default=0)
             is_global = any(s.bind != STB_LOCAL for s in symbols)
-            key = name if is_global else f"{self._unit_name(unit)}:{name}"
+            key = (name if is_global else f"{self._unit_name(unit)}:{name}") + identity
             for index, carried in enumerate(self.carried):
                 if carried.key == key:  # another unit's copy of one inline function or variable
                     self._carried_index[place] = index
@@ -205,8 +240,8 @@ class Binder:
                     unit=unit,
                     section=section,
                     value=value,
-                    size=0 if header.flags & SHF_EXECINSTR else header.size,
-                    is_function=bool(header.flags & SHF_EXECINSTR),
+                    size=body if is_function else header.size,
+                    is_function=is_function,
                 )
             )
             self._take(unit, section)
@@ -226,8 +261,9 @@ class Binder:
         record = self._base.record
         return os.path.relpath(record.units[unit].source, record.directory)
 
-    def _refuse(self, unit: int, slug: str, reason: str) -> None:
-        finding = Finding(slug, reason, "restart the server to take this edit", self._base.record.units[unit].source)
+    def _refuse(self, unit: int, slug: str, reason: str, section: int) -> None:
+        source, line = self._base.record.units[unit].source, self._graphs[unit].line_of(section)
+        finding = Finding(slug, reason, "restart the server to take this edit", source, line)
         if finding not in self.findings:
             self.findings.append(finding)
 

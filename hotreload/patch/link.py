@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from hotreload.build.command import parse
 from hotreload.build.record import Record
+from hotreload.build.slots import make_empty_object
 from hotreload.errors import BuildError
 from hotreload.patch.linktable import PAGE
 
-__all__ = ["link_patch"]
+__all__ = ["SLOTS", "link_patch", "make_slots"]
 
+SLOTS = "hr.slots"  # the symbol of the slots of new functions
 VERSION_SCRIPT = "{ global: hr.*; local: *; };\n"
 
 
@@ -65,6 +67,11 @@ def link_patch(inputs: list[str], output: str, record: Record, compiler: tuple[s
     done = subprocess.run(argv, capture_output=True, text=True, cwd=record.directory, check=False)
     if done.returncode:
         raise BuildError("the patch could not be linked", diagnostics=done.stderr, command=argv)
+
+
+def make_slots(count: int) -> bytes:
+    """An object with slots for ``count`` new functions; the link table says what they hold."""
+    return make_empty_object(count, SLOTS)
 
 
 def _libraries(record: Record) -> list[str]:

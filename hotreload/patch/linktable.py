@@ -17,28 +17,34 @@ __all__ = [
     "Fixup",
     "FixupKind",
     "Function",
+    "Hook",
+    "HookKind",
     "Import",
     "LinkTable",
     "Protection",
+    "Range",
     "Segment",
 ]
 
 SECTION = ".hotreload.link"
 PAGE = 4096  # bytes; the pages of x86-64, in which segments are counted
-MAGIC = b"HRLINK01"
+MAGIC = b"HRLINK02"
 
-HEADER = struct.Struct("<8sQQQQ32s8I")
+HEADER = struct.Struct("<8sQQQQ32s12I")
 SEGMENT = struct.Struct("<QQQQII")
 FIXUP = struct.Struct("<QqII")
 IMPORT = struct.Struct("<IIII")
 LIBRARY = struct.Struct("<II")
 CARRIED = struct.Struct("<IIQQ")
 FUNCTION = struct.Struct("<IIQQ")
+RANGE = struct.Struct("<IIQQ")
+HOOK = struct.Struct("<IIQ")
 
 IMPORT_WEAK = 1
 CARRIED_FUNCTION = 1
 FUNCTION_BASE = 0
 FUNCTION_CARRIED = 1
+DATA_ESCAPES = 1
 
 
 class Protection(IntFlag):
@@ -124,6 +130,32 @@ class Function:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Code of the base that belongs to the replaced function of index ``function``."""
+
+    function: int
+    base_off: int
+    length: int
+
+
+class HookKind(IntEnum):
+    """When a migration hook is called."""
+
+    PRE_COMMIT = 1
+    POST_COMMIT = 2
+    POST_ROLLBACK = 3
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A migration hook, called by the server."""
+
+    kind: HookKind
+    name: str
+    image_off: int
+
+
+@dataclass(frozen=True)
 class LinkTable:
     """All that the server needs to map a patch and bind it to the base."""
 
@@ -135,6 +167,9 @@ class LinkTable:
     libraries: tuple[str, ...] = ()
     carried: tuple[Carried, ...] = ()
     functions: tuple[Function, ...] = ()
+    ranges: tuple[Range, ...] = ()
+    hooks: tuple[Hook, ...] = ()
+    data_escapes: bool = True
     eh_frame: int = 0
     eh_frame_len: int = 0
 
@@ -163,6 +198,8 @@ class LinkTable:
                     )
                     for f in self.functions
                 ),
+                *(RANGE.pack(r.function, 0, r.base_off, r.length) for r in self.ranges),
+                *(HOOK.pack(h.kind, strings.add(h.name), h.image_off) for h in self.hooks),
             ]
         )
         text = strings.to_bytes()
@@ -180,7 +217,11 @@ class LinkTable:
             len(self.libraries),
             len(self.carried),
             len(self.functions),
+            len(self.ranges),
+            len(self.hooks),
             len(text),
+            DATA_ESCAPES if self.data_escapes else 0,
+            0,
         )
         return header + body + text
 

@@ -49,6 +49,7 @@ def pack(
     sequence: Union[int, None] = None,
     expires: str = "",
     environ: Union[Mapping[str, str], None] = None,
+    allow: frozenset[str] = frozenset(),
 ) -> Union[Packed, None]:
     """An unsigned artefact of what the sources say now; None when they mean what the base means.
 
@@ -59,6 +60,7 @@ def pack(
         sequence: the number by which newer is told from older; see above for the default.
         expires: a time (``2026-12-31T00:00:00Z``), or how long after its own time it ends (``30m``, ``12h``, ``7d``).
         environ: the environment; that of this process by default.
+        allow: slugs of findings that somebody knows better about.
 
     Raises:
         BuildError: there is no such base, or the compiler or the linker said no.
@@ -66,6 +68,7 @@ def pack(
         HotReloadError: a file was saved meanwhile, or an argument means nothing. Nothing was written anywhere.
     """
     workshop = Workshop.open(find_base(source, build_id).build_id)
+    workshop.allow = allow
     try:
         looks = {path: _look(path) for path in workshop.watched_files()}
         result = workshop.make()

@@ -9,6 +9,7 @@ Each reference that is bound to the base or carried is taken away from the linke
 Symbols that are added (they cannot clash: no C identifier has a dot):
 
     hr.f.N    a function to be replaced, exported: the roots of --gc-sections
+    hr.h.N    a migration hook, exported: a root too
     hr.c.N    carried symbol N, exported: a root too
     hr.b.N    something of the base, undefined
     hr.t.N    a thread-local of the base, undefined
@@ -96,7 +97,8 @@ def reduce_object(
 ) -> Reduced:
     """Make the link input of one unit.
 
-    ``roots`` maps functions of this unit to their ``hr.f.N`` names; ``path`` is the source, for findings.
+    ``roots`` maps functions and hooks of this unit to their ``hr.f.N`` and ``hr.h.N`` names; ``path`` is the source,
+    for findings.
     """
     elf = plan.graph.elf
     editor = Editor(elf)
@@ -141,6 +143,7 @@ def reduce_object(
                         f"(relocation type {reference.type})",
                         "compile with -fPIC and the default code and TLS models",
                         path,
+                        plan.graph.line_of(section_index),
                     )
                 )
         _rewrite(elf, editor, section_index, rewritten)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple, Union
 
-from hotreload.build.flags import PADDING
-from hotreload.build.prologue import finish_bytes
+from hotreload.build.flags import PADDING, PROLOGUE
+from hotreload.build.prologue import HOOK, finish_bytes
+from hotreload.build.slots import SLOT, encode_entry
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
     PT_GNU_RELRO,
@@ -25,19 +26,30 @@ from hotreload.elf.file import (
 from hotreload.errors import Finding, IncompatibleError
 from hotreload.patch import linktable
 from hotreload.patch.base import Base, Place
-from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried
+from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
+from hotreload.patch.extent import code_extents, data_escapes
+from hotreload.patch.link import SLOTS
 from hotreload.patch.linktable import PAGE, Fixup, FixupKind, LinkTable, Protection
 from hotreload.patch.reduce import DirectField, NameTable
 
-__all__ = ["PatchInput", "Replacement", "to_patch"]
+__all__ = ["HookRoot", "PatchInput", "Replacement", "to_patch"]
 
 
 class Replacement(NamedTuple):
-    """A function to be replaced: its ``hr.f.N`` symbol, its name, its entry in the base."""
+    """A function to be replaced: its ``hr.f.N`` symbol, its name, its entry in the base, its unit."""
 
     symbol: str
     name: str
     place: Place
+    unit: int
+
+
+class HookRoot(NamedTuple):
+    """A migration hook: its ``hr.h.N`` symbol, its kind, its name."""
+
+    symbol: str
+    kind: linktable.HookKind
+    name: str
 
 
 class PatchInput(NamedTuple):
@@ -48,6 +60,8 @@ class PatchInput(NamedTuple):
     carried: list[CarriedSymbol]
     fields: list[DirectField]
     names: NameTable
+    plans: list[UnitPlan]
+    hooks: list[HookRoot]
 
 
 def to_patch(content: bytes, given: PatchInput) -> bytes:
@@ -62,7 +76,7 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
     fixups = _TableMaker(elf, given, symbols, editor)
     fixups.add_direct_fields()
     fixups.add_dynamic_relocations()
-    _finish_prologues(elf, editor, symbols, given)
+    fixups.fixups += _finish_prologues(elf, editor, symbols, given)
     frames = elf.section(".eh_frame")
     table = LinkTable(
         build_id=given.base.elf.build_id,
@@ -76,6 +90,9 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
             for i, c in enumerate(given.carried)
         ),
         functions=tuple(_functions(given, symbols)),
+        ranges=tuple(_ranges(given)),
+        hooks=tuple(linktable.Hook(h.kind, h.name, symbols[h.symbol].value) for h in given.hooks),
+        data_escapes=data_escapes(given.plans, symbols),
         eh_frame=frames.addr if frames else 0,
         eh_frame_len=frames.size if frames else 0,
     )
@@ -89,11 +106,19 @@ def _functions(given: PatchInput, symbols: dict[str, Symbol]) -> list[linktable.
         for r in given.replacements
     ]
     new = [
-        linktable.Function(c.key.rsplit(":", 1)[-1], i, symbols[f"hr.c.{i}"].value, is_carried=True)
+        linktable.Function(c.name, i, symbols[f"hr.c.{i}"].value, is_carried=True)
         for i, c in enumerate(given.carried)
         if c.is_function
     ]
     return [*base, *new]
+
+
+def _ranges(given: PatchInput) -> list[linktable.Range]:
+    return [
+        linktable.Range(index, offset, length)
+        for index, replaced in enumerate(given.replacements)
+        for offset, length in code_extents(given.base, replaced.unit, replaced.name)
+    ]
 
 
 class _TableMaker:
@@ -190,15 +215,30 @@ def _cannot_bind(what: str) -> IncompatibleError:
     return IncompatibleError("the patch cannot be bound to the base", findings=(finding,))
 
 
-def _finish_prologues(elf: ElfFile, editor: Editor, symbols: dict[str, Symbol], given: PatchInput) -> None:
-    """New functions get hooks too: a later generation redirects them at their first entry."""
-    names = [r.symbol for r in given.replacements]
-    names += [f"hr.c.{i}" for i, c in enumerate(given.carried) if c.is_function]
-    for name in names:
-        start = elf.file_offset(symbols[name].value) - PADDING
-        code = bytearray(elf.data[start : start + 2 * PADDING])
-        if start >= 0 and finish_bytes(code, 0):
-            editor.write(start, bytes(code))
+def _finish_prologues(elf: ElfFile, editor: Editor, symbols: dict[str, Symbol], given: PatchInput) -> list[Fixup]:
+    """New functions get hooks too: a later generation redirects them at their first entry.
+
+    They are of the base's kind. The fixups make each slot that is taken hold the address of its function's body.
+    """
+    fixups: list[Fixup] = []
+    slots = symbols.get(SLOTS)
+    for replacement in given.replacements:
+        _finish(elf, editor, symbols[replacement.symbol].value, HOOK)
+    for i in (i for i, c in enumerate(given.carried) if c.is_function):
+        entry = symbols[f"hr.c.{i}"].value
+        slot = slots.value + SLOT * len(fixups) if slots else 0
+        if _finish(elf, editor, entry, encode_entry(entry, slot) if slots else HOOK) and slots:
+            fixups.append(Fixup(slot, FixupKind.IMAGE64, entry + PROLOGUE))
+    return fixups
+
+
+def _finish(elf: ElfFile, editor: Editor, entry: int, hook: bytes) -> bool:
+    start = elf.file_offset(entry) - PADDING
+    code = bytearray(elf.data[start : start + 2 * PADDING])
+    has_hook = start >= 0 and finish_bytes(code, 0, hook)
+    if has_hook:
+        editor.write(start, bytes(code))
+    return has_hook
 
 
 def _image_len(elf: ElfFile) -> int:

@@ -1,6 +1,6 @@
 """The workshop: everything known about one base, and the way from its current sources to a patch.
 
-    files changed? ─▶ compile those units ─▶ compare with the base ─▶ bind ─▶ reduce ─▶ ld ─▶ patch
+    files changed? ─▶ compile those units ─▶ compare with the base ─▶ guards ─▶ bind ─▶ reduce ─▶ ld ─▶ patch
          │ no: the object at hand                 │ same: nothing, or back to the base
          └────────────────────────────────────────┘
 
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Union
+from typing import Collection, Iterable, Mapping, NamedTuple, Union
 
 from hotreload.build import store
 from hotreload.build.command import parse
@@ -25,14 +27,19 @@ from hotreload.build.record import Record, Unit
 from hotreload.build.replay import Replayed, possible_headers, replay
 from hotreload.diff.compare import UnitDiff, compare
 from hotreload.diff.graph import ObjectGraph
+from hotreload.diff.guards import Change, Examined, examine, examine_compiler
+from hotreload.diff.prototypes import Anew
 from hotreload.diff.source import SourceChange
-from hotreload.elf.file import STT_FUNC, STT_GNU_IFUNC, ElfFile
+from hotreload.diff.spelling import spelled, spelled_findings
+from hotreload.diff.verdicts import check_allowed, judged
+from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base
 from hotreload.patch.bind import Binder
-from hotreload.patch.link import link_patch
-from hotreload.patch.reduce import NameTable, reduce_object
-from hotreload.patch.table import PatchInput, Replacement, to_patch
+from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
+from hotreload.patch.link import link_patch, make_slots
+from hotreload.patch.reduce import DirectField, NameTable, reduce_object
+from hotreload.patch.table import HookRoot, PatchInput, Replacement, to_patch
 
 __all__ = ["PatchResult", "Workshop"]
 
@@ -44,7 +51,7 @@ class PatchResult(NamedTuple):
     is equal for equal code. ``inputs`` maps each file that was read to the SHA-256 of what was read.
     ``edited`` are the functions whose text changed; ``changed`` and ``compiler_changed`` are those that are
     swapped, the latter because the compiler made other code of the same text. ``seconds`` has build, diff and
-    link.
+    link. ``reason`` says why there is nothing to do, where that is so.
     """
 
     kind: str
@@ -59,6 +66,7 @@ class PatchResult(NamedTuple):
     warnings: str
     inputs: Mapping[Path, str]
     seconds: Mapping[str, float]
+    reason: str = ""
 
 
 class _Fresh:
@@ -79,16 +87,32 @@ class _Fresh:
                 self.meaning, self.diff = earlier.meaning, earlier.diff
 
 
+class _Draft(NamedTuple):
+    """A patch before it is linked: its inputs, what the link table gets, and why it cannot be made."""
+
+    replacements: list[Replacement]
+    binder: Binder
+    inputs: dict[int, bytes]
+    fields: list[DirectField]
+    stand_ins: NameTable
+    hooks: list[HookRoot]
+    findings: list[Finding]
+
+
 class Workshop:
     """Makes patches for one base. Not for use from several threads at once.
+
+    ``allow`` has slugs of refusals that the caller takes upon himself: they become notes.
 
     Raises:
         BuildError: from :meth:`open`: the base is not in the store. From :meth:`make`: the compiler or the
             linker said no; ``diagnostics`` is what it printed. Nothing else changed; the next call starts anew.
         IncompatibleError: from :meth:`make`: the edit compiles and cannot go live; ``findings`` says why.
+        HotReloadError: from :meth:`open`, and when ``allow`` is set: a slug that can never be allowed, or is none.
     """
 
-    def __init__(self, record: Record, library: bytes) -> None:
+    def __init__(self, record: Record, library: bytes, *, allow: Collection[str] = ()) -> None:
+        self.allow = check_allowed(allow)
         self.colours = False  # whether the compiler is asked for coloured diagnostics
         self._record = record
         self._library = library
@@ -98,9 +122,17 @@ class Workshop:
         self._made = 0
 
     @classmethod
-    def open(cls, build_id: str) -> Workshop:
+    def open(cls, build_id: str, *, allow: Collection[str] = ()) -> Workshop:
         """The workshop of the base with that build-id (hexadecimal)."""
-        return cls(*store.load_base(build_id))
+        return cls(*store.load_base(build_id), allow=allow)
+
+    @property
+    def allow(self) -> frozenset[str]:
+        return self._allow
+
+    @allow.setter
+    def allow(self, slugs: Collection[str]) -> None:
+        self._allow = check_allowed(slugs)
 
     @property
     def module(self) -> str:
@@ -140,14 +172,19 @@ class Workshop:
         fresh = self._compile_changed()
         built = time.monotonic()
         diffs = {unit: self._compare(unit, replayed) for unit, replayed in fresh.items()}
-        findings = [finding for diff in diffs.values() for finding in diff.findings]
-        if findings:
-            raise _incompatible(findings)
-        swapped = {unit: (*diff.changed, *diff.compiler_changed) for unit, diff in diffs.items()}
+        changes = {unit: self._change(unit, replayed, diffs[unit]) for unit, replayed in fresh.items()}
+        examined = examine(self.base, changes)
         graphs = {unit: replayed.graph for unit, replayed in fresh.items()}
-        digest = self._digest({unit: replayed.meaning for unit, replayed in fresh.items()}, swapped)
+        swapped = {unit: self._swapped(change, examined) for unit, change in changes.items()}
+        hooks = {unit: find_hooks(self.base.graphs[unit], graph) for unit, graph in graphs.items()}
+        meanings = {unit: replayed.meaning for unit, replayed in fresh.items()}
+        digest = self._digest(meanings, swapped, hooks, examined.anew)
         compared = time.monotonic()
-        path = self._link(graphs, swapped) if any(swapped.values()) else None
+        draft = self._draft(graphs, swapped, hooks, examined.anew)
+        has_changes = any(swapped.values())
+        notes = [*examined.notes, *self._judge(changes, examined, draft)]
+        notes += notes_about(chain(*hooks.values()), has_changes=has_changes)
+        path = self._link(draft) if has_changes else None
         linked = time.monotonic()
         files = {path: text for unit in self._record.units for path, text in unit.files.items()}
         for replayed in fresh.values():
@@ -157,14 +194,15 @@ class Workshop:
             digest=digest,
             path=path,
             edited=_gather(diff.edited for diff in diffs.values()),
-            changed=_gather(diff.changed for diff in diffs.values()),
+            changed=_gather([n for n in names if n not in diffs[u].compiler_changed] for u, names in swapped.items()),
             compiler_changed=_gather(diff.compiler_changed for diff in diffs.values()),
-            added=_gather(diff.added for diff in diffs.values()),
+            added=_gather([*(diff.added for diff in diffs.values()), [new.name for new in examined.anew.values()]]),
             removed=_gather(diff.removed for diff in diffs.values()),
-            notes=tuple(_notes(diffs.values())),
+            notes=tuple(spelled(notes)),
             warnings="".join(replayed.warnings for replayed in fresh.values()),
             inputs={Path(path): text for path, text in files.items()},
             seconds={"build": built - start, "diff": compared - built, "link": linked - compared},
+            reason="" if path else _why_nothing(bool(fresh), notes),
         )
 
     def _compile_changed(self) -> dict[int, _Fresh]:
@@ -202,42 +240,114 @@ class Workshop:
         unit, graph = self._record.units[index], self.base.graphs[index]
         old = {path: _decode(store.load_text(name)) for path, name in unit.files.items()}
         change = SourceChange(old, replayed.texts, graph.debug.headings, replayed.graph.debug.headings)
-        return compare(graph, replayed.graph, change, unit.source)
+        diff = compare(graph, replayed.graph, change, unit.source)
+        return diff._replace(
+            changed=without_hooks(diff.changed),
+            compiler_changed=without_hooks(diff.compiler_changed),
+            added=without_hooks(diff.added),
+            removed=without_hooks(diff.removed),
+        )
 
-    def _digest(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> str:
+    def _change(self, index: int, replayed: _Fresh, diff: UnitDiff) -> Change:
+        unit = self._record.units[index]
+        files = {**unit.files, **replayed.files}
+        edited = [path for path, text in unit.files.items() if replayed.files.get(path, text) != text]
+        return Change(index, unit.source, self.base.graphs[index], replayed.graph, diff, files, edited)
+
+    def _swapped(self, change: Change, examined: Examined) -> tuple[str, ...]:
+        """The functions of a unit that are replaced; also those that came from another unit and are others now."""
+        names = []
+        for name in (*change.replaced, *examined.besides.get(change.unit, ())):
+            place = self.base.find(change.unit, name)
+            if place is None or place.offset not in examined.anew:
+                names.append(name)
+        for name in change.diff.added:
+            place = self.base.globals.get(name)
+            if place is not None and place.type == STT_FUNC and change.new.functions[name].bind != STB_LOCAL:
+                old = next((graph for graph in self.base.graphs if name in graph.functions), None)
+                if old is None or old.fingerprint(name) != change.new.fingerprint(name):
+                    names.append(name)
+        return tuple(names)
+
+    def _judge(self, changes: Mapping[int, Change], examined: Examined, draft: _Draft) -> list[str]:
+        """Refuse the edit for all that is wrong with it, or say what was allowed."""
+        findings = [finding for change in changes.values()
+                    for finding in examine_compiler(change.source, change.base, change.new)]  # fmt: skip
+        findings += [finding for change in changes.values() for finding in change.diff.findings]
+        findings += examined.findings
+        told = " ".join(finding.reason for finding in findings)
+        findings += [finding for finding in draft.findings if not _is_told(finding, told)]
+        refused = [judged(finding) for finding in findings if finding.slug not in self.allow]
+        if refused:
+            raise _incompatible(spelled_findings(refused))
+        return [f"allowed: {finding._replace(hint='')}".replace(" refused:", "") for finding in findings]
+
+    def _digest(
+        self,
+        graphs: dict[int, ObjectGraph],
+        swapped: dict[int, tuple[str, ...]],
+        hooks: dict[int, list[HookFunction]],
+        anew: Mapping[int, Anew],
+    ) -> str:
         digest = hashlib.sha256(self.build_id.encode())
         for unit, names in sorted(swapped.items()):
-            for name in names:
+            for name in (*names, *(hook.function for hook in hooks[unit])):
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
             for name in sorted(graphs[unit].functions.keys() - self.base.graphs[unit].functions.keys()):
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
+        for new in anew.values():
+            digest.update(f"{new.unit}:{new.name} as {new.identity}:".encode() + graphs[new.unit].fingerprint(new.name))
         return digest.hexdigest()
 
-    def _link(self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]) -> Path:
-        binder = Binder(self.base, graphs)
-        replacements, roots = self._replacements(graphs, swapped)
+    def _draft(
+        self,
+        graphs: dict[int, ObjectGraph],
+        swapped: dict[int, tuple[str, ...]],
+        hooks: dict[int, list[HookFunction]],
+        anew: Mapping[int, Anew],
+    ) -> _Draft:
+        """All of the patch that can be thought out before it is linked."""
+        binder = Binder(self.base, graphs, anew)
+        replacements, roots, findings = self._replacements(graphs, swapped)
         for unit, names in swapped.items():
-            for name in names:
+            for name in (*names, *(hook.function for hook in hooks[unit])):
                 binder.add(unit, name)
-        if binder.findings:
-            raise _incompatible(binder.findings)
-        self._made += 1
-        stem = os.path.join(self._directory, str(self._made))
+        hook_roots = _hook_roots(hooks, roots)
+        findings += binder.findings
         stand_ins = NameTable()
-        inputs, fields, findings = [], [], []
-        for unit, plan in binder.plans.items():
+        inputs: dict[int, bytes] = {}
+        fields: list[DirectField] = []
+        for unit, plan in binder.plans.items() if any(swapped.values()) else ():
             source = self._record.units[unit].source
             reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, source)
             findings += reduced.findings
             fields += reduced.fields
+            inputs[unit] = reduced.content
+        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, findings)
+
+    def _link(self, draft: _Draft) -> Path:
+        self._made += 1
+        stem = os.path.join(self._directory, str(self._made))
+        inputs = []
+        for unit, content in draft.inputs.items():
             inputs.append(f"{stem}.{unit}.o")
-            Path(inputs[-1]).write_bytes(reduced.content)
-        if findings:
-            raise _incompatible(findings)
+            Path(inputs[-1]).write_bytes(content)
+        new_functions = sum(item.is_function for item in draft.binder.carried)
+        if self._record.prologue == "slot" and new_functions:
+            inputs.append(f"{stem}.slots.o")
+            Path(inputs[-1]).write_bytes(make_slots(new_functions))
         try:
             compiler = tuple(parse(self._record.units[0].argv).compiler)
             link_patch(inputs, f"{stem}.so", self._record, compiler, f"{stem}.map")
-            given = PatchInput(self.base, replacements, binder.carried, fields, stand_ins)
+            given = PatchInput(
+                self.base,
+                draft.replacements,
+                draft.binder.carried,
+                draft.fields,
+                draft.stand_ins,
+                list(draft.binder.plans.values()),
+                draft.hooks,
+            )
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")
             path.write_bytes(patch)
@@ -249,21 +359,26 @@ class Workshop:
 
     def _replacements(
         self, graphs: dict[int, ObjectGraph], swapped: dict[int, tuple[str, ...]]
-    ) -> tuple[list[Replacement], dict[int, dict[str, str]]]:
-        """The functions to be redirected; refused are those whose entry in the base has no hook."""
+    ) -> tuple[list[Replacement], dict[int, dict[str, str]], list[Finding]]:
+        """The functions to be redirected; a finding for each whose entry in the base has no hook."""
         replacements: list[Replacement] = []
         roots: dict[int, dict[str, str]] = {unit: {} for unit in swapped}
-        findings = []
+        findings: list[Finding] = []
         reasons = {entry.name: entry.reason for entry in self._record.unpatchable}
         entries: set[int] = set()
         for unit, names in swapped.items():
             source = self._record.units[unit].source
             for name in names:
                 place = self.base.find(unit, name)
-                line = graphs[unit].debug.lines.get(name, 0)
+                line = _line_of(graphs[unit], name)
                 if place is None or place.type not in (STT_FUNC, STT_GNU_IFUNC):
                     continue  # the linker dropped it from the base: nobody can call it
-                if place.is_ifunc or not self.base.is_patchable(place):
+                if place.is_ifunc or graphs[unit].functions[name].type == STT_GNU_IFUNC:
+                    reason = f"which `{name}` is called was chosen when the library was loaded"
+                    hint = "edit the functions that it is chosen from, or restart"
+                    findings.append(Finding("ifunc", reason, hint, source, line))
+                    continue
+                if not self.base.is_patchable(place):
                     why = reasons.get(name, "its entry is no hook prologue")
                     reason = f"`{name}` cannot be patched: {why}"
                     findings.append(Finding("no-hook", reason, "restart the server to take this edit", source, line))
@@ -273,10 +388,26 @@ class Workshop:
                 entries.add(place.offset)
                 symbol = f"hr.f.{len(replacements)}"
                 roots[unit][name] = symbol
-                replacements.append(Replacement(symbol, name, place))
-        if findings:
-            raise _incompatible(findings)
-        return replacements, roots
+                replacements.append(Replacement(symbol, name, place, unit))
+        return replacements, roots, findings
+
+
+def _hook_roots(hooks: dict[int, list[HookFunction]], roots: dict[int, dict[str, str]]) -> list[HookRoot]:
+    """Names the hooks ``hr.h.N`` and makes them roots of the link."""
+    found: list[HookRoot] = []
+    for unit, functions in hooks.items():
+        for hook in functions:
+            found.append(HookRoot(f"hr.h.{len(found)}", hook.kind, hook.name))
+            roots[unit][hook.function] = found[-1].symbol
+    return found
+
+
+def _why_nothing(has_other_text: bool, notes: list[str]) -> str:
+    if not has_other_text:
+        return "the sources are those that the base was made from"
+    if notes:
+        return "no function's code differs; the notes say what else has changed"
+    return "only names, comments, white space or line numbers differ, which no code shows"
 
 
 def _is_current(files: Mapping[str, str]) -> bool:
@@ -295,13 +426,17 @@ def _gather(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for group in groups for name in group))
 
 
-def _notes(diffs: Iterable[UnitDiff]) -> list[str]:
-    notes: list[str] = []
-    for diff in diffs:
-        notes += [f"initial value of `{name}` changed: the live value is kept" for name in diff.initial_values]
-        notes += [f"`{name}` was removed: the old one stays callable" for name in diff.removed]
-        notes += [f"`{name}` changed: module init is not run again" for name in diff.initialisers]
-    return notes
+def _line_of(graph: ObjectGraph, name: str) -> int:
+    """The line of a function; of one without a body, that of the function which has its code."""
+    section = graph.functions[name].section
+    names = (name, *(symbol.name for symbol in graph.symbols_in.get(section, ())))
+    return next((graph.debug.lines[other] for other in names if other in graph.debug.lines), 0)
+
+
+def _is_told(finding: Finding, told: str) -> bool:
+    """Whether what a finding is about has a better one already."""
+    subject = re.search(r"`[^`]+`", finding.reason)
+    return finding.slug == "relocation" and subject is not None and subject[0] in told
 
 
 def _incompatible(findings: list[Finding]) -> IncompatibleError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hotreload.artefact import Artefact
@@ -19,12 +20,21 @@ class PatchChange:
         is_rollback: it was live before and is older than what is; a process that still has it mapped goes back to
             that, and one that has not stages it anew.
         allow_quarantined: it may be one that a process died of.
+        terms: how threads are to come over; fields of the request.
     """
 
-    def __init__(self, artefact: Artefact, *, is_rollback: bool = False, allow_quarantined: bool = False) -> None:
+    def __init__(
+        self,
+        artefact: Artefact,
+        *,
+        is_rollback: bool = False,
+        allow_quarantined: bool = False,
+        terms: Mapping[str, Any] | None = None,
+    ) -> None:
         self.artefact = artefact
         self._is_rollback = is_rollback
-        self._flags: dict[str, Any] = {}
+        self._terms = dict(terms or {})
+        self._flags: dict[str, Any] = dict(self._terms)
         if is_rollback:
             self._flags["rollback"] = True
         if allow_quarantined:
@@ -47,7 +57,7 @@ class PatchChange:
         """Has one process make ready."""
         kept = self._generation_in(worker) if self._is_rollback else None
         if kept is not None:
-            return worker.prepare_rollback(push, self.build_id, kept, deadline)
+            return worker.prepare_rollback(push, self.build_id, kept, deadline, flags=self._terms)
         return worker.prepare(push, self._sealed, deadline, flags=self._flags)
 
     def close(self) -> None:
@@ -58,7 +68,8 @@ class PatchChange:
         for module in worker.seen.raw.get("modules") or ():
             if module.get("build_id") == self.build_id:
                 for generation in module.get("generations") or ():
-                    if (generation.get("info") or {}).get("sha256") == self.artefact.sha256:
+                    is_it = (generation.get("info") or {}).get("sha256") == self.artefact.sha256
+                    if is_it and not generation.get("retired"):
                         return int(generation["number"])
         return None
 
@@ -66,9 +77,10 @@ class PatchChange:
 class BaseChange:
     """What was loaded from disk goes live again."""
 
-    def __init__(self, module: str, build_id: str) -> None:
+    def __init__(self, module: str, build_id: str, terms: Mapping[str, Any] | None = None) -> None:
         self.module = module
         self.build_id = build_id
+        self._terms = dict(terms or {})
 
     def is_live(self, live: Live) -> bool:
         """Whether no patch is live there."""
@@ -76,7 +88,7 @@ class BaseChange:
 
     def prepare(self, worker: AgentClient, push: str, deadline: float) -> dict[str, Any]:
         """Has one process make ready."""
-        return worker.prepare_rollback(push, self.build_id, 0, deadline)
+        return worker.prepare_rollback(push, self.build_id, 0, deadline, flags=self._terms)
 
     def close(self) -> None:
         """There is nothing to close."""

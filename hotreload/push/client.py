@@ -110,18 +110,26 @@ class AgentClient:
         finally:
             os.close(fd)
 
-    def prepare_rollback(self, push: str, build_id: str, to: int, deadline: float) -> dict[str, Any]:
+    def prepare_rollback(
+        self, push: str, build_id: str, to: int, deadline: float, *, flags: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Has the process make ready to go back to a generation of its own."""
-        return self.ask({"cmd": "prepare-rollback", "push": push, "build_id": build_id, "to": to, "deadline": deadline})
+        message = {"cmd": "prepare-rollback", "push": push, "build_id": build_id, "to": to, "deadline": deadline}
+        return self.ask({**message, **flags})
 
     def commit(self, push: str, *, hold: float | None = None) -> dict[str, Any]:
         """Makes what is prepared live; with ``hold`` on trial, until it is committed again or the time is over."""
         message: dict[str, Any] = {"cmd": "commit", "push": push}
         return self.ask(message if hold is None else {**message, "hold": hold})
 
-    def abort(self, push: str) -> None:
-        """Drops what is prepared, takes back what is on trial."""
-        self.ask({"cmd": "abort", "push": push})
+    def abort(self, push: str) -> Mapping[str, Any] | None:
+        """Drops what is prepared, takes back what is on trial; the transition that is then open, if any."""
+        transition = self.ask({"cmd": "abort", "push": push}).get("transition")
+        return transition if isinstance(transition, Mapping) else None
+
+    def force(self, reason: str) -> dict[str, Any]:
+        """Ends the open transition although threads are where they should have left."""
+        return self.ask({"cmd": "force", "reason": reason})
 
     # How -----------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,12 @@ that has prepared and hears nothing more tries to decide "abort" when its deadli
 So the command may be killed at any line below, and every process ends the same way.
 
 With a canary some processes commit first and *on trial*: they hold the new code only until their deadline, then ask
-for the decision like the others, and go back unless it is "commit".
+for the decision like the others, and go back unless it is "commit". With the policy "revert" all of them do that, and
+the decision waits for their threads: it is "commit" when every one has come over, "abort" when the time is over. A
+patch whose pre-commit hook may say no is tried everywhere too, but waited for nowhere.
+
+    all prepared ─▶ all on trial ─▶ look after their threads ─┬─ every one has come over ─▶ keep ─▶ decide "commit"
+                                                              └─ the time is over ─▶ decide "abort" ─▶ they turn round
 
 Nothing in here knows sockets, files or the screen: :class:`Worker`, :class:`Books` and ``observe`` stand for them.
 """
@@ -22,7 +27,7 @@ Nothing in here knows sockets, files or the screen: :class:`Worker`, :class:`Boo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +35,7 @@ from typing import Any, Protocol
 
 from hotreload.errors import HotReloadError
 from hotreload.push.records import Exit, Identity, Live, Outcome, ProcessStatus, Row, State, new_push_id
+from hotreload.push.threads import name_threads
 
 __all__ = [
     "Books",
@@ -46,6 +52,9 @@ __all__ = [
 
 _AT_ONCE = 32
 _PAUSE = 0.02
+_PAUSE_LIMIT = 0.5
+#: Each process ends it by its own clock, which began a moment later than ours.
+_FORCING = 5.0
 _QUIET_LOOKS = 2
 _AGAIN = 3
 _COMMIT, _ABORT = "commit", "abort"
@@ -83,7 +92,7 @@ class Worker(Protocol):
     def is_alive(self) -> bool: ...
     def status(self) -> ProcessStatus: ...
     def commit(self, push: str, *, hold: float | None = None) -> dict[str, Any]: ...
-    def abort(self, push: str) -> None: ...
+    def abort(self, push: str) -> Mapping[str, Any] | None: ...
 
 
 class Change(Protocol):
@@ -129,11 +138,20 @@ class Terms:
     """How long things may take, in seconds.
 
     ``deadline`` is how long a process stays prepared without a word; ``newcomers`` how long to wait for processes
-    that were being born during the push.
+    that were being born during the push. ``settle`` is how long the threads may take to come over, ``policy`` what is
+    then: "wait" leaves them, "revert" takes the push back everywhere, "force" has each process end it for ``reason``.
     """
 
     deadline: float = 10.0
     newcomers: float = 2.0
+    settle: float = 30.0
+    policy: str = "wait"
+    reason: str = ""
+
+    @property
+    def is_reverting(self) -> bool:
+        """Whether no process keeps it unless all of its threads, in every process, come over."""
+        return self.policy == "revert"
 
 
 class Coordinator:
@@ -161,6 +179,7 @@ class Coordinator:
         self._rows: dict[Identity, Row] = {}
         self._workers: dict[Identity, Worker] = {}
         self._live_at = 0.0
+        self._may_be_vetoed = False
 
     def run(self, change: Change, *, trial: Trial | None = None, dry_run: bool = False, push: str = "") -> Outcome:
         """Makes the change live in every process, or in none.
@@ -195,6 +214,12 @@ class Coordinator:
             reason = reason or self._prepare(change, push, self._rows_in(State.FOUND))
             if not reason and not self._rows_in(State.PREPARED, State.TRYING):
                 reason = "every process ended before it was asked"
+            if not reason and not dry_run and (self._terms.is_reverting or self._may_be_vetoed):
+                reason = self._try_all(push)
+            if not reason and not dry_run and self._terms.is_reverting:
+                reason = self._wait_for_all(change)
+                if reason:
+                    return self._revert(change, push, reason)
             if reason or dry_run:
                 return self._abort(change, push, reason)
             self._books.keep(push)
@@ -221,6 +246,7 @@ class Coordinator:
             row.before = str(live) if live else ""
             if live is not None and change.is_live(live):
                 row.become(State.CURRENT, "has it already")
+                row.note(status.transition_of(change.build_id))
             elif live is not None:
                 row.become(State.FOUND)
             elif other is not None:
@@ -241,6 +267,8 @@ class Coordinator:
         def ask(row: Row) -> None:
             row.become(State.PREPARING)
             reply = change.prepare(self._workers[row.identity], push, self._terms.deadline)
+            self._may_be_vetoed = self._may_be_vetoed or bool(reply.get("may_veto"))
+            row.level = str(reply.get("level") or "")
             row.become(State.PREPARED, _describe(reply))
 
         self._each(rows, ask, ended=_ENDED_PREPARING)
@@ -255,14 +283,42 @@ class Coordinator:
             return reason or "every canary ended before it was asked"
 
         def ask(row: Row) -> None:
-            reply = self._workers[row.identity].commit(push, hold=trial.seconds + self._terms.deadline)
-            row.after, row.milliseconds = _told(reply)
-            row.become(State.TRYING, "on trial")
+            self._put_on_trial(row, push, trial.seconds)
 
         self._each(canaries, ask, ended="ended while it went on trial")
         reason = self._why_not(canaries) or trial.judge(push, [self._workers[row.identity] for row in canaries])
         # Who started meanwhile belongs to the rest.
         return reason or self._survey_again(change)
+
+    def _put_on_trial(self, row: Row, push: str, seconds: float) -> None:
+        """It holds the new code so long, and for the rest of the push."""
+        hold = seconds + self._terms.deadline + (self._terms.settle if self._terms.is_reverting else 0.0)
+        _take_down(row, self._workers[row.identity].commit(push, hold=hold))
+        row.become(State.TRYING, "on trial")
+
+    def _try_all(self, push: str) -> str:
+        """Every process takes it on trial; the reason why not to go on, empty when all have."""
+        rows = self._rows_in(State.PREPARED)
+        self._each(rows, lambda row: self._put_on_trial(row, push, 0.0), ended="ended while it went on trial")
+        return self._why_not(rows)
+
+    def _wait_for_all(self, change: Change) -> str:
+        """Looks after every process on trial until its threads have come over; who has not, empty when all have."""
+        trying = self._rows_in(State.TRYING)
+        self._follow(change, trying)
+        late = [row for row in trying if row.is_open]
+        if late:
+            named = "; ".join(f"{row.pid}: {name_threads(row.transition or {})}" for row in late)
+            return f"not settled after {self._terms.settle:g} s: {named}"
+        gone = [row for row in trying if row.state is State.ENDED]
+        return self._list(gone)
+
+    def _revert(self, change: Change, push: str, reason: str) -> Outcome:
+        """All of them go back: all or none holds, and the exit code says that it was live for a while."""
+        outcome = self._abort(change, push, reason)
+        if outcome.exit is Exit.REFUSED:
+            outcome.exit = Exit.REVERTED
+        return outcome
 
     def _choose(self, count: int) -> list[Row]:
         """Those that go first: who is another one's parent only where all are.
@@ -289,6 +345,8 @@ class Coordinator:
         self._commit(push, self._rows_in(State.PREPARED, State.TRYING))
         self._live_at = time.monotonic()
         self._take_in_newcomers(change, push)
+        with suppress(KeyboardInterrupt):  # it is decided: who does not want to look on any longer need not
+            self._follow(change, self._rows_in(State.COMMITTED))
         bad = self._rows_in(State.SETTLING, State.FAILED, State.REFUSED, State.SILENT)
         if problem or bad:
             return self._outcome(push, Exit.PARTLY, problem or self._list(bad), _COMMIT)
@@ -307,11 +365,46 @@ class Coordinator:
             except RefusedError as error:
                 row.become(State.FAILED, f"did not carry out the decision: {error}")
             else:
-                if not was_trying:
-                    row.after, row.milliseconds = _told(reply)
+                if was_trying:
+                    row.note(reply.get("transition"))
+                else:
+                    _take_down(row, reply)
                 row.become(State.COMMITTED)
 
         self._each(rows, ask, ended="")
+
+    # Threads -------------------------------------------------------------------------------------------------------
+
+    def _follow(self, change: Change, rows: Sequence[Row]) -> None:
+        """Looks after processes until all of their threads have come over, or the time for that is over.
+
+        A process that ends meanwhile has no threads any more; one that does not answer is asked again.
+        """
+        ends = time.monotonic() + self._terms.settle + (_FORCING if self._terms.policy == "force" else 0.0)
+        pause = _PAUSE
+        while True:
+            going = [row for row in rows if row.is_open]
+            left = ends - time.monotonic()
+            if not going or left <= 0:
+                return
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _PAUSE_LIMIT)
+            self._each(going, lambda row: self._look_at_threads(change, row), ended="")
+
+    def _look_at_threads(self, change: Change, row: Row) -> None:
+        try:
+            status = self._workers[row.identity].status()
+        except (SilentError, RefusedError):
+            return
+        except EndedError:
+            row.note(None)
+            if row.state is State.TRYING:
+                row.become(State.ENDED, "ended while it was on trial")
+            return
+        row.note(status.transition_of(change.build_id))
+        if not row.is_open and self._terms.policy == "force":
+            ours = [one for one in status.taints_of(change.build_id) if one.get("reason") == self._terms.reason]
+            row.forced = str(ours[-1].get("what")) if ours else ""
 
     def _take_in_newcomers(self, change: Change, push: str) -> None:
         """Rounds of survey, prepare and commit for processes that appeared meanwhile, until there are none.
@@ -345,23 +438,25 @@ class Coordinator:
         try:
             decision = self._books.decide(push, _ABORT)
         except (HotReloadError, OSError):
-            self._take_back(push, reason)
+            self._take_back(change, push, reason)
             raise
         if decision == _COMMIT:  # the commit was decided, although the books did not say so when they were asked
             return self._carry_out(change, push)
-        self._take_back(push, reason)
+        self._take_back(change, push, reason)
         if self._rows_in(State.SETTLING):
             return self._outcome(push, Exit.PARTLY, reason, decision)
         return self._outcome(push, Exit.REFUSED if reason else Exit.DONE, reason, decision)
 
-    def _take_back(self, push: str, reason: str) -> None:
+    def _take_back(self, change: Change, push: str, reason: str) -> None:
         told = self._rows_in(State.PREPARED, State.TRYING, State.COMMITTING)
+        changed = [row for row in told if row.state is not State.PREPARED]
 
         def ask(row: Row) -> None:
             was_trying = row.state is not State.PREPARED
             try:
-                self._workers[row.identity].abort(push)
+                row.note(self._workers[row.identity].abort(push))
             except EndedError:
+                row.note(None)
                 row.become(State.ENDED, "ended; its successor starts with what is current")
             except (SilentError, RefusedError) as error:
                 if was_trying:
@@ -373,6 +468,8 @@ class Coordinator:
                 row.become(State.ABORTED, _TAKEN_BACK if was_trying else "" if reason else "would take it")
 
         self._each(told, ask, ended="")
+        # They turn round like they went: threads that are in the new code finish there.
+        self._follow(change, [row for row in changed if row.state is State.ABORTED])
 
     # The rows ------------------------------------------------------------------------------------------------------
 
@@ -404,7 +501,11 @@ class Coordinator:
         return self._list(bad)
 
     def _list(self, rows: Sequence[Row]) -> str:
-        return "; ".join(f"{row.pid}: {row.detail}" for row in rows)
+        """Each reason once, behind the processes that gave it."""
+        pids: dict[str, list[str]] = {}
+        for row in rows:
+            pids.setdefault(row.detail, []).append(str(row.pid))
+        return "; ".join(f"{', '.join(who)}: {detail}" for detail, who in pids.items())
 
     def _each(self, rows: Sequence[Row], ask: Callable[[Row], None], *, ended: str) -> None:
         """Does one thing with each process, side by side; what goes wrong becomes the row's state."""
@@ -443,6 +544,8 @@ def _describe(reply: dict[str, Any]) -> str:
     return ", ".join(str(name) for name in functions)
 
 
-def _told(reply: dict[str, Any]) -> tuple[str, float]:
-    """The generation and the milliseconds in a process's answer to a commit."""
-    return str(reply.get("generation", "")), float(reply.get("commit_ms", 0.0) or 0.0)
+def _take_down(row: Row, reply: Mapping[str, Any]) -> None:
+    """What a process's answer to a commit says: generation, milliseconds, level, and the threads to come."""
+    row.after, row.milliseconds = str(reply.get("generation", "")), float(reply.get("commit_ms", 0.0) or 0.0)
+    row.level = str(reply.get("level", ""))
+    row.note(reply.get("transition"))

@@ -63,6 +63,7 @@ def examine_state(directory: StateDirectory) -> Iterator[Finding]:
 def _examine_core() -> Iterator[Finding]:
     try:
         from hotreload.live.core import NativeCore
+        from hotreload.live.host import examine_prologues
 
         core = NativeCore()
     except (ImportError, OSError) as error:
@@ -71,13 +72,19 @@ def _examine_core() -> Iterator[Finding]:
     yield Finding("core", "yes", "loaded")
     yield _probe("core sync", core.probe_barrier, "membarrier PRIVATE_EXPEDITED_SYNC_CORE works")
     yield _probe("text writing", core.probe_text, "a page of code can be opened for one store, and put back")
+    usable = examine_prologues(core)
+    any_usable = any(prologue.is_usable for prologue in usable)
+    for prologue in usable:
+        refused = "note" if any_usable else "no"
+        yield Finding(f"prologue {prologue.prologue}", "yes" if prologue.is_usable else refused, prologue.why)
 
 
 def _probe(about: str, probe: Callable[[], object], good: str) -> Finding:
+    """What only the prologue "jump" stands on: slots do without, so it stops nothing by itself."""
     try:
         probe()
     except HotReloadError as error:
-        return Finding(about, "no", str(error))
+        return Finding(about, "note", f"no: {error}")
     return Finding(about, "yes", good)
 
 

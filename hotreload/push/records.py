@@ -2,7 +2,7 @@
 
 The states of a row, in the order in which it meets them::
 
-    found ─▶ preparing ─▶ prepared ─▶ (trying) ─▶ committing ─▶ committed
+    found ─▶ preparing ─▶ prepared ─▶ (trying) ─▶ committing ─▶ committed    live; its threads may still come over
       │          │            │           │            │
       ├ current  ├ refused    └─ aborted ─┘            ├ settling   silent: it carries the decision out by its deadline
       ├ absent   ├ silent                              ├ ended      its successor starts with what is current
@@ -34,6 +34,7 @@ class Exit(IntEnum):
     NOTHING = 3
     REFUSED = 4
     PARTLY = 5
+    REVERTED = 6
     INTERNAL = 70
 
 
@@ -86,6 +87,17 @@ class ProcessStatus:
     locked: bool = False
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    def transition_of(self, build_id: str) -> Mapping[str, Any] | None:
+        """The transition of that base which is open there; None when every thread has come over."""
+        found, live = self.raw.get("transition"), self.of(build_id)
+        is_its = isinstance(found, Mapping) and live is not None and found.get("module") == live.module
+        return found if is_its else None
+
+    def taints_of(self, build_id: str) -> list[Mapping[str, Any]]:
+        """What was forced there, oldest first."""
+        modules = [module for module in self.raw.get("modules") or () if module.get("build_id") == build_id]
+        return [taint for module in modules for taint in module.get("taints") or () if isinstance(taint, Mapping)]
+
     def of(self, build_id: str) -> Live | None:
         """What is live of one base; None when it is not loaded."""
         return next((live for live in self.live if live.build_id == build_id), None)
@@ -118,14 +130,26 @@ class Row:
     after: str = ""
     milliseconds: float = 0.0
     command: str = ""
+    level: str = ""
+    transition: Mapping[str, Any] | None = None
+    forced: str = ""
 
     @property
     def pid(self) -> int:
         return self.identity.pid
 
+    @property
+    def is_open(self) -> bool:
+        """Whether threads of it have still to come over."""
+        return self.transition is not None
+
     def become(self, state: State, detail: str = "") -> None:
         """The next state and why."""
         self.state, self.detail = state, detail
+
+    def note(self, transition: Any) -> None:
+        """What the process says of its threads: a transition that is open, or nothing."""
+        self.transition = transition if isinstance(transition, Mapping) else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -137,6 +161,9 @@ class Row:
             "after": self.after,
             "commit_ms": round(self.milliseconds, 3),
             "command": self.command,
+            "level": self.level,
+            "transition": dict(self.transition) if self.transition is not None else None,
+            "forced": self.forced,
         }
 
 
@@ -155,6 +182,11 @@ class Outcome:
     decision: str = ""
     seconds: float = 0.0
     live_seconds: float = 0.0
+
+    @property
+    def open_rows(self) -> list[Row]:
+        """The processes in which threads have still to come over."""
+        return [row for row in self.rows if row.is_open]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from hotreload.artefact import printable
 from hotreload.push.records import Exit, Outcome, Row, State
+from hotreload.push.threads import count_stragglers, name_threads, tell_transition
 
 __all__ = ["Show", "make_show", "outcome_sentence", "partial_sentence", "status_table", "stop_telling", "write_line"]
 
@@ -64,12 +65,31 @@ def outcome_sentence(outcome: Outcome) -> str:
     if outcome.exit is Exit.DONE:
         if outcome.decision == "abort":
             return f"dry run: {_processes(counts.get(State.ABORTED, 0))} would take it; nothing was changed"
-        return f"live in {_processes(live)} after {outcome.live_seconds * 1000:.0f} ms" if live else outcome.reason
+        if not live:
+            return outcome.reason
+        return f"live in {_processes(live)} after {outcome.live_seconds * 1000:.0f} ms{_rest_of(outcome)}"
     if outcome.exit is Exit.NOTHING:
         return f"nothing to do: {outcome.reason}"
     if outcome.exit is Exit.REFUSED:
         return f"refused, no process was changed: {printable(outcome.reason)}"
+    if outcome.exit is Exit.REVERTED:
+        text = f"reverted: it is live in no process any more: {printable(outcome.reason)}"
+        return f"{text}; {_threads(outcome)} finishing in the new code" if outcome.open_rows else text
     return f"partly: decided {outcome.decision}, live in {_processes(live)}; {printable(outcome.reason)}"
+
+
+def _rest_of(outcome: Outcome) -> str:
+    """What is not over yet although it is live everywhere, as the end of a sentence."""
+    forced = sum(bool(row.forced) for row in outcome.rows)
+    text = f"; forced in {_processes(forced)}, see `hotreload status`" if forced else ""
+    if outcome.open_rows:
+        text += f"; {_threads(outcome)} finishing in old code, see `hotreload transition`"
+    return text
+
+
+def _threads(outcome: Outcome) -> str:
+    count = sum(count_stragglers(row.transition or {}) for row in outcome.open_rows)
+    return "1 thread is still" if count == 1 else f"{count} threads are still"
 
 
 def partial_sentence(outcome: Outcome, about: Mapping[str, Any]) -> str:
@@ -119,7 +139,7 @@ class _Lines:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._lock = threading.RLock()
-        self._told: dict[int, State] = {}
+        self._told: dict[int, tuple[State, bool]] = {}
 
     def open(self) -> None: ...
 
@@ -132,12 +152,14 @@ class _Lines:
     def observe(self, rows: Sequence[Row]) -> None:
         with self._lock:
             for row in rows:
-                state = row.state
-                if state not in _PASSING and self._told.get(row.pid) is not state:
-                    self._told[row.pid] = state
-                    self.say(f"{row.pid:>8}  {state.value:<10} {_change(row)}{row.detail}".rstrip())
+                told = (row.state, row.is_open)
+                if row.state not in _PASSING and self._told.get(row.pid, (None, False)) != told:
+                    self._told[row.pid] = told
+                    self.say(f"{row.pid:>8}  {row.state.value:<10} {_change(row)}{_detail(row)}".rstrip())
 
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
+        for line in _straggler_lines(outcome):
+            self.say(line)
         if partial := partial_sentence(outcome, about):
             self.say(partial)
         self.say(outcome_sentence(outcome))
@@ -168,6 +190,8 @@ class _OnTerminal:
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
         self._live.stop()
         self._console.print(_table(outcome.rows, ""))
+        for line in _straggler_lines(outcome):
+            self._console.print(Text(line, style="yellow"))
         if partial := partial_sentence(outcome, about):
             self._console.print(Text(partial, style="yellow"))
         good = outcome.exit in (Exit.DONE, Exit.NOTHING)
@@ -190,7 +214,7 @@ def _table(rows: Sequence[Row], title: str) -> Table:
     table.add_column("why")
     for row in rows:
         took = f"{row.milliseconds:.2f} ms" if row.milliseconds else ""
-        cells = (printable(row.command), row.before, row.after, took, printable(row.detail))
+        cells = (printable(row.command), row.before, row.after, took, printable(_detail(row)))
         command, before, after, took, detail = (escape(cell) for cell in cells)
         state = Text(row.state.value, style=_STYLES.get(row.state, ""))
         table.add_row(str(row.pid), command, state, before, after, took, detail)
@@ -211,6 +235,17 @@ def status_table(rows: Sequence[Sequence[str]], headings: Sequence[str], title: 
     widths = [max(map(len, column)) for column in zip(headings, *cells)]
     for line in ([title] if title else [], headings, *cells):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+
+
+def _straggler_lines(outcome: Outcome) -> list[str]:
+    return [line for row in outcome.open_rows for line in tell_transition(row.pid, row.transition or {})]
+
+
+def _detail(row: Row) -> str:
+    """Why it is as it is, and who has not come over."""
+    level = row.level and f"level {row.level}"
+    parts = [row.detail, level, row.forced and "forced", row.transition and name_threads(row.transition)]
+    return "; ".join(str(part) for part in parts if part)
 
 
 def _change(row: Row) -> str:

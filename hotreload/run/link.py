@@ -6,6 +6,8 @@
                  ▲                                                                                       │
                  └───────────────────────────────────────────────────────────────────────────────────────┘
 
+    manager: a transition has ended ──▶ noted, wake ──▶ thread tells the helper, which has what it was busy for
+
 It sleeps in ``poll`` and costs nothing until a message comes. Before a fork it is ended and afterwards started
 again, in the parent on the same connection and in the child on one of its own, so that no thread of ours is in the
 middle of anything while a process is copied.
@@ -24,10 +26,12 @@ import socket
 import sys
 import time
 from _thread import allocate_lock, get_ident, start_new_thread
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hotreload.errors import HotReloadError
+from hotreload.events import TRANSITION_COMPLETED, TRANSITION_FORCED
 from hotreload.run.descriptors import OwnFiles, close_if_ours, identity_of
 from hotreload.run.questions import Questions
 from hotreload.wire import Message, WireError, encode, peer_is_us, receive
@@ -36,6 +40,10 @@ __all__ = ["Link", "Patcher"]
 
 # A callback of the program's that does not return must not make a fork wait for ever.
 _FORK_PATIENCE = 1.0
+# How long a save waits for threads before it is told that some are still on their way.
+_WAIT = 0.25
+_STRAGGLERS_TOLD = 8
+_ENDS = frozenset({TRANSITION_COMPLETED, TRANSITION_FORCED})
 
 _poll = select.poll
 
@@ -49,8 +57,40 @@ class Patcher(Protocol):
     def loaded_libraries(self) -> Iterable[tuple[str, str]]: ...
     def stage(self, module: Any, patch: int) -> Any: ...
     def unstage(self, staged: Any) -> None: ...
-    def commit(self, staged: Any, *, info: Mapping[str, Any] | None = None) -> Any: ...
-    def rollback(self, module: Any, to: int = 0) -> Any: ...
+    def commit(
+        self,
+        staged: Any,
+        *,
+        info: Mapping[str, Any] | None = None,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Any: ...
+    def rollback(
+        self,
+        module: Any,
+        to: int = 0,
+        *,
+        level: str | None = None,
+        deadline: float | None = None,
+        policy: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+        wait: float = 0.5,
+    ) -> Any: ...
+    def configure(
+        self,
+        *,
+        retire: bool | None = None,
+        keep: int | None = None,
+        max_generations: int | None = None,
+        max_bytes: int | None = None,
+    ) -> None: ...
+    def transition(self) -> dict[str, Any] | None: ...
+    def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
 
 
 class Link:
@@ -76,7 +116,9 @@ class Link:
         self._thread = 0
         self._stopping = False
         self._gone = False
+        self._ended: deque[dict[str, Any]] = deque(maxlen=32)
         self._open()
+        self._unsubscribe = patcher.subscribe(self._note)
 
     # Opening and closing -------------------------------------------------------------------------------------------
 
@@ -118,6 +160,7 @@ class Link:
     def close(self) -> None:
         """Ends the thread and the connection. The code that is live stays live."""
         self.stop()
+        self._unsubscribe()
         self._gone = True
         self._files.close()
         self._questions.give_up()
@@ -132,6 +175,7 @@ class Link:
         self._questions.give_up()
         self._running = allocate_lock()
         self._thread = 0
+        self._ended.clear()
         self._open()
         self.start()
 
@@ -151,6 +195,14 @@ class Link:
         if self._gone:
             questions.give_up()
         questions.wait(number)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        """A transition has ended, on whatever thread: this one's is woken to tell."""
+        if event.get("event") in _ENDS:
+            left = [str(one.get("name")) for one in event.get("stragglers") or ()][:_STRAGGLERS_TOLD]
+            short = {name: value for name, value in event.items() if _is_short(value)}
+            self._ended.append({**short, "stragglers": left})
+            self.announce()
 
     @property
     def is_alive(self) -> bool:
@@ -195,6 +247,7 @@ class Link:
         poll.register(files.sock, select.POLLIN)
         poll.register(files.wake_read, select.POLLIN)
         self._tell_loaded()
+        self._tell_ended()
         while not self._stopping:
             for fd, _event in poll.poll():
                 if not self._has_files():
@@ -203,6 +256,7 @@ class Link:
                     os.read(fd, 4096)
                     if not self._stopping:
                         self._tell_loaded()
+                        self._tell_ended()
                 elif not self._handle_one():
                     return
 
@@ -248,16 +302,18 @@ class Link:
                 f"{message['path']} is another build here: {module.build_id}", hint="restart this process"
             )
         if command == "attach":
+            self._patcher.configure(**message.get("limits", {}))
             return {}
         started = time.perf_counter()
+        terms = {**message.get("terms", {}), "wait": _WAIT}
         if command == "rollback":
-            generation = self._patcher.rollback(module, int(message.get("to", 0)))
+            generation = self._patcher.rollback(module, int(message.get("to", 0)), **terms)
             staged_at = started
         elif command == "stage+commit" and fd is not None:
             staged = self._patcher.stage(module, fd)
             staged_at = time.perf_counter()
             try:
-                generation = self._patcher.commit(staged, info=message.get("info"))
+                generation = self._patcher.commit(staged, info=message.get("info"), **terms)
             except HotReloadError:
                 with contextlib.suppress(HotReloadError):
                     self._patcher.unstage(staged)
@@ -269,7 +325,22 @@ class Link:
             "stage_ms": round((staged_at - started) * 1000, 3),
             "commit_ms": round((time.perf_counter() - staged_at) * 1000, 3),
             "distance_bytes": getattr(generation, "distance", None),
+            "level": getattr(generation, "level", None),
+            "stragglers": self._stragglers(),
         }
+
+    def _stragglers(self) -> list[str]:
+        """Who has not come over yet, in a few words each."""
+        found = self._patcher.transition() or {}
+        return [
+            f"{one.get('name')} ({' '.join(filter(None, (one.get('reason'), one.get('where'))))})"
+            for one in list(found.get("stragglers") or ())[:_STRAGGLERS_TOLD]
+        ]
+
+    def _tell_ended(self) -> None:
+        """Says which transitions have ended; behind the answers that were given while they were open."""
+        while self._ended:
+            self._send({"msg": "transition", "event": self._ended.popleft()})
 
     def _tell_loaded(self) -> None:
         """Says hello with everything that is loaded, later only what is new; and asks for whoever waits."""
@@ -314,6 +385,11 @@ class Link:
                 b"hotreload: the helper process is gone; the program serves on with the code it has, "
                 b"and takes no more edits until it is started again\n",
             )
+
+
+def _is_short(value: object) -> bool:
+    """Whether that is worth a line: a straggler's stacks are in ``status``."""
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _refuse_strangers(sock: socket.socket) -> None:

@@ -27,6 +27,7 @@ class Listener(Protocol):
     def libraries_loaded(self, peer: Connection, libraries: Iterable[Any]) -> None: ...
     def process_left(self, peer: Connection) -> None: ...
     def replied(self, peer: Connection, reply: Message) -> None: ...
+    def transition_ended(self, peer: Connection, told: Message) -> None: ...
 
 
 class Connection:
@@ -185,6 +186,8 @@ class Broker:
             self._listener.libraries_loaded(connection, _libraries(message))
         elif kind == "reply" and connection.joined:
             self._listener.replied(connection, message)
+        elif kind == "transition" and connection.joined:
+            self._listener.transition_ended(connection, message)
         else:
             raise WireError(f"unexpected message {kind!r}")
         if "ask" in message:

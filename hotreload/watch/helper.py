@@ -93,8 +93,9 @@ def _end_compilers() -> None:
 class _Store:
     """The opener of ``seams`` over what ``hotreload cc`` has recorded."""
 
-    def __init__(self, *, colours: bool) -> None:
+    def __init__(self, *, colours: bool, allow: frozenset[str]) -> None:
         self._colours = colours
+        self._allow = allow
 
     def knows(self, build_id: str) -> bool:
         from hotreload.build import store
@@ -122,6 +123,7 @@ class _Store:
 
         workshop = Workshop.open(build_id)
         workshop.colours = self._colours
+        workshop.allow = self._allow
         return workshop
 
 
@@ -149,7 +151,7 @@ class _Helper:
             self._saved, self._degraded, polling=self._config.polling, interval=self._config.polling_interval
         )
         self._loop = ReloadLoop(
-            opener=_Store(colours=sys.stderr.isatty()),
+            opener=_Store(colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
             watcher=self._watcher,
             worker=self._worker,
             log=self._log,

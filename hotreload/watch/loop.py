@@ -29,6 +29,9 @@ from hotreload.wire import Message
 __all__ = ["ReloadLoop"]
 
 Library = Sequence[str]
+# One that is over sooner has been told with the save.
+_NOTICED = 0.25
+_TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers")
 
 
 class ReloadLoop:
@@ -66,7 +69,7 @@ class ReloadLoop:
         self._benches: dict[str, Bench] = {}
         self._opening: dict[str, dict[Holder, None]] = {}
         self._cold: dict[str, str] = {}
-        self._courier = Courier(clock, self._delivered, self._awoke)
+        self._courier = Courier(clock, self._delivered, self._awoke, self._freed, config)
         self._hint_due: float | None = clock() + config.hint_after
         self._seen_processes = 0
 
@@ -108,6 +111,17 @@ class ReloadLoop:
         """A process says what became of a patch."""
         if not self._courier.replied(peer, reply) and not reply.get("ok"):
             self._attach_refused(peer, reply)
+
+    def transition_ended(self, peer: Peer, told: Message) -> None:
+        """The threads of a process have come over, or were taken for it."""
+        event = told.get("event")
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            fields = {name: event.get(name) for name in _TOLD_OF_TRANSITIONS if event.get(name) not in (None, "", [])}
+            log = self._log.info if float(event.get("duration") or 0.0) > _NOTICED else self._log.debug
+            if event["event"] == events.TRANSITION_FORCED:
+                log = self._log.warning
+            log(event["event"], pid=peer.pid, consistency=event.get("level"), **fields)
+        self._courier.transition_ended(peer)
 
     def file_saved(self, path: str, when: float, *, whole: bool = True) -> None:
         """One of the watched files was saved."""
@@ -179,7 +193,8 @@ class ReloadLoop:
             return
         peer, path = holder
         bench.holders[holder] = self._peers.get(peer, {}).get(path, "")
-        peer.send({"cmd": "attach", "path": path, "build_id": bench.workshop.build_id})
+        message = {"cmd": "attach", "path": path, "build_id": bench.workshop.build_id}
+        peer.send({**message, "limits": self._config.limits})
         self._bring_up(bench, holder)
 
     def _bring_up(self, bench: Bench, holder: Holder) -> None:
@@ -271,7 +286,7 @@ class ReloadLoop:
             self._tell_late(delivery)
             return
         bench.state = State.IDLE
-        if delivery.refused and not delivery.accepted:
+        if delivery.refused and not delivery.accepted and not delivery.held:
             bench.replace_newest(delivery.previous)
         else:
             bench.let_go_of(delivery.previous)
@@ -283,6 +298,11 @@ class ReloadLoop:
         delivery.replies = [reply]
         self._tell_late(delivery, pid=holder.peer.pid)
         if reply.get("ok") and holder in delivery.bench.holders:
+            self._bring_up(delivery.bench, holder)
+
+    def _freed(self, delivery: Delivery, holder: Holder) -> None:
+        """A process that was too busy for a save until nobody waited any more is brought to what is wanted by now."""
+        if holder in delivery.bench.holders:
             self._bring_up(delivery.bench, holder)
 
     def _tell_late(self, delivery: Delivery, **fields: Any) -> None:

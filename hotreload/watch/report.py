@@ -90,6 +90,8 @@ def describe(
         "total_ms": _ms(finished - attempt.saved),
         "distance_bytes": _greatest(taken, "distance_bytes"),
         "processes": len({reply["peer"] for reply in taken}),
+        "consistency": next((reply["level"] for reply in taken if reply.get("level")), None),
+        "stragglers": [straggler for reply in taken for straggler in reply.get("stragglers") or ()],
         "build_id": bench.workshop.build_id,
         "trigger": attempt.trigger,
         "discarded": attempt.discarded,
@@ -107,9 +109,11 @@ def conclude(delivery: Delivery) -> tuple[str, dict[str, Any]]:
         more = {**explain_refusal(delivery.refused[0]), "refused_by": len(delivery.refused)}
     if delivery.silent:
         more["unanswered"] = delivery.silent
+    if delivery.held:
+        more = {**explain_refusal(next(iter(delivery.held.values()))), **more, "busy": len(delivery.held)}
     if delivery.accepted:
         return (Outcome.LIVE if delivery.digest else Outcome.BASE), more
-    if delivery.refused:
+    if delivery.refused or delivery.held:
         return Outcome.REFUSED, more
     if delivery.silent:
         return Outcome.REFUSED, {**more, "reason": REASON_SILENT}
@@ -126,7 +130,7 @@ def explain_refusal(reply: Mapping[str, Any]) -> dict[str, Any]:
 def explain(error: Exception) -> dict[str, Any]:
     """Why a build or a process said no: ``reason``, ``hint``, and the compiler's own text where there is one."""
     if isinstance(error, IncompatibleError):
-        findings = "\n".join(str(finding) for finding in error.findings)
+        findings = "\n".join(finding.with_slug for finding in error.findings)
         return {"reason": error.message, "hint": error.hint, "diagnostics": findings[:_TEXT_LIMIT]}
     if isinstance(error, BuildError):
         return {"reason": error.message, "hint": error.hint, "diagnostics": error.diagnostics[:_TEXT_LIMIT]}

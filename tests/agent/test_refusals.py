@@ -50,6 +50,43 @@ def raw_ask(app: Application, pid: int, data: bytes, *fds: int) -> dict:
         return received[0]
 
 
+# Threads that do not come over -----------------------------------------------------------------------------------------
+
+
+@provokes("NO_TRANSITION")
+def test_forcing_where_nothing_is_open(app: Application, serving: int) -> str:
+    return refusal_of(app.ask, serving, "force", reason="the queue is full")
+
+
+@provokes("NO_REASON")
+def test_forcing_without_a_reason(app: Application, serving: int) -> str:
+    assert refusal_of(app.ask, serving, "force") == "NO_REASON"
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    assert refusal_of(app.prepare, serving, "p1", artefact, policy="force", reason=" ") == "NO_REASON"
+    assert app.generation(serving) == 0
+    return "NO_REASON"
+
+
+def test_a_level_that_greenlets_could_not_be_seen_to_keep(app: Application) -> None:
+    program = app.start(before='import types; sys.modules["greenlet"] = types.ModuleType("greenlet")')
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    assert refusal_of(app.prepare, program, "p1", artefact, level="call") == "GREENLETS"
+    app.push(program, "p2", artefact, level="function")
+    assert app.value(program) == 42
+
+
+def test_a_level_that_threads_cannot_be_seen_to_keep(app: Application) -> None:
+    """Known before it is decided: afterwards it would be too late to refuse."""
+    live = Path(__file__).parents[1] / "live"
+    program = app.start(
+        before=f"sys.path.append({str(live)!r}); import seccomp; seccomp.deny('process_vm_readv', 1)",
+    )
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    assert refusal_of(app.prepare, program, "p1", artefact, level="call") == "NO_SCAN"
+    app.push(program, "p2", artefact, level="function")
+    assert app.value(program) == 42
+
+
 # The request -------------------------------------------------------------------------------------------------------
 
 

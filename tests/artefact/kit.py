@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 
 from hotreload.artefact import Envelope, Manifest, build, open_envelope
-from hotreload.patch.linktable import Function, LinkTable, Protection, Segment
+from hotreload.patch.linktable import Function, Hook, HookKind, LinkTable, Protection, Range, Segment
 
 BUILD_ID = bytes(range(1, 21))
 OTHER_ID = bytes(range(101, 121))
@@ -17,7 +17,7 @@ NAMES = b"\0.shstrtab\0.hotreload.link\0"
 PAGE = 4096
 
 
-def link_table(functions: Sequence[str] = ("f",), build_id: bytes = BUILD_ID) -> bytes:
+def link_table(functions: Sequence[str] = ("f",), build_id: bytes = BUILD_ID, hooks: Sequence[HookKind] = ()) -> bytes:
     """A table that the core accepts."""
     return LinkTable(
         build_id=build_id,
@@ -25,6 +25,8 @@ def link_table(functions: Sequence[str] = ("f",), build_id: bytes = BUILD_ID) ->
         segments=(Segment(0, PAGE, 0, 64, Protection.R | Protection.X),),
         fixups=(),
         functions=tuple(Function(name, 0x1000 + 16 * i, 16 * i) for i, name in enumerate(functions)),
+        ranges=tuple(Range(i, 0x1000 + 16 * i, 16) for i, _ in enumerate(functions)),
+        hooks=tuple(Hook(kind, f"hook{kind}", 16 * kind) for kind in hooks),
     ).to_bytes()
 
 

@@ -16,7 +16,7 @@ import pytest
 from hotreload.artefact import ArtefactError, open_envelope, parse
 from hotreload.errors import HotReloadError, StageError
 from hotreload.live.core import NativeCore
-from hotreload.patch.linktable import Carried, Fixup, FixupKind, Function, LinkTable, Protection, Segment
+from hotreload.patch.linktable import Carried, Fixup, FixupKind, Function, LinkTable, Protection, Range, Segment
 from hotreload.state import Audit, AuditError, PatchStore, StateDirectory, StateError
 from tests.artefact import kit
 
@@ -27,6 +27,7 @@ GOOD = LinkTable(
     segments=(Segment(0, kit.PAGE, 0, 64, Protection.R | Protection.X), Segment(kit.PAGE, 64, 0, 64, Protection.R)),
     fixups=(Fixup(kit.PAGE, FixupKind.IMAGE64),),
     functions=(Function("f", 0x1000, 0),),
+    ranges=(Range(0, 0x1000, 16),),
 )
 
 
@@ -41,7 +42,7 @@ def patched(at: int, fmt: str, value: int) -> bytes:
 
 
 def fixup_of(field: int, value: int) -> bytes:
-    return patched(TABLE_AT + 104 + 2 * 40 + field, "<I", value)
+    return patched(TABLE_AT + 120 + 2 * 40 + field, "<I", value)
 
 
 def refusal_of(elf: bytes) -> str:

@@ -215,13 +215,14 @@ SECTIONS = len(kit.tiny_elf()) - 3 * 64
         (damaged(SECTIONS + 128 + 4, "<I", 8), "0 link tables instead of one"),
         (kit.tiny_elf([kit.link_table(), kit.link_table()]), "2 link tables instead of one"),
         (damaged(TABLE, "<B", 0), "lengths that do not fit together"),
+        (damaged(TABLE + 7, "<B", ord("1")), "a patch of format 1, and this hotreload reads format 2"),
         (damaged(TABLE + 8, "<Q", 2**64 - 1), "lengths that do not fit together"),
         (damaged(TABLE + 72, "<I", 0), "lengths that do not fit together"),
         (damaged(TABLE + 72, "<I", 33), "lengths that do not fit together"),
         (damaged(TABLE + 80, "<I", 2**32 - 1), "lengths that do not fit together"),
         (damaged(TABLE + 96, "<I", 2**32 - 1), "lengths that do not fit together"),
-        (damaged(TABLE + 104 + 40, "<I", 2**32 - 1), "names a function that is not there"),
-        (damaged(TABLE + 104 + 44, "<I", 2), "names a function that is not there"),
+        (damaged(TABLE + 120 + 40, "<I", 2**32 - 1), "names a function that is not there"),
+        (damaged(TABLE + 120 + 44, "<I", 2), "names a function that is not there"),
     ],
 )
 def test_code_that_is_no_patch_is_refused(elf: bytes, match: str) -> None:
@@ -231,10 +232,10 @@ def test_code_that_is_no_patch_is_refused(elf: bytes, match: str) -> None:
 def table_with(function_count: int, strings: bytes) -> bytes:
     """A table of functions whose names all begin at the first byte of the strings."""
     whole = bytearray(kit.link_table(functions=()))
-    header, rest = whole[:104], whole[104:144]
+    header, rest = whole[:120], whole[120:160]
     functions = struct.pack("<IIQQ", 0, 0, 0x1000, 0) * function_count
     struct.pack_into("<I", header, 96, function_count)
-    struct.pack_into("<I", header, 100, len(strings))
+    struct.pack_into("<I", header, 108, len(strings))
     struct.pack_into("<Q", header, 8, len(header) + len(rest) + len(functions) + len(strings))
     return bytes(header + rest) + functions + strings
 

@@ -14,6 +14,7 @@ import pytest
 from hotreload.build import store
 from hotreload.build.prologue import HOOK
 from hotreload.build.record import RECORD_SECTION, UNIT_SECTION, Record, read_record, read_units
+from hotreload.build.slots import slot_of
 from hotreload.elf.file import STT_FUNC, ElfFile
 from tests.hot import ROOT, hot_cc, run
 
@@ -38,7 +39,8 @@ def hooked(path) -> set[str]:
     for symbol in elf.symbols:
         if symbol.type == STT_FUNC and symbol.section:
             start = elf.file_offset(symbol.value)
-            if elf.data[start : start + 8] == HOOK and symbol.value % 8 == 0:
+            code = elf.data[start : start + 8]
+            if (code == HOOK or slot_of(symbol.value, code) is not None) and symbol.value % 8 == 0:
                 assert elf.data[start - 16 : start] == b"\xcc" * 16
                 found.add(symbol.name)
     return found

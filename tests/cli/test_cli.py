@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import hotreload
-from hotreload.cli.commands import _split_run
+from hotreload.cli.commands import _split_run, run_command
+from hotreload.config import Config
 from hotreload.errors import HotReloadError
 from hotreload.run.launcher import command_of
 
@@ -95,3 +96,41 @@ def test_cc_is_dispatched_before_anything_heavy_is_imported() -> None:
 
     assert done.stdout == "['gcc', '-c', '--version'] False\n"
     assert done.returncode == 5
+
+
+def test_run_hands_on_what_is_said_of_threads_and_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[Config] = []
+    monkeypatch.setattr("hotreload.run.launcher.launch", lambda rest, config: configs.append(config))
+    flags = [
+        "--allow",
+        "variable-type",
+        "--level",
+        "call",
+        "--settle",
+        "5",
+        "--policy",
+        "wait",
+        "--allow",
+        "type-layout",
+    ]
+    run_command(["run", *flags, "app.py", "--level", "not ours"])
+
+    (config,) = configs
+    assert config.allow == ("variable-type", "type-layout")
+    assert (config.level, config.settle, config.settle_policy) == ("call", 5.0, "wait")
+
+
+@pytest.mark.parametrize(
+    ("slug", "said"), [("wrong", "`wrong` is no kind of refusal"), ("no-hook", "`no-hook` cannot be allowed")]
+)
+def test_run_starts_nothing_where_what_is_to_be_allowed_cannot_be(slug: str, said: str, tmp_path: Path) -> None:
+    for flags, environment in ((["--allow", slug], {}), ([], {"HOTRELOAD_ALLOW": f"type-layout,{slug}"})):
+        done = cli("run", *flags, "--", sys.executable, "-c", "print('began')", cwd=tmp_path, **environment)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+
+def test_build_explains_itself() -> None:
+    done = cli("build", "--help")
+
+    assert (done.returncode, "usage: hotreload build [--json] [-- COMMAND...]" in done.stdout) == (0, True)

@@ -23,10 +23,11 @@ from hypothesis import strategies as st  # noqa: E402
 from hotreload import artefact  # noqa: E402
 from hotreload.artefact import Artefact, ArtefactError, Envelope, open_envelope, parse, printable  # noqa: E402
 from hotreload.errors import StageError  # noqa: E402
+from hotreload.patch.linktable import HookKind  # noqa: E402
 from tests.artefact import kit  # noqa: E402
 from tests.fuzz.fuzzing import fuzz  # noqa: E402
 
-ELF = kit.tiny_elf(functions=("f", "g", "h"))
+ELF = kit.tiny_elf(functions=("f", "g", "h"), hooks=tuple(HookKind))
 RAW = kit.make(ELF, changed=("f", "g"), compiler_changed=("h",))
 SIGNED = open_envelope(RAW)._replace(signature=bytes(range(64))).to_bytes()
 FOOTER = struct.Struct("<8sIIQQ")
@@ -131,6 +132,10 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
         except StageError:
             return
         core.close_patch(patch)
+        assert all(hook.kind in tuple(HookKind) and hook.name for hook in patch.hooks)
+        for index, function in enumerate(patch.functions):
+            extents = [(r.base_off, r.length) for r in patch.ranges if r.function == index]
+            assert any(start <= function.entry < start + length for start, length in extents) != function.is_carried
         if found is not None:
             assert found.manifest.build_id == patch.build_id.hex()
             assert len(found.functions) == sum(not function.is_carried for function in patch.functions)

@@ -24,6 +24,7 @@ from hotreload.agent.desk import Desk
 from hotreload.agent.peer import Peer
 from hotreload.agent.policy import PolicySource
 from hotreload.agent.session import Session
+from hotreload.agent.transitions import Transitions
 from hotreload.live.probation import read_crash
 from hotreload.state import StateDirectory
 from hotreload.wire import WireError
@@ -36,9 +37,12 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
     max_leaves=5,
 )
-commands = st.sampled_from(["status", "doctor", "prepare", "commit", "abort", "prepare-rollback"]) | values
+commands = st.sampled_from(["status", "doctor", "prepare", "commit", "abort", "prepare-rollback", "force"]) | values
 names = st.sampled_from(
-    ["v", "cmd", "push", "deadline", "hold", "build_id", "to", "expect_generation", "rollback", "allow_quarantined"]
+    [
+        *("v", "cmd", "push", "deadline", "hold", "build_id", "to", "expect_generation", "rollback"),
+        *("allow_quarantined", "level", "settle", "policy", "reason", "may_revert"),
+    ]
 )
 likely = st.sampled_from(["p1", "ab" * 20, 0, 1, 5.0, True, ""]) | values
 requests = st.builds(
@@ -70,6 +74,12 @@ class NoModules:
 
     def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "modules": []}
+
+    def transition(self) -> None:
+        return None
+
+    def subscribe(self, *_: object) -> Any:
+        return lambda: None
 
     def stage(self, *_: object) -> None:
         self.changes.append("stage")
@@ -103,7 +113,8 @@ def test_any_bytes_are_a_request_or_the_end() -> None:
 def test_any_request_gets_a_reply_that_is_plain_data(tmp_path: Path) -> None:
     books, live = Books(StateDirectory(tmp_path / "state")), NoModules()
     books.audit = lambda *_, **__: True
-    desk = Desk(live, books, Session(books, None), PolicySource(None))
+    transitions = Transitions(live, books)
+    desk = Desk(live, books, Session(books, None, transitions), PolicySource(None), transitions)
 
     def check(request: dict[str, Any]) -> None:
         reply = json.loads(json.dumps(desk.answer(request, None, PEER)))

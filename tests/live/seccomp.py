@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from errno import EPERM
 
 NR = {"mmap": 9, "mprotect": 10, "openat": 257, "memfd_create": 319, "membarrier": 324, "open": 2, "rt_sigaction": 13}
+NR["process_vm_readv"] = 310
 RET_ERRNO, RET_TRAP, RET_ALLOW = 0x00050000, 0x00030000, 0x7FFF0000
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 
@@ -20,6 +22,14 @@ def deny(name: str, errno: int, **arguments: int) -> None:
 def trap(name: str) -> None:
     """Makes a system call raise SIGSYS."""
     _install(name, RET_TRAP, {})
+
+
+def memory_deny_write_execute() -> None:
+    """What systemd's setting of that name filters: memory made executable later, and mapped writable and executable."""
+    for prot in (4, 5, 6, 7):
+        deny("mprotect", EPERM, a2=prot)
+    for prot in (6, 7):
+        deny("mmap", EPERM, a2=prot)
 
 
 def _install(name: str, action: int, arguments: dict[str, int]) -> None:

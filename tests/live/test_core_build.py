@@ -6,10 +6,13 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import pytest
 import tiny
+
+from hotreload import get_include
 
 CSRC = tiny.ROOT / "csrc"
 STRICT = [
@@ -31,6 +34,15 @@ def test_the_core_compiles_without_a_warning(compiler: str, tmp_path: Path) -> N
         pytest.skip(f"needs {compiler}")
     for source in sorted(CSRC.glob("*.c")):
         tiny.run(compiler, *STRICT, "-c", source, "-o", tmp_path / "core.o")
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_part_against_the_python_api_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"needs {compiler}")
+    places = ["-I", CSRC / "python", "-I", get_include(), "-isystem", sysconfig.get_paths()["include"]]
+    for source in sorted((CSRC / "python").glob("*.c")):
+        tiny.run(compiler, *STRICT, *places, "-c", source, "-o", tmp_path / "state.o")
 
 
 def test_the_binding_is_made_from_the_header() -> None:

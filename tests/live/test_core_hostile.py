@@ -18,9 +18,12 @@ from hotreload.patch.linktable import (
     Fixup,
     FixupKind,
     Function,
+    Hook,
+    HookKind,
     Import,
     LinkTable,
     Protection,
+    Range,
     Segment,
 )
 
@@ -83,7 +86,7 @@ def change(table: LinkTable, **counts: int) -> bytes:
     """The table with other numbers in its header than it should have."""
     names = ["magic", "total_len", "image_len", "eh_frame", "eh_frame_len", "build_id", "build_id_len"]
     names += ["segment_count", "fixup_count", "import_count", "library_count", "carried_count", "function_count"]
-    names += ["string_len"]
+    names += ["range_count", "hook_count", "string_len", "flags", "reserved"]
     raw = table.to_bytes()
     values = dict(zip(names, HEADER.unpack_from(raw)))
     values.update(counts)
@@ -91,7 +94,7 @@ def change(table: LinkTable, **counts: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["segment_count", "fixup_count", "import_count", "library_count", "carried_count",
-                                  "function_count", "string_len"])  # fmt: skip
+                                  "function_count", "range_count", "hook_count", "string_len"])  # fmt: skip
 @pytest.mark.parametrize("count", [2**32 - 1, 2**31, 2**28, 1000])
 def test_a_huge_count_is_refused(core: NativeCore, patch: tiny.TinyPatch, name: str, count: int) -> None:
     assert status_of(core.open_patch, patch.to_bytes(change(patch.table, **{name: count}))) == "BAD_TABLE"
@@ -111,6 +114,7 @@ def test_a_huge_count_is_refused(core: NativeCore, patch: tiny.TinyPatch, name: 
         ("eh_frame_len", 2**64 - 1),
         ("eh_frame_len", 3),
         ("string_len", 0),
+        ("flags", 2),
     ],
 )
 def test_a_header_with_an_impossible_number_is_refused(
@@ -147,6 +151,20 @@ WRONG = {
     "carried function in data": lambda t: {"carried": (Carried("k", t.segments[-1].image_off, 8, True),)},
     "function in data": lambda t: {"functions": (Function("f", t.functions[0].entry, t.segments[-1].image_off),)},
     "function beyond": lambda t: {"functions": (Function("f", t.functions[0].entry, 1 << 40),)},
+    "function without a range": lambda _: {"ranges": ()},
+    "range beside the entry": lambda t: {"ranges": (Range(0, t.functions[0].entry + 8, 8),)},
+    "range of nothing": lambda t: {"ranges": (*t.ranges, Range(0, t.functions[0].entry, 0))},
+    "range of no function": lambda t: {"ranges": (*t.ranges, Range(len(t.functions), 0, 8))},
+    "range that wraps around": lambda t: {"ranges": (*t.ranges, Range(0, t.functions[0].entry, 2**64 - 8))},
+    "ranges out of order": lambda t: {
+        "functions": (t.functions[0], t.functions[0]),
+        "ranges": (replace(t.ranges[0], function=1), t.ranges[0]),
+    },
+    "hook kind 0": lambda t: {"hooks": (Hook(0, "h", t.functions[0].image_off),)},
+    "hook kind 4": lambda t: {"hooks": (Hook(4, "h", t.functions[0].image_off),)},
+    "hook without a name": lambda t: {"hooks": (Hook(HookKind.PRE_COMMIT, "", t.functions[0].image_off),)},
+    "hook in data": lambda t: {"hooks": (Hook(HookKind.PRE_COMMIT, "h", t.segments[-1].image_off),)},
+    "hook beyond": lambda _: {"hooks": (Hook(HookKind.POST_COMMIT, "h", 1 << 40),)},
     "function of no carried": lambda t: {"functions": (Function("f", 0, t.functions[0].image_off, True),)},
     "function of a variable": lambda t: {
         "carried": (Carried("k", t.segments[-1].image_off, 8, False),),
@@ -173,8 +191,8 @@ def test_an_entry_outside_the_base_s_text_is_refused_at_stage(
     core: NativeCore, base: tiny.TinyBase, patch: tiny.TinyPatch
 ) -> None:
     opened = core.open_base(str(base.path))
-    for entry in (base.symbols["counter"], 1 << 40, 2**64 - 8):
-        wrong = patch.but(functions=(replace(patch.table.functions[0], entry=entry),))
+    for entry in (base.symbols["counter"], 1 << 40, 2**62):
+        wrong = patch.but(functions=(replace(patch.table.functions[0], entry=entry),), ranges=(Range(0, entry, 8),))
         assert status_of(core.stage, core.open_patch(wrong.to_bytes()), opened, [], "test") == "BAD_TABLE"
     core.close_base(opened)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import tiny
 
 from hotreload.patch import linktable
-from hotreload.patch.linktable import FixupKind, Protection
+from hotreload.patch.linktable import FixupKind, HookKind, Protection
 
 HEADER = tiny.ROOT / "csrc" / "linktable.h"
 
@@ -20,6 +20,8 @@ RECORDS = {
     "library": linktable.LIBRARY,
     "carried": linktable.CARRIED,
     "function": linktable.FUNCTION,
+    "range": linktable.RANGE,
+    "hook": linktable.HOOK,
 }
 
 
@@ -60,7 +62,8 @@ def test_fixups_have_the_same_names_and_numbers(tmp_path: Path) -> None:
 
 def test_flags_and_names_are_the_same(tmp_path: Path) -> None:
     values = evaluate(tmp_path, "HR_LINK_R", "HR_LINK_W", "HR_LINK_X", "HR_IMPORT_WEAK", "HR_CARRIED_FUNCTION",
-                      "HR_FUNCTION_BASE", "HR_FUNCTION_CARRIED")  # fmt: skip
+                      "HR_FUNCTION_BASE", "HR_FUNCTION_CARRIED", "HR_LINK_DATA_ESCAPES", "HR_HOOK_PRE_COMMIT",
+                      "HR_HOOK_POST_COMMIT", "HR_HOOK_POST_ROLLBACK", "HR_LINK_VERSION")  # fmt: skip
     assert values == [
         Protection.R,
         Protection.W,
@@ -69,6 +72,9 @@ def test_flags_and_names_are_the_same(tmp_path: Path) -> None:
         linktable.CARRIED_FUNCTION,
         linktable.FUNCTION_BASE,
         linktable.FUNCTION_CARRIED,
+        linktable.DATA_ESCAPES,
+        *HookKind,
+        int(linktable.MAGIC[6:]),
     ]
     text = HEADER.read_text()
     assert f'HR_LINK_MAGIC "{linktable.MAGIC.decode()}"' in re.sub(r" +", " ", text)

@@ -88,12 +88,14 @@ def test_with_everything_within_reach_taken_stage_refuses_with_numbers_and_chang
         SCRIPT
         + """
 near.fill(found.start, found.end)
-before = tiny.maps()
-try:
-    manager.stage(module, raw)
-except StageError as error:
-    print(error.status, error.fields["length"] > 0, error.fields["limit"] == 2**31 - 1, error.fields["value"] > 2**31)
-    assert f"{error.fields['value']:,}" in str(error), error
+for _ in range(3):  # Python's allocator may take a megabyte for itself, and does not do it again
+    before = tiny.maps()
+    try:
+        manager.stage(module, raw)
+    except StageError as e:
+        error = e
+print(error.status, error.fields["length"] > 0, error.fields["limit"] == 2**31 - 1, error.fields["value"] > 2**31)
+assert f"{error.fields['value']:,}" in str(error), error
 assert tiny.maps() == before
 assert f() == 1
 assert manager.status()["modules"][0]["generation"] == 0

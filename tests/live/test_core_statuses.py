@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,7 +126,13 @@ def test_a_patch_without_its_last_byte(core: NativeCore, patch: tiny.TinyPatch) 
 
 @provokes("BAD_TABLE")
 def test_a_table_with_another_magic(core: NativeCore, patch: tiny.TinyPatch) -> str:
-    return status_of(core.open_patch, patch.to_bytes(b"HRLINK99" + patch.table.to_bytes()[8:]))
+    return status_of(core.open_patch, patch.to_bytes(b"HRLINKxx" + patch.table.to_bytes()[8:]))
+
+
+@provokes("FORMAT")
+@pytest.mark.parametrize("version", [b"01", b"99"])
+def test_a_table_of_another_version(core: NativeCore, patch: tiny.TinyPatch, version: bytes) -> str:
+    return status_of(core.open_patch, patch.to_bytes(b"HRLINK" + version + patch.table.to_bytes()[8:]))
 
 
 @provokes("WRITABLE_CODE")
@@ -295,6 +302,13 @@ def test_an_entry_that_somebody_else_redirects(core: NativeCore) -> str:
     return status_of(core.open_sites, [tiny.map_text(bytes.fromhex("e910000000cccccc"))])
 
 
+@provokes("NOT_A_SLOT")
+def test_an_entry_that_jumps_through_memory_of_something_else(core: NativeCore) -> str:
+    ((entry, _),) = tiny.map_slotted()
+    tiny.overwrite_text(entry, tiny.slot_jump(entry, tiny.map_memory(4096, tiny.R | tiny.W)))
+    return status_of(core.open_sites, [entry])
+
+
 # The commit ------------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +353,76 @@ assert tiny.call(entry) == 1
 assert tiny.maps_at(entry) == "r-xp"
 """
     )
+
+
+@provokes("TRANSLATED")
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_text_whose_change_is_not_seen() -> str:
+    return child(CHILD + "print(status_of(core.commit, [(site, target)]))", under=("valgrind", "-q", "--tool=none"))
+
+
+@provokes("SLOT_LOCKED")
+@pytest.mark.parametrize("call", ["core.probe_slots", "core.open_sites, [slotted]"], ids=["probe", "open"])
+def test_slots_on_a_host_that_closes_no_page(call: str) -> str:
+    return child(
+        CHILD
+        + f"""
+((slotted, _),) = tiny.map_slotted()
+seccomp.deny("mprotect", errno.EACCES, a2=1)
+print(status_of({call}))
+assert tiny.call(slotted) == 0
+"""
+    )
+
+
+@provokes("BUSY")
+def test_a_second_transition(core: NativeCore, base: tiny.TinyBase) -> str:
+    opened = core.open_base(str(base.path))
+    first = core.open_transition(opened, [], [], [], per_request=False)
+    status = status_of(core.open_transition, opened, [], [], [], per_request=False)
+    core.discard_stubs(first)
+    core.discard_stubs(core.open_transition(opened, [], [], [], per_request=False))
+    core.close_base(opened)
+    return status
+
+
+@provokes("NO_SCAN")
+@pytest.mark.parametrize(
+    "why",
+    ['seccomp.deny("process_vm_readv", errno.EPERM)', 'seccomp.deny("openat", errno.EACCES)'],
+    ids=["no-memory", "no-tasks"],
+)
+def test_threads_that_cannot_be_looked_at(why: str) -> str:
+    return child(
+        CHILD
+        + f"""
+import tempfile
+base = tiny.make_base(Path(tempfile.mkdtemp()), "HOOK long f(void) {{ return 1; }}")
+opened = core.open_base(str(base.path))
+before = tiny.maps()
+{why}
+print(status_of(core.open_transition, opened, [], [], [], per_request=False))
+"""
+    )
+
+
+@provokes("ORDER")
+@pytest.mark.parametrize(
+    "step", ["wait", "progress", "reverse", "finish", "begin", "discard_stubs", "close_transition"]
+)
+def test_a_step_of_a_transition_at_the_wrong_time(core: NativeCore, base: tiny.TinyBase, step: str) -> str:
+    opened = core.open_base(str(base.path))
+    survey = core.open_transition(opened, [], [], [], per_request=False)
+    if step in ("begin", "discard_stubs", "close_transition"):
+        core.begin(survey)
+    status = status_of(getattr(core, step), survey, *([0] if step == "wait" else []))
+    if step in ("begin", "discard_stubs", "close_transition"):
+        core.finish(survey)
+    core.close_transition(survey)
+    core.discard_stubs(survey)
+    assert status_of(core.discard_stubs, survey) == "ORDER", "and nothing can be done with it any more"
+    core.close_base(opened)
+    return status
 
 
 @provokes("NO_SYNC")

@@ -13,17 +13,25 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from hotreload.build import slots
+from hotreload.build.prologue import finish_entries
+from hotreload.elf.edit import Editor
+from hotreload.elf.file import ElfFile
 from hotreload.errors import HotReloadError
 from hotreload.live.core import NativeCore
-from hotreload.patch.linktable import Carried, Fixup, FixupKind, Function, Import, LinkTable, Protection, Segment
+from hotreload.patch.linktable import Carried, Fixup, FixupKind, Function, Import, LinkTable, Protection, Range, Segment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = 4096
+
+#: The bases are built so that their functions are redirected in this way.
+PROLOGUE = os.environ.get("HOTRELOAD_PROLOGUE", "jump")
 
 #: Marks a patchable function in the C of these tests.
 PRELUDE = """
@@ -75,8 +83,22 @@ def compile_base(folder: Path, source: str, *flags: str, compiler: str = "gcc", 
     stem = f"base{next(_unique)}"
     text, library = folder / f"{stem}.{suffix}", folder / f"{stem}.so"
     text.write_text(PRELUDE + source)
-    run(compiler, "-shared", "-fPIC", "-O1", "-g", "-Wl,--build-id", text, *flags, "-o", library)
+    command = [compiler, "-shared", "-fPIC", "-O1", "-g", "-Wl,--build-id", text, *flags]
+    if PROLOGUE == "slot":
+        (folder / f"{stem}.slots.o").write_bytes(slots.make_object(64))
+        command += [folder / f"{stem}.slots.o", *slots.KEPT_BY]
+    run(*command, "-o", library)
+    if PROLOGUE == "slot":
+        give_slots(library)
     return library
+
+
+def give_slots(library: Path) -> None:
+    """Has each marked function of a library jump through a slot, as the end of a hot link does."""
+    elf = ElfFile.read(library)
+    editor = Editor(elf)
+    finish_entries(elf, editor, {symbol.name for symbol in elf.symbols}, slots.Slots(elf))
+    library.write_bytes(editor.to_bytes())
 
 
 def load_base(library: Path) -> TinyBase:
@@ -93,6 +115,12 @@ def read_symbols(library: Path) -> dict[str, int]:
     with library.open("rb") as file:
         table = ELFFile(file).get_section_by_name(".symtab")
         return {s.name: s["st_value"] for s in table.iter_symbols() if s.name and s["st_shndx"] != "SHN_UNDEF"}
+
+
+def read_sizes(library: Path) -> dict[str, int]:
+    with library.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        return {s.name: s["st_size"] for s in table.iter_symbols() if s["st_size"]}
 
 
 # Patches ---------------------------------------------------------------------------------------------------------
@@ -161,9 +189,13 @@ def _derive(elf: ELFFile, path: Path, base: TinyBase, pairs: dict[str, str], key
     fixups, imports = _bind(elf, base, patch, keys)
     frames = elf.get_section_by_name(".eh_frame")
     last = segments[-1]
-    functions = []
+    functions: list[Function] = []
+    ranges: list[Range] = []
+    bodies = read_sizes(base.path)
     for old, new in pairs.items():
         if old in base.symbols:
+            pieces = [name for name in base.symbols if name in (old, f"{old}.cold")]
+            ranges += [Range(len(functions), base.symbols[name], bodies[name]) for name in pieces]
             functions.append(Function(old, base.symbols[old], symbols[new]))
         else:
             functions.append(Function(old, keys.index(old), symbols[new], is_carried=True))
@@ -173,6 +205,7 @@ def _derive(elf: ELFFile, path: Path, base: TinyBase, pairs: dict[str, str], key
         imports=imports,
         carried=owned,
         functions=tuple(functions),
+        ranges=tuple(ranges),
         eh_frame=frames["sh_addr"] if frames else 0,
         eh_frame_len=frames["sh_size"] if frames else 0,
     )
@@ -266,15 +299,21 @@ def maps_at(address: int) -> str:
     return ""
 
 
-def child(source: str, *arguments: object, timeout: float = 60, ok: tuple[int, ...] = (0,)) -> str:
-    """Runs Python in a process of its own and returns what it printed; shows all of it when it fails."""
+def child(
+    source: str, *arguments: object, timeout: float = 60, ok: tuple[int, ...] = (0,), under: Sequence[str] = ()
+) -> str:
+    """Runs Python in a process of its own, ``under`` a tool, and returns what it printed; shows all of it when it fails."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source), *(str(a) for a in arguments)],
+        [*under, sys.executable, "-c", textwrap.dedent(source), *(str(a) for a in arguments)],
         capture_output=True,
         text=True,
         check=False,
         timeout=timeout,
-        env={"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "PATH": os.environ["PATH"]},
+        env={
+            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
+            "PATH": os.environ["PATH"],
+            "HOTRELOAD_PROLOGUE": PROLOGUE,
+        },
     )
     assert done.returncode in ok, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
@@ -299,6 +338,7 @@ libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 R, W, X = 1, 2, 4
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MAP_FIXED_NOREPLACE = 0x01, 0x02, 0x20, 0x4000, 0x100000
+MAP_FIXED = 0x10
 
 NOPL = bytes.fromhex("0f1f840000000000")
 LEA = bytes.fromhex("488da42400000000")
@@ -317,6 +357,58 @@ def map_text(code: bytes, prot: int = R | X, address: int = 0, flags: int = MAP_
     ctypes.memmove(at, code, len(code))
     assert libc.mprotect(at, page_up(len(code)), prot) == 0
     return at
+
+
+def map_parts(*parts: tuple[bytes, int], flags: int = MAP_PRIVATE) -> list[int]:
+    """Pages of one file, as a library has them: each part is its content and its protection; their addresses."""
+    fd = os.memfd_create("tiny")
+    content = b"".join(raw.ljust(page_up(len(raw)), b"\xcc" if prot & X else b"\0") for raw, prot in parts)
+    os.write(fd, content)
+    start = map_memory(len(content), 0)
+    found, offset = [], 0
+    for raw, prot in parts:
+        got = libc.mmap(start + offset, page_up(len(raw)), prot, flags | MAP_FIXED, fd, offset)
+        assert got == start + offset, os.strerror(ctypes.get_errno())
+        found.append(got)
+        offset += page_up(len(raw))
+    os.close(fd)
+    return found
+
+
+def slot_jump(entry: int, slot: int) -> bytes:
+    """``jmp *slot(%rip)`` as the build writes it."""
+    return b"\xff\x25" + (slot - entry - 6).to_bytes(4, "little", signed=True) + b"\xcc\xcc"
+
+
+def map_slotted(count: int = 1, apart: int = 16, *, flags: int = MAP_PRIVATE) -> list[tuple[int, int]]:
+    """Functions that return their index and jump through slots: the entry and the slot of each."""
+    size = page_up(count * apart)
+    text = bytearray(b"\xcc" * size)
+    for i in range(count):
+        one = slot_jump(i * apart, size + 8 * i) + returning(i)
+        text[i * apart : i * apart + len(one)] = one
+    code, data = map_parts((bytes(text), R | X), (bytes(8 * count), R | W), flags=flags)
+    for i in range(count):
+        write_word(data + 8 * i, code + i * apart + 8)
+    return [(code + i * apart, data + 8 * i) for i in range(count)]
+
+
+def read_word(address: int) -> int:
+    """Eight bytes."""
+    return ctypes.c_uint64.from_address(address).value
+
+
+def write_word(address: int, value: int) -> None:
+    """Eight bytes, which must be writable."""
+    ctypes.c_uint64.from_address(address).value = value
+
+
+def overwrite_data(address: int, raw: bytes) -> None:
+    """Changes read-only data behind the core's back."""
+    page = address // PAGE * PAGE
+    assert libc.mprotect(page, PAGE, R | W) == 0
+    ctypes.memmove(address, raw, len(raw))
+    assert libc.mprotect(page, PAGE, R) == 0
 
 
 def overwrite_text(address: int, raw: bytes, prot: int = R | X) -> None:

@@ -82,6 +82,7 @@ def test_state_that_clang_keeps_in_another_form_is_refused(hot_extension):
         "long f(long x) { pair.a += x; pair.b += 2 * x; return pair.a * 100 + pair.b; }\n"
         "long set(long x) { if (x) mode = 5; else mode = 0; return 0; } long get(void) { return mode; }\n",
         compiler="clang",
+        flags=["-O2"],
     )
     assert hot("[f(1), set(1), get()]") == [102, 0, 5]
     with pytest.raises(IncompatibleError, match="`pair`"):
@@ -107,3 +108,20 @@ def test_exceptions_pass_through_frames_that_clang_made(hot_extension):
     assert hot(answers) == [5, -1, 103, 33, 0]
     hot.edit("return 5 + 0 * x", "guard h; thrower(x + 0); return 6")
     assert hot(answers) == [6, -1, 103, 33, 0]
+
+
+OBJECT = """#include <stdlib.h>
+struct Level { long value; explicit Level(long v) : value(v + (getenv("HOME") != NULL)) {} };
+static Level first(10);
+extern "C" long f(long x) { return first.value + x; }
+"""
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2"])
+def test_an_object_that_nobody_would_construct_is_refused(hot_extension, level):
+    hot = hot_extension(OBJECT, compiler="clang++", flags=[level])
+    before = hot("f(1)")
+    hot.save("static Level first(10);", "static Level first(10), second(20);")
+    with pytest.raises(IncompatibleError, match="initialisation of C\\+\\+ objects, which is not run again"):
+        hot.edit("first.value + x", "first.value + second.value + x")
+    assert hot("f(1)") == before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hotreload.errors import IncompatibleError
+
 EXCEPTIONS = r"""
 #include <stdexcept>
 #include <string>
@@ -103,13 +105,21 @@ def test_objects_are_made_once_and_templates_and_virtual_functions_are_patched(h
     assert hot("count()") == 2
 
 
-def test_a_new_global_object_is_not_constructed_and_that_is_said(hot_extension):
-    hot = hot_extension(OBJECTS, compiler="g++")
+def test_a_new_global_object_is_not_constructed_so_code_that_uses_it_is_refused(hot_extension):
+    hot = hot_extension(OBJECTS, compiler="g++", flags=["-O2"])
     hot("use(1)")
-    result = hot.edit(
+    hot.save(
         'extern "C" long area',
         'static counted fresh(9);\nextern "C" long sum() { return fresh.n; }\nextern "C" long area',
     )
+    with pytest.raises(IncompatibleError) as refused:
+        hot.make()
+    (finding,) = refused.value.findings
+    assert finding.slug == "constructor-added"
+    assert "counted fresh(9)" in hot.text().split("\n")[finding.line - 1]
+    assert "which is not run again, but `sum` uses it" in finding.reason
+    hot.workshop.allow = frozenset({"constructor-added"})
+    result = hot.make_live()
     assert hot("count()") == 1
     assert any("not run" in note for note in result.notes), result.notes
 

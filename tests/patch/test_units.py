@@ -34,7 +34,8 @@ def test_a_unity_build_is_patched_through_the_included_file(hot_extension):
             "all.c": '#include "_a.c"\n#include "_b.c"\nlong both(long x) { return a(x) + b(x); }\n',
             "_a.c": "static long n = 3; static long a(long x) { return x + n++; }\n",
             "_b.c": "static long m = 5; static long b(long x) { return x * m++; }\n",
-        }
+        },
+        flags=["-O2"],
     )
     assert hot("both(2)") == 5 + 10
     result = hot.edit("return x * m++", "return x * m++ * 10", "_b.c")

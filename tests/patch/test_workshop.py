@@ -98,9 +98,16 @@ def test_another_compiler_than_the_bases_is_refused_showing_both(hot_extension, 
                         'for o; do :; done\ngcc "$@" || exit\nfor a; do [ "$p" = -o ] && out=$a; p=$a; done\n'
                         'printf "GCC: (Other) 99.1" > comment\n'
                         'objcopy --update-section .comment=comment "$out"\n')  # fmt: skip
-    with pytest.raises(BuildError, match=r"compiled by GCC: \(.*12.*, and now by GCC: \(Other\) 99\.1"):
+    with pytest.raises(
+        IncompatibleError, match=r"compiled by GCC: \(.*12.*, and now by GCC: \(Other\) 99\.1"
+    ) as refused:
         hot.make()
+    assert [finding.slug for finding in refused.value.findings] == ["compiler-changed"]
+    hot.workshop.allow = frozenset({"compiler-changed"})
+    hot.make_live()
+    assert hot("f(1)") == 2
     compiler.unlink()
+    hot.save("return x + 1", "return x + 2")
     with pytest.raises(BuildError, match="cannot run"):
         hot.make()
 
@@ -131,3 +138,12 @@ def test_a_header_that_is_missing_is_waited_for(hot_extension, compiler):
     awaited.write_text("#define LATER 5\n")
     hot.make_live()
     assert hot("f()") == 5
+
+
+def test_it_is_said_why_there_is_nothing_to_do(hot_extension):
+    hot = hot_extension("static long limit = 3;\nlong f(long x) { limit += x; return limit; }\n")
+    assert hot.make().reason == "the sources are those that the base was made from"
+    assert "comments" in hot.edit("return limit;", "/* as it is */ return  limit;").reason
+    result = hot.edit("limit = 3", "limit = 4")
+    assert (result.kind, result.reason) == ("base", "no function's code differs; the notes say what else has changed")
+    assert hot.edit("limit += x", "limit += 2 * x").reason == ""

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from hotreload.patch.pack import pack
 from tests.agent.kit import Application, Refused, refusal_of, wait_until
+from tests.run.harness import ROOT
 
 CRASH = "*(volatile long *)(x * 0)"
 DIE = "import tiny; tiny.value()"
+START = """
+import sys
+sys.path.insert(0, {ext!r})
+import hotreload
+hotreload.enable(agent=True)
+import tiny
+print(tiny.value())
+"""
 
 
 def test_the_next_start_comes_up_with_the_base(app: Application) -> None:
@@ -66,6 +76,38 @@ def test_a_restored_patch_is_on_probation_too(app: Application) -> None:
     assert first.process.returncode == -11
     assert second.process.returncode == 0
     assert second.stdout == ["2"]
+
+
+def test_what_dies_in_a_hook_is_not_restored_again(app: Application) -> None:
+    """It runs before anybody could say that the patch is live."""
+    header = ROOT / "hotreload" / "include" / "hotreload.h"
+    hook = f'\n#include "{header}"\nHOTRELOAD_POST_COMMIT(grow) {{ (void)ctx; return *(volatile int *)0; }}\n'
+    app.hot.extension.header.write_text(app.hot.extension.shade("x + 41") + hook)
+    packed = pack(app.hot.extension.source, author="a test", sequence=10)
+    assert packed is not None
+    app.store(packed.artefact)
+    first = app.launch("-c", START.format(ext=str(app.hot.extension.directory)))
+    first.wait()
+    second = app.launch("-c", START.format(ext=str(app.hot.extension.directory)))
+    second.wait()
+
+    assert first.process.returncode == -11
+    assert (second.process.returncode, second.stdout) == (0, ["2"])
+    why = app.quarantine.find(packed.artefact.sha256)
+    assert why is not None and "blame=new-code" in why
+
+
+def test_a_refused_patch_leaves_the_one_before_it_on_probation(app: Application) -> None:
+    program = app.start()
+    app.push(program, "p1", app.hot.artefact("x + 41", sequence=10))
+    header = ROOT / "hotreload" / "include" / "hotreload.h"
+    hook = f'\n#include "{header}"\nHOTRELOAD_PRE_COMMIT(idle) {{ return hotreload_veto(ctx, "no"); }}\n'
+    app.hot.extension.header.write_text(app.hot.extension.shade("x + 51") + hook)
+    packed = pack(app.hot.extension.source, author="a test", sequence=11)
+    assert packed is not None
+    assert refusal_of(app.push, program, "p2", packed.artefact) == "VETO"
+    (entry,) = app.status(program)["probation"]
+    assert entry["push"] == "p1"
 
 
 def test_children_of_a_parent_that_has_it_come_up_without(app: Application) -> None:

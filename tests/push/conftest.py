@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
-from tests.push.kit import Program, Project, Server
+from tests.push.kit import PairProject, Program, Project, Server
 
 
 @pytest.fixture(scope="session")
@@ -17,13 +17,19 @@ def project(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Project:
     return Project(tmp_path_factory.mktemp("project"))
 
 
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory, store: Path) -> PairProject:
+    """The extension of two functions that change together."""
+    return PairProject(tmp_path_factory.mktemp("pair"))
+
+
 @pytest.fixture
 def serve(project: Project) -> Iterator[Callable[..., Server]]:
     """Starts servers; what they wrote is shown when the test fails."""
     servers: list[Server] = []
 
-    def start(**options: Any) -> Server:
-        servers.append(Server(project, **options))
+    def start(other: Optional[Project] = None, **options: Any) -> Server:
+        servers.append(Server(other or project, **options))
         return servers[-1].wait_until_ready()
 
     yield start

@@ -64,6 +64,12 @@ class FakeWorker:
         self.ended: dict[str, str] = {}
         self.alive = True
         self.silent = False
+        self.stragglers = 0
+        self.patience = 10**6  # after so many looks the last straggler has come over
+        self.policy = "wait"
+        self.taints: list[dict[str, Any]] = []
+        self.may_veto = False
+        self.moving = False
         self.heard: list[str] = []
         self.before: dict[str, Callable[[], None]] = {}
         self._books = books
@@ -84,7 +90,32 @@ class FakeWorker:
         if self.build is None:
             return ProcessStatus()
         number = int(self.live != BASE)
-        return ProcessStatus((Live(MODULE, self.build, number, self.live, self.live if number else ""),))
+        live = (Live(MODULE, self.build, number, self.live, self.live if number else ""),)
+        modules = [{"build_id": self.build, "taints": self.taints}]
+        self.patience -= self.moving
+        return ProcessStatus(live, raw={"transition": self.transition, "modules": modules})
+
+    @property
+    def transition(self) -> Optional[dict[str, Any]]:
+        """What the agent says of its threads."""
+        if self.patience <= 0:
+            self.moving = False
+        if not self.moving:
+            return None
+        named = [{"tid": 7 + i, "name": f"T{i}", "reason": "INSIDE", "where": "colour"} for i in range(self.stragglers)]
+        about = {"module": MODULE, "from": 0, "to": 1, "direction": "forward", "level": "call", "policy": "wait"}
+        return {
+            **about,
+            "threads": 9,
+            "settled": 9 - self.stragglers,
+            "stragglers": named,
+            "since": 1.0,
+            "deadline": 30.0,
+        }
+
+    def _move(self, live: str) -> None:
+        self.moving = bool(self.stragglers) and live != self.live
+        self.live = live
 
     def prepare(self, push: str, target: str) -> dict[str, Any]:
         self._hear("prepare")
@@ -94,7 +125,7 @@ class FakeWorker:
             raise RefusedError(f"busy with push {self.open}")
         if not self.open and push not in self.ended:
             self.prepared = (push, target)
-        return {"functions": ["colour"]}
+        return {"functions": ["colour"], "may_veto": self.may_veto}
 
     def commit(self, push: str, *, hold: Optional[float] = None) -> dict[str, Any]:
         self._hear("commit" if hold is None else "commit on trial")
@@ -105,19 +136,21 @@ class FakeWorker:
                 self._end(push, "abort")
                 raise RefusedError(f"push {push} was decided: abort")
             self.trial = (push, self.live)
-            self.live, self.prepared = self.prepared[1], None
+            self._move(self.prepared[1])
+            self.prepared = None
         elif hold is None and self.open:
             self._end(push, self._books.settle(push, "commit"))
             if self.ended[push] == "abort":
                 raise RefusedError(f"push {push} was decided: abort")
-        return {"generation": 1, "commit_ms": 0.1}
+        return {"generation": 1, "commit_ms": 0.1, "level": "call", "transition": self.transition}
 
-    def abort(self, push: str) -> None:
+    def abort(self, push: str) -> Optional[dict[str, Any]]:
         self._hear("abort")
         if self.open == push:
             self._end(push, self._books.settle(push, "abort"))
         if self.ended.get(push) == "commit":
             raise RefusedError(f"push {push} was decided: commit")
+        return self.transition
 
     def pass_deadline(self) -> None:
         """What the agent does when it has heard nothing in time."""
@@ -132,9 +165,9 @@ class FakeWorker:
 
     def _end(self, push: str, decision: str) -> None:
         if decision == "commit" and self.prepared:
-            self.live = self.prepared[1]
+            self._move(self.prepared[1])
         if decision == "abort" and self.trial:
-            self.live = self.trial[1]
+            self.live, self.moving = self.trial[1], False  # the straggler is where it is wanted again
         self.prepared = self.trial = None
         self.ended[push] = decision
 

@@ -60,6 +60,44 @@ PyMODINIT_FUNC PyInit_kernel(void) {
 }
 """
 
+#: answer() and twin() change together; answer(-1) rests where the file says so, and shows that it does.
+PAIR = KERNEL.replace(
+    """long answer(long unit) {
+    calls += 1;
+""",
+    """#include <fcntl.h>
+
+long twin(long unit) {
+    return 1000 * unit;
+}
+
+long answer(long unit) {
+    calls += 1;
+    if (unit < 0) {
+        PyThreadState *state = PyEval_SaveThread();
+        close(open("resting", O_CREAT | O_WRONLY, 0600));
+        int bed = open("rest", O_RDONLY);  /* a fifo: until somebody writes */
+        if (bed >= 0)
+            close(bed);
+        PyEval_RestoreThread(state);
+        unit = 1;
+    }
+""",
+).replace(
+    """static PyMethodDef methods[] = {""",
+    """static PyObject *kernel_rest(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return PyLong_FromLong(answer(-1));
+}
+
+static PyObject *kernel_twin(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return PyLong_FromLong(twin(1));
+}
+
+static PyMethodDef methods[] = {{"rest", kernel_rest, METH_NOARGS, NULL}, {"twin", kernel_twin, METH_NOARGS, NULL}, """,
+)
+
 APP = """\
 import os
 import kernel
@@ -70,7 +108,8 @@ def app(environ, start_response):
         import hotreload
 
         hotreload.lock()
-    body = b"%d %d" % (kernel.answer(), os.getpid())
+    told = kernel.rest() if environ["PATH_INFO"] == "/rest" else kernel.answer()
+    body = b"%d %d" % (told, os.getpid())
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 """
@@ -123,17 +162,19 @@ def wait_until(condition: Callable[[], Any], seconds: float = 15.0, what: str = 
 class Project:
     """One directory with the extension, the application, and what was packed of the extension's edits."""
 
+    kernel = KERNEL
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.source = directory / "kernel.c"
-        self.source.write_text(KERNEL)
+        self.source.write_text(self.kernel)
         (directory / "app.py").write_text(APP)
         (directory / "gunicorn.conf.py").write_text(CONFIG)
         flags = ("-O2", "-fPIC", f"-I{sysconfig.get_path('include')}")
         hot_cc("gcc", *flags, "-shared", "kernel.c", "-o", "kernel.so", cwd=directory)
         self._sequence = int(time.time() * 1e6)
         self._packed = {value: self._pack(value) for value in EDITS}
-        self.source.write_text(KERNEL)
+        self.source.write_text(self.kernel)
 
     @property
     def build_id(self) -> str:
@@ -141,7 +182,7 @@ class Project:
 
     def edit(self, value: int) -> None:
         """The source says that the answer is ``value``; nothing is pushed."""
-        self.source.write_text(KERNEL.replace("return 1000 * unit;", f"return {value} * unit;"))
+        self.source.write_text(self.kernel.replace("return 1000 * unit;", f"return {value} * unit;"))
 
     def _pack(self, value: int) -> Artefact:
         self.edit(value)
@@ -156,11 +197,22 @@ class Project:
 
     def patch_that(self, does: str) -> Path:
         """A patch whose function does something else than answer, as C."""
-        self.source.write_text(KERNEL.replace("return 1000 * unit;", does))
+        self.source.write_text(self.kernel.replace("return 1000 * unit;", does))
         try:
             made = self._pack_source()
         finally:
-            self.source.write_text(KERNEL)
+            self.source.write_text(self.kernel)
+        return self._write(made)
+
+    def patch_with(self, hooks: str, value: int = EDITS[0]) -> Path:
+        """A patch that answers ``value`` and brings migration hooks, as C."""
+        self.edit(value)
+        header = ROOT / "hotreload" / "include" / "hotreload.h"
+        self.source.write_text(f'{self.source.read_text()}\n#include "{header}"\n{hooks}\n')
+        try:
+            made = self._pack_source()
+        finally:
+            self.source.write_text(self.kernel)
         return self._write(made)
 
     def patch(self, value: int) -> Path:
@@ -172,6 +224,58 @@ class Project:
         path = self.directory / f"{self._sequence}.hotpatch"
         path.write_bytes(artefact.build(made.elf, made.manifest._replace(sequence=self._sequence)))
         return path
+
+
+class PairProject(Project):
+    """An extension of two functions that change together; a thread may rest in one of them until it is let go."""
+
+    kernel = PAIR
+
+    @property
+    def _bed(self) -> Path:
+        return self.directory / "rest"
+
+    @contextlib.contextmanager
+    def resting(self, server: Server) -> Iterator[RestingRequest]:
+        """A request whose thread sits in the code that is live now, from the beginning to the end of the ``with``."""
+        os.mkfifo(self._bed)
+        request = RestingRequest(server, self._bed)
+        try:
+            request.start()
+            wait_until((self.directory / "resting").exists, what="nobody rests")
+            yield request
+        finally:
+            request.let_go()
+            self._bed.unlink()
+            (self.directory / "resting").unlink(missing_ok=True)
+
+    def rest_too(self, server: Server) -> RestingRequest:
+        """One more, while one rests; whoever lets go of one lets go of both."""
+        (self.directory / "resting").unlink()
+        request = RestingRequest(server, self._bed)
+        request.start()
+        wait_until((self.directory / "resting").exists, what="nobody rests")
+        return request
+
+
+class RestingRequest(threading.Thread):
+    """A request that takes as long as somebody wants, and its answer."""
+
+    def __init__(self, server: Server, bed: Path) -> None:
+        super().__init__(daemon=True)
+        self._server, self._bed = server, bed
+        self.answer = 0
+        self.pid = 0
+
+    def run(self) -> None:
+        self.answer, self.pid = self._server.ask("/rest", 300.0)
+
+    def let_go(self) -> int:
+        """Ends the rest; what the thread has answered."""
+        with contextlib.suppress(OSError):  # it was let go before
+            os.close(os.open(self._bed, os.O_WRONLY | os.O_NONBLOCK))
+        self.join(20)
+        return self.answer
 
 
 class Cli(NamedTuple):
@@ -256,11 +360,11 @@ class Server:
         """The processes that serve, by gunicorn's own order of things: the children of its first process."""
         return [pid for pid in children_of(self.pid) if look(pid)]
 
-    def ask(self, path: str = "/") -> tuple[int, int]:
+    def ask(self, path: str = "/", seconds: float = 10.0) -> tuple[int, int]:
         """One answer, and the pid of the worker that gave it."""
         from tests.push.load import ask
 
-        return ask(self.port, path)[1:]
+        return ask(self.port, path, seconds)[1:]
 
     def answers(self, count: int = 24) -> set[int]:
         """The different answers among so many."""

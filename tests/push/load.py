@@ -15,9 +15,9 @@ import threading
 import time
 
 
-def ask(port: int, path: str = "/") -> tuple[int, int, int]:
+def ask(port: int, path: str = "/", seconds: float = 10.0) -> tuple[int, int, int]:
     """One request: status, value, pid."""
-    with socket.create_connection(("127.0.0.1", port), 10) as sock:
+    with socket.create_connection(("127.0.0.1", port), seconds) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n".encode())
         raw = b""
         while chunk := sock.recv(4096):

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -77,15 +77,42 @@ def test_fault_g91_another_user_cannot_push(project: Project, public: Path) -> N
         program.close()
 
 
-def test_memory_deny_write_execute_refuses_and_says_why(project: Project) -> None:
+@pytest.fixture
+def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Project]:
+    """The project built with one prologue or the other."""
     if ctypes.CDLL(None).prctl(66, 0, 0, 0, 0) < 0:
         pytest.skip("this kernel has no PR_SET_MDWE")
-    program = Program(project, first=DENY_WRITE_EXECUTE)
+
+    def build(prologue: str) -> Project:
+        monkeypatch.setenv("HOTRELOAD_PROLOGUE", prologue)
+        return Project(tmp_path)
+
+    return build
+
+
+def test_memory_deny_write_execute_takes_pushes_where_the_extension_has_slots(
+    built_in: Callable[[str], Project],
+) -> None:
+    program = Program(built_in("slot"), first=DENY_WRITE_EXECUTE)
+    try:
+        assert program.push(EDITS[0]).code == 0
+        assert int(program.tell("answer")) == EDITS[0]
+        assert program.cli("doctor").code == 0
+        assert program.cli("rollback").code == 0
+        assert int(program.tell("answer")) == BASE_ANSWER
+    finally:
+        program.close()
+
+
+def test_memory_deny_write_execute_refuses_and_says_why(built_in: Callable[[str], Project]) -> None:
+    program = Program(built_in("jump"), first=DENY_WRITE_EXECUTE)
     try:
         outcome = program.push(EDITS[0])
         assert outcome.code == 4
         assert outcome.json["reason"]
         assert int(program.tell("answer")) == BASE_ANSWER
-        assert program.cli("doctor").code == 4
+        doctor = program.cli("doctor")
+        assert doctor.code == 4
+        assert 'prologue = "slot"' in " ".join(program.cli("doctor", "--json").out.replace("\\", "").split())
     finally:
         program.close()

@@ -19,7 +19,7 @@ from hotreload.state import Quarantine, StateDirectory
 from tests.push.kit import EDITS, Program, wait_until
 
 PARTIAL = "processes that start later do not get it"
-COMMANDS = ("push", "status", "rollback", "log", "doctor")
+COMMANDS = ("push", "status", "rollback", "transition", "log", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -84,7 +84,7 @@ def test_a_push_in_a_pipe_is_a_line_for_each_thing(program: Program) -> None:
     lines = outcome.out.splitlines()
     assert lines[0] == "push of kernel: answer"
     assert any(line.split()[:2] == [str(program.pid), "prepared"] for line in lines)
-    assert any(line.split()[:2] == [str(program.pid), "committed"] for line in lines)
+    assert any(line.split()[:2] == [str(program.pid), "committed"] and "level function" in line for line in lines)
     assert lines[-1].startswith("live in 1 process after ")
     assert "\x1b" not in outcome.out
 
@@ -96,7 +96,7 @@ def test_a_push_on_a_terminal_is_a_table(program: Program) -> None:
         command, cwd=program.project.directory, env={**program.environment, "COLUMNS": "120"}, stdout=inner, timeout=60
     )
     os.close(inner)
-    shown = os.read(outer, 1 << 20).decode()
+    shown = os.read(outer, 1 << 20).decode(errors="replace")  # a terminal gives it in pieces
     os.close(outer)
 
     assert done.returncode == 0
@@ -181,7 +181,10 @@ def test_doctor_looks_at_the_host_the_state_and_the_processes(program: Program) 
     assert outcome.code == 0, outcome
     verdicts = {finding["about"]: finding["verdict"] for finding in outcome.json["findings"]}
     assert verdicts["core sync"] == verdicts["state directory"] == verdicts[f"process {program.pid}"] == "yes"
-    assert "ptrace" in program.cli("doctor").out
+    told = program.cli("doctor").out
+    assert "ptrace" in told
+    (line,) = (line for line in told.splitlines() if line.startswith("process "))
+    assert "; prologue slot" in line and "prologue jump" in line
 
 
 def test_a_rollback_of_a_module_that_is_not_there_names_those_that_are(program: Program) -> None:
@@ -236,3 +239,46 @@ def test_an_error_of_our_own_has_an_exit_code_of_its_own(
 
     monkeypatch.setattr(push_commands, "COMMANDS", {"status": fail})
     assert push_commands.run("status", []) == 70
+
+
+def test_old_code_that_is_kept_is_a_line_for_each_reason() -> None:
+    from hotreload.cli import push_commands
+
+    kept = [{"generation": number, "bytes": 4096, "reason": "retire is off"} for number in (1, 2, 3, 5)]
+    kept.append({"generation": 4, "bytes": 8192, "reason": "it owns `calls`"})
+
+    assert list(push_commands._lines_of_kept(7, "kernel", kept)) == [
+        "7: kernel keeps generation 1-3, 5 (16 KiB): retire is off",
+        "7: kernel keeps generation 4 (8 KiB): it owns `calls`",
+    ]
+
+
+def test_a_rollback_does_not_ask_why_the_file_says_force(program: Program) -> None:
+    assert program.push(EDITS[0]).code == 0
+    pyproject = program.project.directory / "pyproject.toml"
+    pyproject.write_text('[tool.hotreload]\nsettle-policy = "force"\n')
+    try:
+        pushed, back = program.cli("push", program.project.patch(EDITS[1])), program.cli("rollback")
+    finally:
+        pyproject.unlink()
+
+    assert (pushed.code, "without a reason" in pushed.err) == (4, True)
+    assert (back.code, program.tell("answer")) == (0, "1000")
+
+
+def test_no_time_at_all_is_refused(program: Program) -> None:
+    outcome = program.cli("push", program.project.patch(EDITS[0]), "--settle", "0")
+
+    assert (outcome.code, "--policy force" in outcome.err) == (4, True)
+
+
+def test_a_process_that_does_not_answer_may_have_one_open(program: Program) -> None:
+    os.kill(program.pid, signal.SIGSTOP)
+    try:
+        outcome = program.cli("transition", "--timeout", "500ms")
+    finally:
+        os.kill(program.pid, signal.SIGCONT)
+
+    assert outcome.code == 5
+    assert f"{program.pid}: stopped by a signal" in outcome.out
+    assert "no transition is open in the processes that answer" in outcome.out

@@ -11,8 +11,11 @@ import time
 
 import pytest
 
+from hotreload.cli.push_commands import _line_of
+from hotreload.cli.transition_commands import run_transition
 from hotreload.push.records import Exit, Identity, Outcome, Row, State
 from hotreload.push.table import _Lines, _OnTerminal, partial_sentence
+from hotreload.push.threads import tell_transition
 from tests.push.kit import EDITS, Program
 
 
@@ -89,3 +92,27 @@ def test_what_nobody_reads_ends_quietly_and_is_not_done(program: Program, argume
     done = cli_that_nobody_reads(program, *arguments)
 
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_of_a_stack_what_has_a_name_is_told_and_what_is_near() -> None:
+    native = ["read+0x4c [libc.so.6]", "libpython3.so+0x1a6ee2", "0x7f00", "sit+0x11 [original]", "x.so+0x12"]
+    python = [f"app.py:{i} in f{i}" for i in range(20)]
+    straggler = {"tid": 7, "name": "w", "reason": "INSIDE", "where": "sit+0x11", "native": native, "python": python}
+    lines = list(tell_transition(1, {"module": "m", "from": 0, "to": 1, "stragglers": [straggler]}))
+
+    assert lines[2] == "        native: read+0x4c [libc.so.6] < ... < sit+0x11 [original] < ..."
+    assert lines[3].endswith("app.py:6 in f6 < app.py:7 in f7 < ...")
+
+
+def test_a_line_of_the_audit_trail_names_the_base_and_leaves_out_what_says_nothing() -> None:
+    event = {"event": "transition.started", "time": "now", "uid": 0, "from": 2, "to": 0, "settled": 0, "reason": ""}
+
+    assert _line_of(event) == "now  transition.started  uid 0    from=2 to=0"
+
+
+def test_nothing_is_forced_for_show(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_transition(["force", "--dry-run", "--reason", "why"])
+
+    assert ended.value.code == 2
+    assert "no --dry-run" in capsys.readouterr().err

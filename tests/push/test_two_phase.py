@@ -39,7 +39,7 @@ def test_a_worker_without_memory_refuses_for_all(serve: Serve) -> None:
     finally:
         resource.prlimit(culprit, resource.RLIMIT_AS, before)
 
-    check_nobody_changed(server, outcome, culprit, "memory ran out")
+    check_nobody_changed(server, outcome, culprit, "memory")  # where it is missed first varies
     assert server.answers() == EVERYBODY_IS_AS_BEFORE
     assert server.push(EDITS[0]).code == 0
     assert server.answers() == {EDITS[0]}

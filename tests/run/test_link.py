@@ -34,6 +34,7 @@ class Module:
 class Generation:
     number: int
     distance: int = 4096
+    level: str = "call"
     info: dict[str, Any] = field(default_factory=dict)
 
 
@@ -45,6 +46,9 @@ class FakePatcher:
         self.libraries = [("/lib/fake.so", BUILD_ID), ("/lib/plain.so", "")]
         self.refusal: Exception | None = None
         self.attached: dict[str, Module] = {}
+        self.open: Any = None
+        self.subscribers: list[Any] = []
+        self.terms: dict[str, Any] = {}
 
     def attach(self, path: str) -> Module:
         return self.attached.setdefault(path, Module(path))
@@ -65,15 +69,27 @@ class FakePatcher:
     def unstage(self, staged: str) -> None:
         self.calls.append(("unstage", staged))
 
-    def commit(self, staged: str, *, info: Any = None) -> Generation:
+    def commit(self, staged: str, *, info: Any = None, **terms: Any) -> Generation:
         if self.refusal is not None:
             raise self.refusal
         self.calls.append(("commit", info))
+        self.terms = terms
         return Generation(1)
 
-    def rollback(self, module: Module, to: int = 0) -> Generation:
+    def rollback(self, module: Module, to: int = 0, **terms: Any) -> Generation:
         self.calls.append(("rollback", to))
+        self.terms = terms
         return Generation(to)
+
+    def transition(self) -> Any:
+        return self.open
+
+    def configure(self, **limits: Any) -> None:
+        self.limits = limits
+
+    def subscribe(self, callback: Any) -> Any:
+        self.subscribers.append(callback)
+        return lambda: self.subscribers.remove(callback) if callback in self.subscribers else None
 
 
 class Bench:
@@ -175,6 +191,43 @@ def test_a_fault_of_ours_is_a_reply_too_and_the_link_goes_on(bench: Bench) -> No
 
     assert bench.next()["ok"] is True
     assert bench.patcher.calls == [("rollback", 0)]
+
+
+def test_a_commit_has_the_terms_of_the_helper_and_says_who_has_not_come_over(bench: Bench) -> None:
+    bench.next()
+    bench.patcher.open = {"stragglers": [{"name": "T1", "reason": "INSIDE", "where": "shade+0x4"}]}
+    bench.send(cmd="rollback", to=0, terms={"level": "call", "deadline": 2.0, "policy": "force", "reason": "dev"})
+    reply = bench.next()
+
+    assert (reply["level"], reply["stragglers"]) == ("call", ["T1 (INSIDE shade+0x4)"])
+    assert {**bench.patcher.terms, "wait": 0} == {
+        "level": "call",
+        "deadline": 2.0,
+        "policy": "force",
+        "reason": "dev",
+        "wait": 0,
+    }
+    assert bench.patcher.terms["wait"] < 1
+
+
+def test_the_helper_hears_of_each_transition_that_ends_but_not_of_its_stacks(bench: Bench) -> None:
+    bench.next()
+    for event in ("transition.started", "transition.forced"):
+        bench.patcher.subscribers[0]({"event": event, "reason": "dev", "stragglers": [{"name": "T1", "native": []}]})
+
+    told = bench.next()
+    assert told == {
+        "msg": "transition",
+        "event": {"event": "transition.forced", "reason": "dev", "stragglers": ["T1"]},
+    }
+
+
+def test_what_an_extension_may_hold_on_to_comes_with_its_attachment(bench: Bench) -> None:
+    bench.next()
+    bench.send(cmd="attach", limits={"retire": True, "keep": 2, "max_generations": 9, "max_bytes": 0})
+    bench.next()
+
+    assert bench.patcher.limits == {"retire": True, "keep": 2, "max_generations": 9, "max_bytes": 0}
 
 
 def test_another_build_under_the_same_path_is_refused(bench: Bench) -> None:

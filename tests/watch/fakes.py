@@ -193,6 +193,15 @@ class Bed:
         last = peer.commands("stage+commit", "rollback")[-1]
         self.loop.replied(peer, {"msg": "reply", "id": last["id"], "path": last["path"], "ok": True, **reply})
 
+    def refuse_as_busy(self, peer: FakePeer) -> None:
+        """The process says that threads of it are still on their way."""
+        error = {"error": "StageError", "message": "T1 is inside shade", "hint": "wait", "status": "BUSY"}
+        self.answer(peer, ok=False, error=error)
+
+    def end_transition(self, peer: FakePeer, event: str = events.TRANSITION_COMPLETED, **fields: Any) -> None:
+        """The process says that they have come over."""
+        self.loop.transition_ended(peer, {"msg": "transition", "event": {"event": event, **fields}})
+
     @property
     def finished(self) -> list[dict[str, Any]]:
         return self.log.of(events.RELOAD_FINISHED)

@@ -214,7 +214,7 @@ def test_an_incompatible_edit_is_refused_with_every_finding(bed: Bed) -> None:
 
     (line,) = bed.finished
     assert line["outcome"] == "refused"
-    assert "render.c:7: refused: thread-local `t` is new (restart)" in line["diagnostics"]
+    assert "render.c:7: refused: thread-local `t` is new (restart) [new-tls]" in line["diagnostics"]
 
 
 def test_a_save_that_changes_nothing_says_why(bed: Bed) -> None:

@@ -1,3 +1,3 @@
-# NOT_A_HOOK: a slot prologue, which this version does not redirect.
+# NOT_A_SLOT: the slot would be in the text itself.
         .byte 0xff, 0x25, 0, 0, 0, 0, 0xcc, 0xcc
         ret

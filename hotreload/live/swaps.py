@@ -1,0 +1,227 @@
+"""Bringing a patch in and making generations live: the order in which everything is done, and undone when it fails.
+
+::
+
+    stage      room? ─▶ mapped ─▶ sites ─▶ what is known of the original code
+    commit     hooks before ─▶ swap ─▶ in the books ─▶ hooks after
+    go_back    what is open turns round, or: hooks before ─▶ swap ─▶ in the books ─▶ hooks after
+
+    swap       level function: stored          level call, request: a transition begins
+    settle                                     it is driven on for a moment, then by a thread
+
+The manager calls all of it with its lock held, :meth:`Swaps.settle` without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hotreload.errors import HotReloadError, PoisonedError, TransitionError
+from hotreload.live import hooks
+from hotreload.live.core import Core, Image, PatchSource
+from hotreload.live.ledger import Ledger
+from hotreload.live.records import Generation, Redirect, StagedPatch, Terms
+from hotreload.live.report import Guard
+from hotreload.live.retire import Retirement
+from hotreload.live.transitions import OpenTransition, Transitions
+
+__all__ = ["Swaps"]
+
+
+class Swaps:
+    """Does it, for all extensions of the process."""
+
+    def __init__(
+        self,
+        core: Core,
+        guard: Guard,
+        transitions: Transitions,
+        retirement: Retirement,
+        *,
+        allow_unsynchronised: bool,
+    ) -> None:
+        self._core = core
+        self._guard = guard
+        self._transitions = transitions
+        self._retirement = retirement
+        self._allow_unsynchronised = allow_unsynchronised
+
+    def stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
+        """Maps a patch and opens the sites that it needs; what was mapped is unmapped when it is refused."""
+        self._retirement.check_generations(ledger)
+        patch = self._core.open_patch(source)
+        try:
+            number = ledger.newest + 1
+            label = f"hotreload:{ledger.name}.{number}"[:200]
+            image = self._core.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
+            try:
+                self._retirement.check_bytes(ledger, image.mapped)
+                redirects = ledger.redirects_of(patch, image)
+                self._open_sites(ledger, redirects)
+            except BaseException:
+                self._core.unstage(image)
+                raise
+            ledger.learn_ranges(patch)
+        finally:
+            self._core.close_patch(patch)
+        staged = StagedPatch(
+            module=ledger.snapshot(),
+            functions=tuple(function.name for function in patch.functions),
+            bytes_mapped=image.mapped,
+            distance=image.distance,
+            number=number,
+            carried=patch.carried,
+            image=image,
+            redirects=redirects,
+            data_escapes=patch.data_escapes,
+            hooks=patch.hooks,
+        )
+        ledger.staged.append(staged)
+        return staged
+
+    def _open_sites(self, ledger: Ledger, redirects: Sequence[Redirect]) -> None:
+        entries = ledger.missing_entries(redirects)
+        try:
+            sites = self._core.open_sites(entries)
+        except HotReloadError as error:
+            raise _naming_function(error, ledger, redirects) from None
+        ledger.sites.update(zip(entries, sites))
+        if any(ledger.sites[redirect.entry].kind == "jump" for redirect in redirects):
+            self._core.probe_text()
+
+    def commit(self, ledger: Ledger, staged: StagedPatch, info: dict[str, Any], terms: Terms) -> Generation:
+        """Makes a staged patch live, or has threads begin to move to it; returns the generation."""
+        draft = staged.draft(info)
+        left = ledger.live.number
+        self._check_policy(ledger, staged, terms)
+        runs = hooks.run_pre(draft, left)
+        if runs:  # they are code of others, which may have asked the manager for anything
+            self._transitions.check_free()
+            ledger.check_staged(staged)
+        try:
+            generation = self._swap(ledger, draft, staged.image, terms)
+        except HotReloadError as error:
+            if isinstance(error, (TransitionError, PoisonedError)):
+                ledger.retained.append(staged.image)
+            if runs and not isinstance(error, PoisonedError):
+                hooks.run_rollback(draft, left)
+            raise
+        ledger.record(staged, generation)
+        generation = ledger.mark(generation.number, hook_runs=(*runs, *hooks.run_post(generation, left)))
+        self._after_swap(ledger)
+        return generation
+
+    def check(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> str:
+        """Insists that threads could begin to move to a generation now; returns the level at which they would.
+
+        ``image`` is its code where the book does not have it yet.
+
+        Raises:
+            StageError: what a swap would raise before its first store; nothing was changed.
+        """
+        switches = ledger.switches(goal.redirects)
+        level = terms.level_for(len(switches))
+        transition = self._transitions.open
+        is_way_back = transition is not None and transition.ledger is ledger and goal.number == transition.origin
+        if level != "function" and switches and not is_way_back:
+            self._free_for(ledger, goal.number if image is None else None)
+            try:
+                self._transitions.check(ledger, switches, goal.number, level, image=image)
+            except HotReloadError as error:
+                raise _naming_function(error, ledger, goal.redirects) from None
+        return level
+
+    @staticmethod
+    def _check_policy(ledger: Ledger, staged: StagedPatch, terms: Terms) -> None:
+        """Insists that a patch may be taken back at its deadline, where that is what would happen."""
+        if terms.policy == "revert" and terms.level_for(len(ledger.switches(staged.redirects))) != "function":
+            hooks.check_automatic_rollback(staged, "a transition whose deadline has passed")
+
+    def _free_for(self, ledger: Ledger, number: int | None) -> None:
+        """Insists that nothing is open and that a generation is there.
+
+        In this order: what was open may be over now, and with it what nobody was to go back to is unmapped.
+
+        Raises:
+            StageError: BUSY, or NO_GENERATION; nothing was redirected.
+        """
+        self._transitions.check_free()
+        if number is not None:
+            ledger.generation(number)
+
+    def go_back(self, ledger: Ledger, generation: Generation, terms: Terms, *, may_veto: bool) -> float:
+        """Makes it live, or the goal of what is open; returns how long the stores took."""
+        transition = self._transitions.open
+        if transition and transition.ledger is ledger and generation.number in (transition.origin, transition.goal):
+            if generation.number == transition.origin:
+                self._transitions.reverse(transition, terms.reason, may_veto=may_veto)
+            return 0.0
+        self._free_for(ledger, generation.number)
+        left = ledger.live
+        is_same = left.number == generation.number
+        runs = () if is_same else hooks.run_pre(generation, left.number, may_veto=may_veto)
+        if runs:  # they are code of others, which may have asked the manager for anything
+            self._free_for(ledger, generation.number)
+        swapped = self._swap(ledger, generation, None, terms)
+        # When it went live first, and how, stays in the record.
+        ledger.make_live(replace(swapped, duration=generation.duration))
+        if not is_same:
+            runs += hooks.run_rollback(left, generation.number) + hooks.run_post(generation, left.number)
+            ledger.mark(generation.number, hook_runs=runs)
+        self._after_swap(ledger)
+        return swapped.duration
+
+    def _swap(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> Generation:
+        """Redirects to a generation; returns it with what came of it."""
+        switches = ledger.switches(goal.redirects)
+        level = terms.level_for(len(switches))
+        is_transition = level != "function" and bool(switches)
+        try:
+            if is_transition:
+                report = self._transitions.begin(ledger, switches, goal.number, terms.but(level=level), image=image)
+            else:
+                self._retirement.expect(ledger, goal.number)
+                batch = ledger.batch(goal.redirects)
+                report = self._core.commit(batch, allow_unsynchronised=self._allow_unsynchronised)
+        except HotReloadError as error:
+            named = _naming_function(error, ledger, goal.redirects)
+            if isinstance(named, PoisonedError):
+                ledger.poison = named
+            raise named from None
+        return replace(
+            goal,
+            level=level,
+            transition="open" if is_transition else "none",
+            duration=report.seconds,
+            synchronised=report.is_synchronised,
+        )
+
+    def _after_swap(self, ledger: Ledger) -> None:
+        self._transitions.note_images()
+        if self._transitions.open is None:
+            self._retirement.look(ledger)
+
+    def settle(self, ledger: Ledger, transition: OpenTransition | None, number: int, wait: float) -> Generation:
+        """Waits a moment for the threads; returns the generation as it is then."""
+        if transition is not None:
+            self._transitions.settle(transition, wait)
+        with self._guard:
+            generation = ledger.generations[number]
+            live = ledger.live.number
+        if transition is not None and generation.transition == "reversed":
+            raise TransitionError(
+                f"generation {number} of {ledger.name} was reversed, generation {live} serves",
+                hint="the log names the threads that did not move",
+                status="REVERSED",
+            )
+        return generation
+
+
+def _naming_function(error: HotReloadError, ledger: Ledger, redirects: Sequence[Redirect]) -> HotReloadError:
+    """The same refusal with the function's name in it: the core knows addresses only."""
+    name = ledger.name_of(error.fields.get("address", 0), redirects)
+    if not name:
+        return error
+    return type(error)(f"{name}: {error.message}", hint=error.hint, **{**error.fields, "function": name})

@@ -1,0 +1,20 @@
+//: edit: the comparator of a qsort
+//: live: its entry leads to new code
+//: swapped: compare
+//: ask: [ext.sorted(n) for n in range(4)]
+#include "ext.h"
+
+static int compare(const void *a, const void *b)
+{
+    long x = *(const long *)a, y = *(const long *)b;
+//-    return (x > y) - (x < y);
+//+    return (x < y) - (x > y);
+}
+static long sorted(long n)
+{
+    long values[4] = {5, n, 2, 9};
+    qsort(values, 4, sizeof *values, compare);
+    return values[0] * 1000 + values[1] * 100 + values[2] * 10 + values[3];
+}
+METHOD(sorted)
+MODULE(ENTRY(sorted))

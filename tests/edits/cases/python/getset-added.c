@@ -1,0 +1,24 @@
+//: edit: an attribute more in a table of getters
+//: refused method-table: the type was made ready when the module was imported
+//: ask: ext.Counter().size, hasattr(ext.Counter(), "twice")
+#include "ext.h"
+
+static PyObject *size(PyObject *self, void *times)
+{
+    return PyLong_FromLong((self != NULL) * (long)times);
+}
+static PyGetSetDef attributes[] = { //!
+    {"size", size, NULL, NULL, (void *)1},
+//+    {"twice", size, NULL, NULL, (void *)2},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+static PyTypeObject type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "ext.Counter", .tp_basicsize = sizeof(PyObject),
+    .tp_getset = attributes, .tp_flags = Py_TPFLAGS_DEFAULT, .tp_new = PyType_GenericNew};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", .m_size = -1};
+PyMODINIT_FUNC PyInit_ext(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyModule_AddType(module, &type);
+    return module;
+}

@@ -1,0 +1,21 @@
+//: edit: the documentation of a method
+//: nothing to do: the old text is what Python has; it is said so, and means nothing to any code
+//: note: Python shows the old text until a restart
+//: ask: ext.area(3)
+#include "ext.h"
+
+long area(long x)
+{
+    return x * 3;
+}
+METHOD(area)
+static PyMethodDef table[] = {
+//-    {"area", py_area, METH_O, "How large it is."},
+//+    {"area", py_area, METH_O, "How large it is, in square yards."},
+    {NULL, NULL, 0, NULL},
+};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", .m_size = -1, .m_methods = table};
+PyMODINIT_FUNC PyInit_ext(void)
+{
+    return PyModule_Create(&definition);
+}

@@ -1,0 +1,21 @@
+//: edit: the static function behind a method is renamed
+//: refused method-table: the table that lives would go on calling the old code
+//: ask: ext.area(3)
+#include "ext.h"
+
+//-static PyObject *area(PyObject *self, PyObject *arg)
+//+static PyObject *surface(PyObject *self, PyObject *arg)
+{
+    (void)self;
+    return PyLong_FromLong(PyLong_AsLong(arg) * 3);
+}
+static PyMethodDef table[] = { //!
+//-    {"area", area, METH_O, NULL},
+//+    {"area", surface, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", .m_size = -1, .m_methods = table};
+PyMODINIT_FUNC PyInit_ext(void)
+{
+    return PyModule_Create(&definition);
+}

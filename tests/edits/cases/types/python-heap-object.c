@@ -1,0 +1,25 @@
+//: edit: a field more in the struct of a Python object of a heap type
+//: refused python-object-layout: objects that live were made with the old size
+//: run: setattr(ext, "one", ext.Counter())
+//: run: ext.one(), ext.one()
+//: ask: ext.one()
+#include "ext.h"
+
+typedef struct { //!
+    PyObject_HEAD
+//+    long last;
+    long count;
+} Counter;
+static PyObject *call(PyObject *self, PyObject *args, PyObject *names)
+{
+    return args && !names ? PyLong_FromLong(++((Counter *)self)->count) : NULL;
+}
+static PyType_Slot slots[] = {{Py_tp_call, call}, {0, NULL}};
+static PyType_Spec spec = {"ext.Counter", sizeof(Counter), 0, Py_TPFLAGS_DEFAULT, slots};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "ext", .m_size = -1};
+PyMODINIT_FUNC PyInit_ext(void)
+{
+    PyObject *module = PyModule_Create(&definition);
+    PyModule_AddObject(module, "Counter", PyType_FromSpec(&spec));
+    return module;
+}
