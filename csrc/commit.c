@@ -273,12 +273,6 @@ static enum hr_status check_bytes(const struct plan *plan, struct hr_error *erro
     return HR_OK;
 }
 
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
-}
-
 static int has_jumps(const struct hr_move *moves, size_t count) {
     for (size_t i = 0; i < count; i++)
         if (moves[i].site->kind == HR_SITE_JUMP)
@@ -292,13 +286,13 @@ static enum hr_status commit(struct plan *plan, struct hr_commit_report *report,
         status = read_map(plan, error);
     if (!status)
         status = check_bytes(plan, error);
-    uint64_t start = now();
+    uint64_t start = hr_now();
     if (!status)
         status = hr_pages_open(plan->pages, plan->page_count, error);
     int needs_core_sync = report->is_synchronised && has_jumps(plan->moves, plan->count);
     if (!status)
         status = hr_poke(plan->pokes, plan->count, plan->pages, plan->page_count, needs_core_sync, error);
-    report->nanoseconds = now() - start;
+    report->nanoseconds = hr_now() - start;
     report->pages = (uint32_t)plan->page_count;
     return status;
 }

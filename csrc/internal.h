@@ -5,6 +5,8 @@
 #include "core.h"
 #include "linktable.h"
 
+#include <time.h>
+
 enum { HR_PAGE = 4096 };
 
 #define HR_PROLOGUE_NOPL UINT64_C(0x0000000000841f0f) /* 0f 1f 84 00 00 00 00 00   nopl 0x0(%rax,%rax,1) */
@@ -16,6 +18,13 @@ static inline uint64_t hr_page_up(uint64_t n) {
 
 static inline uint64_t hr_page_down(uint64_t n) {
     return n & ~(uint64_t)(HR_PAGE - 1);
+}
+
+/* Nanoseconds of CLOCK_MONOTONIC; may be asked for in a signal handler. */
+static inline uint64_t hr_now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
 }
 
 /* status.c */

@@ -81,12 +81,6 @@ static void add_field(struct line *line, const char *name, uint64_t value) {
     add_number(line, value, 10);
 }
 
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
-}
-
 static const struct hr_marker_region *region_of(const struct hr_marker *marker, uintptr_t address) {
     for (size_t i = 0; i < marker->count; i++)
         if (address >= marker->regions[i].start && address < marker->regions[i].end)
@@ -182,7 +176,7 @@ static void write_stderr(const struct line *line) {
 static void mark(int number, const siginfo_t *info, const ucontext_t *context) {
     struct line line = {0};
     const struct hr_marker *marker = __atomic_load_n(&armed, __ATOMIC_ACQUIRE);
-    if (!marker || !marker->count || now() > marker->until || __atomic_exchange_n(&is_written, 1, __ATOMIC_ACQ_REL))
+    if (!marker || !marker->count || hr_now() > marker->until || __atomic_exchange_n(&is_written, 1, __ATOMIC_ACQ_REL))
         return;
     compose(&line, marker, number, info, context);
     write_file(marker, &line);

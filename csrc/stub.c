@@ -35,10 +35,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
 enum { TAIL_LEN = 16, FRAMES_LEN = 96, NAME_LEN = 40 };
 
 /* Offsets in the arena. */
@@ -155,9 +151,7 @@ static enum hr_status map_arena(const uint8_t *content, const struct layout *lay
                                 struct hr_error *error) {
     char name[NAME_LEN];
     snprintf(name, sizeof name, "hotreload:stubs.%u", id);
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL)
-        fd = memfd_create(name, MFD_CLOEXEC);
+    int fd = hr_memfd_open(name);
     if (fd < 0)
         return hr_refuse_call(error, HR_MAP, "memfd_create", errno);
     enum hr_status status = HR_OK;

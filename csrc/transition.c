@@ -752,12 +752,6 @@ enum hr_status hr_transition_discard(struct hr_transition *transition, struct hr
     return status;
 }
 
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * second + (uint64_t)time.tv_nsec;
-}
-
 /* Cut short by a signal it looks sooner, and by somebody in a hurry it comes back. */
 static void pause_for(uint64_t nanoseconds) {
     struct timespec time = {(time_t)(nanoseconds / second), (long)(nanoseconds % second)};
@@ -778,7 +772,7 @@ void hr_transition_relax(void) {
 enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nanoseconds, int is_outside,
                                   int *is_settled_now, struct hr_error *error) {
     uintptr_t stack = is_outside ? 0 : (uintptr_t)__builtin_frame_address(0) + 8;
-    uint64_t start = now(), pause = shortest_pause;
+    uint64_t start = hr_now(), pause = shortest_pause;
     *is_settled_now = 0;
     for (;;) {
         hr_transition_lock();
@@ -786,7 +780,7 @@ enum hr_status hr_transition_wait(struct hr_transition *transition, uint64_t nan
         if (!status)
             *is_settled_now = settle(transition, stack);
         hr_transition_unlock();
-        uint64_t passed = now() - start;
+        uint64_t passed = hr_now() - start;
         if (status || *is_settled_now || passed >= nanoseconds || is_hurried())
             return status;
         pause_for(pause < nanoseconds - passed ? pause : nanoseconds - passed);
