@@ -21,16 +21,19 @@ ALLOWED = {
     "elf": set(),
     "build": {"elf"},
     "diff": {"elf", "build"},
-    "patch": {"elf", "build", "diff", "artefact"},
+    "patch": {"elf", "build", "diff", "artefact", "python"},
     "_state": set(),
     "live": {"_state"},
-    "watch": {"elf", "build", "diff", "patch", "log"},
+    "python": {"live"},
+    "page": {"log"},
+    "watch": {"elf", "build", "diff", "patch", "log", "python", "page"},
+    "mark": {"", "live", "run", "python", "build"},
     "artefact": set(),
     "signing": {"artefact"},
     "state": {"artefact"},
-    "agent": {"", "live", "artefact", "signing", "state"},
+    "agent": {"", "live", "artefact", "signing", "state", "mark", "python"},
     "push": {"artefact", "state", "live"},
-    "run": {"live", "agent", "state"},
+    "run": {"live", "agent", "state", "python"},
     "cli": {
         "run",
         "build",
@@ -47,7 +50,7 @@ ALLOWED = {
         "",
     },
     "__main__": {"cli"},
-    "": {"live", "run"},
+    "": {"live", "run", "mark"},
 }
 # The server imports these rooms, so they may need nothing from outside but what is always there.
 SERVER_ROOMS = ("errors", "events", "wire", "live", "run", "agent", "artefact", "signing", "state")
