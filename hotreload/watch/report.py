@@ -15,6 +15,7 @@ __all__ = [
     "REASON_NOTES",
     "REASON_SAME",
     "REASON_SILENT",
+    "REASON_THERE",
     "Outcome",
     "conclude",
     "describe",
@@ -32,6 +33,7 @@ REASON_SAME = "the sources compile to the code that is live already: only commen
 REASON_NOTES = "no function's code differs from what is live; the notes say what else has changed"
 REASON_NOBODY = "no process has the extension loaded any more; the next one that loads it takes the patch"
 REASON_SILENT = "no process has answered in time; one that wakes up takes the patch, unless a newer one follows"
+REASON_THERE = "that is what is live already, in every process"
 
 
 class Outcome:
@@ -72,7 +74,9 @@ def describe(
     """
     taken = list(accepted)
     result = made.result
-    seconds = dict(result.seconds) if result is not None else {}
+    # Going to an earlier patch builds nothing: what its build took, and said, is not told again.
+    is_built = attempt.trigger != "page"
+    seconds = dict(result.seconds) if result is not None and is_built else {}
     line: dict[str, Any] = {
         "outcome": outcome,
         "module": bench.workshop.module,
@@ -96,7 +100,7 @@ def describe(
         "trigger": attempt.trigger,
         "discarded": attempt.discarded,
         "notes": list(result.notes) if result is not None else [],
-        "warnings": result.warnings[:_TEXT_LIMIT] if result is not None else "",
+        "warnings": result.warnings[:_TEXT_LIMIT] if result is not None and is_built else "",
     }
     line.update(more)
     return line
