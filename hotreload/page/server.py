@@ -97,8 +97,10 @@ class PageServer:
         self.book = book
         self.go_to = go_to
         self.port: int = listening.getsockname()[1]
+        self._listening = listening
+        self._is_open = True
         self._http = _Threads(listening, self)
-        self._thread = threading.Thread(target=self._http.serve_forever, name="hotreload-page", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="hotreload-page", daemon=True)
 
     def start(self) -> None:
         """Serves from a thread of its own; each browser gets another."""
@@ -106,8 +108,15 @@ class PageServer:
 
     def close(self) -> None:
         """Ends it; connections that are open end with the process."""
-        self._http.shutdown()
+        self._is_open = False
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._http.server_close()
+
+    def _serve(self) -> None:
+        """Not ``serve_forever``, which wakes twice a second to see whether it is to go on."""
+        while self._is_open:
+            self._http.handle_request()
 
 
 class _Threads(ThreadingHTTPServer):

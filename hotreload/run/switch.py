@@ -200,14 +200,14 @@ def enable(
         start()
         return True
     if _switch.link is not None and _switch.link.is_alive:
+        _miss_page(ui)
         return True
     _switch.disconnect()
     if os.environ.get("HOTRELOAD_SOCKET"):
         join(os.environ["HOTRELOAD_SOCKET"])
         if _switch.link is not None:
             _switch.link.announce_and_wait()
-            if ui and not os.environ.get("HOTRELOAD_LIVE"):
-                _tell("no page: the helper process that is there was started without; use `hotreload run --ui`")
+            _miss_page(ui)
             return True
     from hotreload.config import load_config
 
@@ -215,6 +215,12 @@ def enable(
     config = load_config(flags=flags)
     _switch.connect_to_own(config.to_json(), config.ui_port if config.ui else None)
     return True
+
+
+def _miss_page(ui: bool | None) -> None:
+    """Says that a page that is asked for cannot be had any more."""
+    if ui and not os.environ.get("HOTRELOAD_LIVE"):
+        _tell("no page: the helper process that is there was started without; use `hotreload run --ui`")
 
 
 def _tell(text: str) -> None:

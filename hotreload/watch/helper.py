@@ -195,7 +195,7 @@ class _Helper:
         self._mailbox.post(go)
         try:
             answered.result(_PATIENCE)
-        except futures.TimeoutError:  # noqa: UP041 - another one, before Python 3.11
+        except futures.TimeoutError:  # not the builtin one, before Python 3.11
             raise HotReloadError("the helper process does not answer", hint="see its messages") from None
 
     def run(self) -> int:

@@ -11,10 +11,11 @@ from tests.run.harness import SOURCE, Extension, Program, build
 # `nap` stays in C until somebody calls `wake`: a thread that has not come over.
 _NAP = """\
 #include <unistd.h>
-static volatile int awake;
+static volatile int napping, awake;
 
 static PyObject *nap(PyObject *self, PyObject *args)
 {
+    napping = 1;
     Py_BEGIN_ALLOW_THREADS
     while (!awake)
         usleep(2000);
@@ -28,7 +29,13 @@ static PyObject *wake(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *is_napping(PyObject *self, PyObject *args)
+{
+    return PyLong_FromLong(napping);
+}
+
 static PyMethodDef methods[] = {
+    {"is_napping", is_napping, METH_NOARGS, 0},
     {"nap", nap, METH_NOARGS, 0},
     {"wake", wake, METH_NOARGS, 0},
 """
@@ -47,6 +54,8 @@ class Site(BaseHTTPRequestHandler):
             text = str(shop.value())
         elif self.path == "/nap":
             text = str(shop.nap())
+        elif self.path == "/is-napping":
+            text = str(shop.is_napping())
         elif self.path == "/wake":
             text = str(shop.wake())
         else:

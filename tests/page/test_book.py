@@ -68,7 +68,10 @@ def test_the_difference_is_shown_since_what_was_live_and_since_the_base(book: Bo
     finish("d2", BASE.replace("+ 1", "+ 3"))
     found = book.differences(3)
 
-    assert [line for line in lines_of(found["previous"]) if line[0] != " "] == ["-    return x + 2;", "+    return x + 3;"]
+    assert [line for line in lines_of(found["previous"]) if line[0] != " "] == [
+        "-    return x + 2;",
+        "+    return x + 3;",
+    ]
     assert [line for line in lines_of(found["base"]) if line[0] != " "] == ["-    return x + 1;", "+    return x + 3;"]
     (hunk,) = found["base"]["files"][0]["hunks"]
     assert hunk["heading"] == "static int shade(int x)"

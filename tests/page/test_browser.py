@@ -217,7 +217,11 @@ def test_everything_is_reached_with_the_tab_key_and_has_a_name(settled: Any) -> 
     seen = []
     for _ in range(14):
         settled.keyboard.press("Tab")
-        seen.append(settled.evaluate("document.activeElement.id || document.activeElement.className || document.activeElement.tagName"))
+        seen.append(
+            settled.evaluate(
+                "document.activeElement.id || document.activeElement.className || document.activeElement.tagName"
+            )
+        )
     assert {"theme", "help", "row"} <= set(seen)
     nameless = settled.evaluate(
         "[...document.querySelectorAll('button, a, [role=region], [role=img]')].filter(e => e.checkVisibility()"
@@ -233,7 +237,7 @@ def test_everything_is_reached_with_the_tab_key_and_has_a_name(settled: Any) -> 
 def test_a_thread_in_old_code_is_named_until_it_has_left(settled: Any, shop: Shop) -> None:
     sleeper = threading.Thread(target=shop.get, args=("/nap",))
     sleeper.start()
-    shop.program.wait_for(lambda: sleeper.is_alive(), "no request")
+    shop.program.wait_for(lambda: shop.get("/is-napping") == "1", "no request")
     shop.save("x + 70")
     expect(settled.locator("#stragglers .waiting")).to_contain_text(str(shop.program.process.pid))
     keep(settled, "straggler.png")
@@ -253,7 +257,9 @@ def test_the_user_s_own_page_reloads_by_itself_after_an_edit_and_only_then(
     shop.save("x + 80")
     expect(own.locator("#price")).to_have_text("81")
 
-    own.evaluate("window.heard = []; addEventListener('hotreload', e => { heard.push(e.detail.outcome); e.preventDefault(); })")
+    own.evaluate(
+        "window.heard = []; addEventListener('hotreload', e => { heard.push(e.detail.outcome); e.preventDefault(); })"
+    )
     shop.save("x + oops")
     expect(newest(settled)).to_contain_text("build failed")
     shop.save("x + 1")
@@ -264,7 +270,9 @@ def test_the_user_s_own_page_reloads_by_itself_after_an_edit_and_only_then(
     own.close()
 
 
-def test_the_end_of_the_program_is_told_and_nothing_was_wrong_on_the_way(page: Any, shop: Shop, faults: list[str]) -> None:
+def test_the_end_of_the_program_is_told_and_nothing_was_wrong_on_the_way(
+    page: Any, shop: Shop, faults: list[str]
+) -> None:
     assert faults == []
     assert shop.program.end() == -15
     expect(page.locator("#lost")).to_contain_text("The connection is lost")

@@ -81,7 +81,12 @@ def event_of(answer: http.client.HTTPResponse) -> tuple[str, Any]:
 
 
 def test_the_page_and_its_parts_are_served_with_strict_headers(browser: Browser) -> None:
-    for path, kind in (("", "text/html"), ("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg")):
+    for path, kind in (
+        ("", "text/html"),
+        ("page.css", "text/css"),
+        ("page.js", "text/javascript"),
+        ("icon.svg", "image/svg"),
+    ):
         answer = browser.ask(f"/{PAGE}/{path}")
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith(kind)
@@ -95,7 +100,10 @@ def test_the_page_and_its_parts_are_served_with_strict_headers(browser: Browser)
         assert answer.read()
 
 
-@pytest.mark.parametrize("path", ["/", "/wrong/", f"/{PAGE}", f"/{PAGE}x/", f"/x{PAGE}/events", f"/{PAGE.upper()}/", "//", f"/{PAGE}/../secrets"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/wrong/", f"/{PAGE}", f"/{PAGE}x/", f"/x{PAGE}/events", f"/{PAGE.upper()}/", "//", f"/{PAGE}/../secrets"],
+)
 def test_without_the_token_there_is_nothing(browser: Browser, path: str) -> None:
     answer = browser.ask(path)
 
@@ -103,7 +111,10 @@ def test_without_the_token_there_is_nothing(browser: Browser, path: str) -> None
     assert PAGE not in answer.read().decode()
 
 
-@pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1:1", "127.0.0.1", "192.168.1.2:{port}", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1:1", "127.0.0.1", "192.168.1.2:{port}", ""],
+)
 def test_a_name_that_was_pointed_at_this_machine_is_refused(browser: Browser, host: str) -> None:
     answer = browser.ask(f"/{PAGE}/", Host=host.format(port=browser.host.split(":")[1]))
 
@@ -194,7 +205,12 @@ def test_the_read_only_token_hears_and_does_nothing_else(browser: Browser, order
     for path in ("", "page.js", "entry/1", "go"):
         assert browser.ask(f"/{LIVE}/{path}").status == 404
     answer = browser.ask(
-        f"/{LIVE}/go", "POST", b"{}", Origin=browser.origin, Sec_Fetch_Site="same-origin", Content_Type="application/json"
+        f"/{LIVE}/go",
+        "POST",
+        b"{}",
+        Origin=browser.origin,
+        Sec_Fetch_Site="same-origin",
+        Content_Type="application/json",
     )
     assert answer.status == 403
     assert "may only listen" in answer.read().decode()

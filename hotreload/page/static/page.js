@@ -143,7 +143,7 @@ function showRow(entry, isFresh) {
   row.replaceChildren(
     make("span.what", {}, make("b", {}, OUTCOMES[entry.outcome] || entry.outcome), ` ${entry.module} `, isNow ? make("span.tag", {}, "now") : null),
     make("span.took", {}, milliseconds(entry.stages.total)),
-    make("span.about", {}, `#${entry.number}  ${about}`),
+    make("span.about", {}, `#${entry.number}  ${entry.trigger === "page" ? "by this page  " : ""}${about}`),
     make("span.when", {}, clock(entry.when)),
   );
   const reason = whyNot(entry);
@@ -237,7 +237,7 @@ function showPlot() {
       bar.append(draw("rect", { class: stage, x: x + slot * 0.12, y: y(from + value), width: slot * 0.68, height: Math.max(0.6, y(from) - y(from + value)) }));
       from += value;
     }
-    if (slot >= 22 || index % Math.ceil(22 / slot) === 0) {
+    if (slot >= 28 || index % Math.ceil(28 / slot) === 0) {
       const label = draw("text", { x: x + slot * 0.46, y: PLOT_HEIGHT - 5, "text-anchor": "middle" });
       label.textContent = `#${entry.number}`;
       bar.append(label);
@@ -317,7 +317,7 @@ function showDetail() {
   const actions = make("div.actions", {},
     reason ? make("span.quiet", {}, `${reason[0].toUpperCase()}${reason.slice(1)}.`)
       : make("button.go", { type: "button", "data-key": key, click: () => ask(entry.build_id, entry.digest, entry.number) }, "Make it live again"));
-  const content = [make("p.facts", {}, facts), module ? actions : null];
+  const content = [make("p.facts", {}, facts), module && ["live", "base"].includes(entry.outcome) ? actions : null];
   if (entry.findings.length) {
     content.push(...entry.findings.map((one) => problem(one.file ? `${one.file}${one.line ? `:${one.line}` : ""}` : "", one.reason, one.hint, one.slug)));
   } else if (entry.reason) {
