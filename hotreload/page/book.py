@@ -34,6 +34,7 @@ _ENTRIES = 200
 _PROCESSES = 200
 _NAMES = 200
 _TEXT = 16 * 1024
+_WORDS = 1024
 _STAGES = ("build", "diff", "link", "stage", "commit", "total")
 _NUMBERS = ("generation", "processes", "refused_by", "unanswered", "busy", "discarded", "distance_bytes")
 _LISTS = ("functions", "compiler_changed", "edited", "added", "removed", "notes", "stragglers")
@@ -238,7 +239,7 @@ def _plain(line: Mapping[str, Any], error: Exception | None) -> dict[str, Any]:
     """The fields of the canonical line that are shown, none of them longer than a person reads."""
     shown: dict[str, Any] = {name: str(line.get(name) or "")[:_TEXT] for name in _SHORT_TEXTS}
     shown.update({name: line.get(name) for name in _NUMBERS})
-    shown.update({name: [str(one)[:_TEXT] for one in list(line.get(name) or ())[:_NAMES]] for name in _LISTS})
+    shown.update({name: [str(one)[:_WORDS] for one in list(line.get(name) or ())[:_NAMES]] for name in _LISTS})
     shown.update({name: without_colours(str(line.get(name) or ""))[:_TEXT] for name in ("diagnostics", "warnings")})
     shown["stages"] = {name: line.get(f"{name}_ms") for name in _STAGES}
     found = error.findings if isinstance(error, IncompatibleError) else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import hotreload
 from hotreload.errors import HotReloadError
-from hotreload.page import tag
+from hotreload.page import server, tag
 from hotreload.page.book import Book
 from hotreload.page.server import PageServer, Tokens
 from hotreload.run import doorway
@@ -25,8 +26,8 @@ PAGE, LIVE = "page-token", "live-token"
 class Browser:
     """Asks the server, as a browser would."""
 
-    def __init__(self, server: PageServer) -> None:
-        self.host = f"127.0.0.1:{server.port}"
+    def __init__(self, page: PageServer) -> None:
+        self.host = f"127.0.0.1:{page.port}"
         self.origin = f"http://{self.host}"
 
     def ask(
@@ -63,10 +64,10 @@ def browser(book: Book, orders: list[tuple[str, str]]) -> Iterator[Browser]:
         orders.append((build_id, digest))
 
     listening = open_doorway(0).listening
-    server = PageServer(listening, Tokens(PAGE, LIVE), book, go_to)
-    server.start()
-    yield Browser(server)
-    server.close()
+    page = PageServer(listening, Tokens(PAGE, LIVE), book, go_to)
+    page.start()
+    yield Browser(page)
+    page.close()
 
 
 def event_of(answer: http.client.HTTPResponse) -> tuple[str, Any]:
@@ -191,6 +192,23 @@ def test_events_begin_with_everything_and_go_on_from_where_a_browser_was(browser
     assert event_of(browser.ask(f"/{PAGE}/events", Last_Event_ID=str(seen))) == ("processes", {"pids": [7, 8]})
     assert event_of(browser.ask(f"/{PAGE}/events", Last_Event_ID="999"))[0] == "snapshot"
     assert event_of(browser.ask(f"/{PAGE}/events", Last_Event_ID="-1"))[0] == "snapshot"
+
+
+def test_a_silent_stream_is_kept_alive_and_a_browser_that_left_is_noticed(
+    browser: Browser, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_HEARTBEAT", 0.02)
+    answer = browser.ask(f"/{PAGE}/events")
+    event_of(answer)
+    while answer.readline() != b": still here\n":
+        pass
+    assert book.is_watched
+    answer.close()
+    deadline = time.monotonic() + 10
+    while book.is_watched and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+    assert not book.is_watched
 
 
 def test_the_diffs_of_a_row_are_asked_for(browser: Browser, book: Book) -> None:

@@ -19,6 +19,16 @@ let pending = null; // what the open dialog asks about
 
 const $ = (id) => document.getElementById(id);
 
+const drawn = new Map();
+
+/** Whether something looks different from when it was last drawn: what a person reads or selects stays in place. */
+function isNews(key, ...values) {
+  const looks = JSON.stringify(values);
+  if (drawn.get(key) === looks) return false;
+  drawn.set(key, looks);
+  return true;
+}
+
 /** An element with attributes (a function is a listener) and children, which may be texts. */
 function make(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
@@ -76,6 +86,8 @@ function whyNot(entry) {
 // Modules, processes, threads --------------------------------------------------------------------------------------
 
 function showModules() {
+  const modules = [...told.modules.values()];
+  if (!isNews("modules", modules, modules.map((module) => liveEntry(module)?.number))) return;
   const cards = [...told.modules.values()].map((module) => {
     const entry = liveEntry(module);
     const isBase = !module.wanted;
@@ -101,6 +113,7 @@ function showModules() {
 }
 
 function showProcesses() {
+  if (!isNews("processes", told.processes, [...told.modules.values()].map((module) => [module.holders, module.wanted]))) return;
   const items = told.processes.map((pid) => {
     const has = [...told.modules.values()].flatMap((module) => module.holders.filter((holder) => holder.pid === pid)
       .map((holder) => `${module.module}: ${holder.live === null ? "not known" : holder.live === module.wanted ? "up to date" : "behind"}`));
@@ -111,6 +124,7 @@ function showProcesses() {
 }
 
 function showStragglers() {
+  if (!isNews("stragglers", [...told.stragglers])) return;
   const items = [...told.stragglers].map(([pid, threads]) => make("div.waiting", {},
     make("b", {}, `Process ${pid}`), threads.map((thread) => make("div", {}, thread))));
   replace($("stragglers"), items.length ? items : [make("p.empty", {}, "None: every thread runs what is live.")]);
@@ -134,19 +148,20 @@ function showRow(entry, isFresh) {
     rows.set(entry.number, item);
     $("rows").prepend(item);
   }
-  const [row, back] = item.children;
+  const reason = whyNot(entry);
   const module = told.modules.get(entry.build_id);
   const isNow = Boolean(module) && liveEntry(module) === entry;
+  if (!isNews(`row ${entry.number}`, entry, isNow, reason)) return;
+  const [row, back] = item.children;
   item.classList.toggle("now", isNow);
   const names = namesOf(entry);
-  const about = names.length ? names.join(", ") : entry.findings[0]?.reason || firstError(entry) || entry.reason || (entry.outcome === "base" ? "as it was built" : "");
+  const about = names.length && entry.outcome !== "nothing" ? names.join(", ") : entry.findings[0]?.reason || firstError(entry) || entry.reason || (entry.outcome === "base" ? "as it was built" : "");
   row.replaceChildren(
     make("span.what", {}, make("b", {}, OUTCOMES[entry.outcome] || entry.outcome), ` ${entry.module} `, isNow ? make("span.tag", {}, "now") : null),
     make("span.took", {}, milliseconds(entry.stages.total)),
     make("span.about", {}, `#${entry.number}  ${entry.trigger === "page" ? "by this page  " : ""}${about}`),
     make("span.when", {}, clock(entry.when)),
   );
-  const reason = whyNot(entry);
   back.hidden = Boolean(reason);
   back.setAttribute("aria-label", `Make row ${entry.number} live again`);
 }
@@ -156,6 +171,8 @@ function showRows(fresh) {
     if (!told.entries.has(number)) {
       item.remove();
       rows.delete(number);
+      diffs.delete(number);
+      drawn.delete(`row ${number}`);
     }
   }
   for (const entry of told.entries.values()) showRow(entry, fresh === entry.number);
@@ -299,7 +316,7 @@ function problem(place, reason, hint, slug) {
 
 function showDetail() {
   const entry = told.entries.get(open);
-  if (!entry) return;
+  if (!entry || !isNews("detail", entry, whyNot(entry), against, diffs.has(open))) return;
   const section = document.querySelector(".detail");
   section.classList.remove(...Object.keys(OUTCOMES));
   section.classList.add(entry.outcome);
