@@ -131,9 +131,23 @@ class Book:
                 self._publish("processes", {"pids": found})
 
     def reload_finished(
-        self, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None
+        self,
+        line: Mapping[str, Any],
+        *,
+        digest: str,
+        texts: Mapping[Path, str],
+        error: Exception | None,
+        answers: Iterable[Mapping[str, Any]] = (),
     ) -> None:
-        """A reload has ended, somehow; ``texts`` is what the files said, empty when an earlier state was gone to."""
+        """A reload has ended, somehow.
+
+        Args:
+            line: what the log says of it.
+            digest: what was to be live; empty for the base.
+            texts: what the files said; empty when an earlier state was gone to.
+            error: why nothing could be delivered, if so.
+            answers: what each process said.
+        """
         with self._lock:
             module = self._modules[line["build_id"]]
             outcome = line["outcome"]
@@ -142,6 +156,7 @@ class Book:
                 after = module.by_digest.get(digest) if digest else None
             self._number += 1
             shown = {"number": self._number, "when": self._clock(), "digest": digest, **_plain(line, error)}
+            shown["answers"] = [dict(answer) for answer in answers][:_PROCESSES]
             entry = _Entry(shown, module.version, after)
             self._entries.append(entry)
             if outcome in _TAKEN:

@@ -382,9 +382,7 @@ class ReloadLoop:
             bench.keep()
             bench.let_go_of(delivery.previous)
         outcome, more = report.conclude(delivery)
-        self._finish(
-            bench, delivery.attempt, delivery.made, outcome, accepted=delivery.accepted, digest=delivery.digest, **more
-        )
+        self._finish(bench, delivery.attempt, delivery.made, outcome, delivery=delivery, **more)
 
     def _awoke(self, delivery: Delivery, holder: Holder, reply: Message) -> None:
         """A process that was given up has answered after all; it may need to be brought to what is wanted by now."""
@@ -414,19 +412,24 @@ class ReloadLoop:
         made: Made,
         outcome: str,
         *,
-        accepted: Sequence[Mapping[str, Any]] = (),
-        digest: str | None = None,
+        delivery: Delivery | None = None,
         **more: Any,
     ) -> None:
         """Writes the canonical line, and tells every process, so that a server can show it."""
+        accepted = () if delivery is None else delivery.accepted
         line = report.describe(bench, attempt, made, outcome, finished=self._clock(), accepted=accepted, **more)
         getattr(self._log, report.level_of(outcome))(events.RELOAD_FINISHED, **line)
         event = {"event": events.RELOAD_FINISHED, **line}
         for peer in list(self._peers):
             peer.send({"cmd": "event", "event": event})
         if self._audience is not None:
-            told = bench.wanted if digest is None else digest
-            self._audience.reload_finished(line, digest=told, texts=made.texts, error=made.error)
+            self._audience.reload_finished(
+                line,
+                digest=bench.wanted if delivery is None else delivery.digest,
+                texts=made.texts,
+                error=made.error,
+                answers=() if delivery is None else report.answers_of(delivery),
+            )
 
     def _give_hint(self) -> None:
         """Says once what is missing when there is nothing to reload."""

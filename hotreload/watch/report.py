@@ -17,6 +17,7 @@ __all__ = [
     "REASON_SILENT",
     "REASON_THERE",
     "Outcome",
+    "answers_of",
     "conclude",
     "describe",
     "explain",
@@ -122,6 +123,23 @@ def conclude(delivery: Delivery) -> tuple[str, dict[str, Any]]:
     if delivery.silent:
         return Outcome.REFUSED, {**more, "reason": REASON_SILENT}
     return Outcome.NOTHING, {**more, "reason": REASON_NOBODY}
+
+
+def answers_of(delivery: Delivery) -> list[dict[str, Any]]:
+    """What each process said, in a line each: ``ok`` is ``None`` where there was no answer in time."""
+    said = [(reply["peer"], reply) for reply in delivery.replies]
+    said += [(holder.peer, reply) for holder, reply in delivery.held.items()]
+    answers = [
+        {
+            "pid": peer.pid,
+            "ok": bool(reply.get("ok")),
+            **{name: reply.get(name) for name in ("generation", "stage_ms", "commit_ms")},
+            "reason": "" if reply.get("ok") else explain_refusal(reply)["reason"],
+        }
+        for peer, reply in said
+    ]
+    silent = [holder for holder in delivery.waiting if holder not in delivery.held]
+    return answers + [{"pid": holder.peer.pid, "ok": None, "reason": "no answer in time"} for holder in silent]
 
 
 def explain_refusal(reply: Mapping[str, Any]) -> dict[str, Any]:

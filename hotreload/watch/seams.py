@@ -96,6 +96,7 @@ class Audience(Protocol):
     ) -> None: ...  # fmt: skip
     def processes_changed(self, pids: Iterable[int]) -> None: ...
     def reload_finished(
-        self, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None
-    ) -> None: ...
+        self, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None,
+        answers: Iterable[Mapping[str, Any]],
+    ) -> None: ...  # fmt: skip
     def stragglers_seen(self, pid: int, stragglers: Iterable[str]) -> None: ...

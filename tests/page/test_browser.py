@@ -196,6 +196,7 @@ def test_light_and_dark_follow_the_system_and_the_switch(settled: Any, shop: Sho
     settled.keyboard.press("t")
     assert ground() == light
     settled.reload()
+    expect(newest(settled)).to_have_class(re.compile("now"))
     expect(settled.locator("#theme")).to_contain_text("light")
     assert ground() == light, "the choice is remembered"
     settled.keyboard.press("t")

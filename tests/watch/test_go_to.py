@@ -64,7 +64,9 @@ def last_order(peer: FakePeer) -> tuple[str, str]:
     return command["cmd"], command.get("info", {}).get("digest", "")
 
 
-def test_an_earlier_patch_is_delivered_to_every_process_and_the_line_says_who_asked(bed: Bed) -> None:
+def test_an_earlier_patch_is_delivered_to_every_process_and_the_line_says_who_asked(
+    bed: Bed, audience: FakeAudience
+) -> None:
     one, two = bed.join(1), bed.join(2)
     save_live(bed, "v1\n", one, two)
     save_live(bed, "v2\n", one, two)
@@ -75,6 +77,10 @@ def test_an_earlier_patch_is_delivered_to_every_process_and_the_line_says_who_as
 
     line = bed.finished[-1]
     assert (line["outcome"], line["trigger"], line["generation"], line["processes"]) == ("live", "page", 3, 2)
+    assert [(one["pid"], one["ok"], one["generation"]) for one in audience.finished[-1]["answers"]] == [
+        (1, True, 3),
+        (2, True, 3),
+    ]
     assert (line["build_ms"], line["diff_ms"], line["warnings"]) == (0.0, None, ""), "nothing was built for it"
 
 
@@ -201,6 +207,20 @@ def test_the_audience_is_shown_what_there_is_and_what_the_files_said(bed: Bed, a
     assert (refused["outcome"], refused["error"], list(refused["texts"].values())) == (
         "refused", bed.workshop.error, ["v2\n"],
     )  # fmt: skip
+
+
+def test_the_audience_is_told_what_each_process_said_and_who_said_nothing(bed: Bed, audience: FakeAudience) -> None:
+    peers = [bed.join(1), bed.join(2), bed.join(3), bed.join(4)]
+    bed.save("render.c", "v1\n")
+    bed.settle()
+    bed.answer(peers[0], generation=1)
+    bed.answer(peers[1], ok=False, error={"message": "no room", "hint": ""})
+    bed.refuse_as_busy(peers[2])
+    bed.pass_time(11.0)
+
+    assert [(one["pid"], one["ok"], one["reason"]) for one in audience.finished[-1]["answers"]] == [
+        (1, True, ""), (2, False, "no room"), (3, False, "T1 is inside shade"), (4, None, "no answer in time"),
+    ]  # fmt: skip
 
 
 def test_a_process_is_asked_for_its_stragglers_once_a_second_and_only_while_somebody_watches(

@@ -159,7 +159,7 @@ function showRow(entry, isFresh) {
   row.replaceChildren(
     make("span.what", {}, make("b", {}, OUTCOMES[entry.outcome] || entry.outcome), ` ${entry.module} `, isNow ? make("span.tag", {}, "now") : null),
     make("span.took", {}, milliseconds(entry.stages.total)),
-    make("span.about", {}, `#${entry.number}  ${entry.trigger === "page" ? "by this page  " : ""}${about}`),
+    make("span.about", {}, `#${entry.number}  ${entry.trigger === "page" ? "by this page: " : ""}${about}`),
     make("span.when", {}, clock(entry.when)),
   );
   back.hidden = Boolean(reason);
@@ -346,7 +346,7 @@ function showDetail() {
   if (entry.notes.length) content.push(make("h3", {}, "Notes"), make("ul", {}, entry.notes.map((note) => make("li", {}, note))));
   if (entry.stragglers.length) content.push(make("h3", {}, "Threads that were still in old code"), make("ul", {}, entry.stragglers.map((one) => make("li", {}, one))));
   if (entry.warnings) content.push(make("h3", {}, "Warnings"), make("pre.output", { tabindex: "0", "aria-label": "Warnings" }, entry.warnings));
-  content.push(make("h3", {}, `Took ${milliseconds(entry.stages.total)}`), strip(entry), difference(entry));
+  content.push(make("h3", {}, `Took ${milliseconds(entry.stages.total)}`), strip(entry), answers(entry), difference(entry));
   replace($("detail"), content.filter(Boolean));
 }
 
@@ -359,6 +359,17 @@ function strip(entry) {
     bar.append(piece);
   }
   return make("div", {}, bar, make("ul.stages", {}, all.map(([stage, value]) => make("li", {}, make(`i.${stage}`), `${spelled(stage)} ${milliseconds(value)}`))));
+}
+
+/** What each process said; one that took it says all there is in the line above. */
+function answers(entry) {
+  if (entry.answers.length < 2 && entry.answers.every((answer) => answer.ok)) return "";
+  const head = make("tr", {}, ["process", "stage", "commit", "answer"].map((name) => make("th", { scope: "col" }, name)));
+  const body = entry.answers.map(({ pid, ok, generation, reason, stage_ms: stage, commit_ms: commit }) => make("tr", {},
+    make("th", { scope: "row" }, String(pid)), make("td", {}, milliseconds(stage)), make("td", {}, milliseconds(commit)),
+    make("td.answer", {}, ok ? (generation ? `generation ${generation}` : "base") : reason)));
+  return make("div", {}, make("h3", {}, "Processes"),
+    make("div.scroll", { tabindex: "0", role: "region", "aria-label": "What each process said" }, make("table", {}, make("thead", {}, head), make("tbody", {}, body))));
 }
 
 function difference(entry) {
@@ -406,7 +417,7 @@ function ask(buildId, digest, number) {
   pending = { build_id: buildId, digest };
   const what = digest ? `row ${number}` : "the code it was built with";
   $("confirm-title").textContent = `Go to ${what}?`;
-  $("confirm-text").textContent = `${module.module} changes in ${count(new Set(module.holders.map((holder) => holder.pid)).size, "process", "processes")}, while they run. ` +
+  $("confirm-text").textContent = `${module.module} changes in ${count(new Set(module.holders.map((holder) => holder.pid)).size, "process", "processes")}, without a restart. ` +
     "The sources stay as they are: the next save goes forward again.";
   $("confirm-error").textContent = "";
   $("confirm-yes").disabled = false;
