@@ -15,23 +15,24 @@ browser's same-origin rule); a token that is wrong; a POST that does not say it 
 
 from __future__ import annotations
 
-import ipaddress
+import errno
 import json
 import os
-import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from hotreload.errors import HotReloadError
 from hotreload.page.book import Book
 from hotreload.page.feed import Reader
+from hotreload.page.guard import Tokens, is_loopback, is_loopback_origin
 
-__all__ = ["PageServer", "Tokens"]
+__all__ = ["PageServer"]
 
 _STATIC = os.path.join(os.path.dirname(os.path.abspath(__file__)), "static")
 _FILES = {
@@ -56,30 +57,9 @@ _HEARTBEAT = 15.0
 # A browser that takes nothing for so long is gone, or stopped in its debugger.
 _PATIENCE = 10.0
 _CONNECTIONS = 96
+_REST = 0.1
 _LONGEST_BODY = 4096
 _LONGEST_AGE = 3600.0
-
-
-class Tokens(NamedTuple):
-    """What a URL must hold: ``page`` may see and do all, ``live`` may hear that something went live."""
-
-    page: str
-    live: str
-
-    @classmethod
-    def parse(cls, text: str) -> Tokens:
-        """Both, as the launcher hands them over. Raises ValueError."""
-        page, live = text.split(":")
-        if not page or not live:
-            raise ValueError("an empty token")
-        return cls(page, live)
-
-    def role_of(self, given: str) -> str:
-        """``page``, ``live`` or nothing. Both are compared, and each takes as long whatever was given."""
-        text = given.encode("utf-8", "replace")
-        is_page = secrets.compare_digest(text, self.page.encode())
-        is_live = secrets.compare_digest(text, self.live.encode())
-        return "page" if is_page else "live" if is_live else ""
 
 
 class PageServer:
@@ -131,6 +111,15 @@ class _Threads(ThreadingHTTPServer):
         self.socket = listening
         self.page = page
         self._room = threading.BoundedSemaphore(_CONNECTIONS)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Where no descriptor is left, whoever asks waits; the loop must not turn round them without a rest."""
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(_REST)
+            raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._room.acquire(blocking=False):
@@ -318,25 +307,6 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**_HEADERS, "Cross-Origin-Resource-Policy": "same-origin", **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a host's name can only mean this machine."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def is_loopback_origin(origin: str) -> bool:
-    """Whether a page of this machine sent the request."""
-    try:
-        url = urlsplit(origin)
-        return url.scheme in ("http", "https") and is_loopback(url.hostname or "")
-    except ValueError:
-        return False
 
 
 def _age_of(query: dict[str, list[str]]) -> float:

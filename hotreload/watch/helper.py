@@ -171,7 +171,8 @@ class _Helper:
 
     def _open_page(self, options: argparse.Namespace) -> PageServer:
         from hotreload.page.book import Book
-        from hotreload.page.server import PageServer, Tokens
+        from hotreload.page.guard import Tokens
+        from hotreload.page.server import PageServer
 
         # Compilers are started from here: what they need not know is taken out of the environment.
         tokens = Tokens.parse(os.environ.pop("HOTRELOAD_PAGE_TOKENS"))

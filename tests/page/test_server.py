@@ -15,7 +15,8 @@ import hotreload
 from hotreload.errors import HotReloadError
 from hotreload.page import server, tag
 from hotreload.page.book import Book
-from hotreload.page.server import PageServer, Tokens
+from hotreload.page.guard import Tokens
+from hotreload.page.server import PageServer
 from hotreload.run import doorway
 from hotreload.run.doorway import open_doorway
 from tests.page.test_book import BASE, LINE, SOURCE
