@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hotreload.live.requests import asgi as asgi
     from hotreload.live.requests import request as request
     from hotreload.live.requests import wsgi as wsgi
+    from hotreload.page.tag import live_script as live_script
     from hotreload.run.switch import disable as disable
     from hotreload.run.switch import enable as enable
     from hotreload.run.switch import subscribe as subscribe
@@ -37,6 +38,7 @@ __all__ = [
     "enable",
     "errors",
     "get_include",
+    "live_script",
     "lock",
     "redirect",
     "request",
@@ -52,6 +54,7 @@ _HOMES = {
     "asgi": "hotreload.live.requests",
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
+    "live_script": "hotreload.page.tag",
     "lock": "hotreload.live",
     "redirect": "hotreload.live",
     "request": "hotreload.live.requests",

@@ -21,6 +21,8 @@
     keep = 1                   # HOTRELOAD_KEEP                          so many old generations stay to go back to
     max-generations = 100      # HOTRELOAD_MAX_GENERATIONS               of one extension kept in memory; 0: no cap
     max-bytes = 268435456      # HOTRELOAD_MAX_BYTES                     bytes of them; 0: no cap
+    ui = false                 # HOTRELOAD_UI, --ui                      serve the page that shows what is live
+    ui-port = 0                # HOTRELOAD_UI_PORT, --ui-port            where; 0: any port that is free
 
 ``settle`` and ``settle-policy`` are 30 seconds and "wait" for a push, 2 seconds and "force" under ``hotreload run``,
 where they are not set. The policy has a longer name than its flag because [tool.hotreload.policy] says who may push.
@@ -88,6 +90,8 @@ class Config:
     keep: int = 1
     max_generations: int = 0
     max_bytes: int = 0
+    ui: bool = False
+    ui_port: int = 0
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _BUILD_HELP = """Builds a project's extensions so that they can be patched. With
 project's own build in place; any other runs with CC and CXX set. HOTRELOAD_PROLOGUE=slot, or
 prologue = "slot" under [tool.hotreload], redirects through data; --json tells what was built."""
 _BUILD_USAGE = "hotreload build [--json] [-- COMMAND...]"
-_FLAGS_WITH_VALUE = frozenset({"--log-format", "--allow", "--level", "--settle", "--policy"})
+_FLAGS_WITH_VALUE = frozenset({"--log-format", "--allow", "--level", "--settle", "--policy", "--ui-port"})
 _USAGE_ERROR = 2
 _ARTEFACT_COMMANDS = {
     "pack": "make a patch file of what the sources say now",
@@ -87,6 +87,8 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("--level", choices=LEVELS, help="when a thread moves to new code (default: auto)")
     parser.add_argument("--settle", type=float, metavar="SECONDS", help="how long threads may take (default: 2)")
     parser.add_argument("--policy", choices=POLICIES, help="and then (default: force)")
+    parser.add_argument("--ui", action="store_true", default=None, help="serve a page that shows what is live")
+    parser.add_argument("--ui-port", type=int, metavar="PORT", help="where (default: any port that is free)")
     options = parser.parse_args(own)
     if not rest:
         parser.error("nothing to run")
@@ -98,6 +100,8 @@ def _run(arguments: Sequence[str]) -> int:
         "level": options.level,
         "settle": options.settle,
         "settle_policy": options.policy,
+        "ui": True if options.ui_port is not None else options.ui,
+        "ui_port": options.ui_port,
     }
     config = load_config(flags=flags)
     from hotreload.diff.verdicts import check_allowed

@@ -160,6 +160,11 @@ class Workshop:
         names |= {path for replayed in self._current.values() for path in replayed.files}
         return frozenset(Path(name) for name in names)
 
+    def base_texts(self) -> dict[Path, str]:
+        """What the project's files said when the base was built, to show an edit beside it. Raises BuildError."""
+        files = {path: name for unit in self._record.units for path, name in unit.files.items()}
+        return {Path(path): store.load_text(name).decode("utf-8", "replace") for path, name in files.items()}
+
     @cached_property
     def base(self) -> Base:
         """The base with the graphs of its objects."""

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from hotreload.config import Config
 from hotreload.errors import HotReloadError
+from hotreload.run.doorway import LIVE_VARIABLE, open_doorway
 from hotreload.run.spawn import BOOTSTRAP, start_helper
 from hotreload.run.switch import is_forbidden
 
@@ -69,8 +70,16 @@ def launch(rest: Sequence[str], config: Config) -> NoReturn:
     if wants_agent():
         os.environ.setdefault("HOTRELOAD_APP", _app_of(command, config))
         os.environ.pop("HOTRELOAD_SOCKET", None)
+        os.environ.pop(LIVE_VARIABLE, None)
+        if config.ui:
+            os.write(2, b"hotreload: no page: with HOTRELOAD_AGENT=1 nothing is watched; see `hotreload status`\n")
     else:
-        started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest))
+        os.environ.pop(LIVE_VARIABLE, None)
+        doorway = open_doorway(config.ui_port) if config.ui else None
+        started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest), doorway)
+        if doorway is not None:
+            os.environ[LIVE_VARIABLE] = doorway.live_url
+            doorway.tell()
         os.environ["HOTRELOAD_SOCKET"] = started.socket_path
         os.set_inheritable(started.life_fd, True)
     path = os.environ.get("PYTHONPATH")

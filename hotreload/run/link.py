@@ -2,9 +2,9 @@
 
 ::
 
-    thread:  poll(socket, wake pipe) ──▶ attach | stage+commit | rollback | event | answer ──▶ reply ──┐
-                 ▲                                                                                       │
-                 └───────────────────────────────────────────────────────────────────────────────────────┘
+    thread:  poll(socket, wake pipe) ──▶ attach | stage+commit | rollback | event | answer | stragglers ──▶ reply ──┐
+                 ▲                                                                                                   │
+                 └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
     manager: a transition has ended ──▶ noted, wake ──▶ thread tells the helper, which has what it was busy for
 
@@ -273,6 +273,8 @@ class Link:
                 self._publish(message["event"])
             elif message["cmd"] == "answer":
                 self._questions.answered(message["ask"])
+            elif message["cmd"] == "stragglers":
+                self._send({"msg": "stragglers", "stragglers": self._stragglers()})
             else:
                 self._send(self._obey(message, fd))
         finally:

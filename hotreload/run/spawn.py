@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hotreload.errors import HotReloadError
 from hotreload.run.descriptors import Identity, close_if_ours, identity_of
+from hotreload.run.doorway import LIVE_VARIABLE, TOKENS_VARIABLE, Doorway
 
 __all__ = ["BOOTSTRAP", "Started", "environment_without_us", "start_helper"]
 
@@ -44,12 +45,13 @@ class Started:
         close_if_ours(self.life_fd, self.identity)
 
 
-def start_helper(config_json: str, program: str) -> Started:
+def start_helper(config_json: str, program: str, doorway: Doorway | None = None) -> Started:
     """Starts a helper process that is nobody's child; it can be connected to at once.
 
     Args:
         config_json: what ``Config.to_json`` wrote.
         program: how to call the program in a message.
+        doorway: where it serves the page, if it does; the socket is left to it and closed here.
 
     Raises:
         HotReloadError: it could not be started; nothing is left behind.
@@ -60,13 +62,18 @@ def start_helper(config_json: str, program: str) -> Started:
     command = [_python(), "-c", _START, str(root), "--detach", "--directory", directory]
     command += ["--listen-fd", str(listening.fileno()), "--life-fd", str(read_fd)]
     command += ["--config", config_json, "--program", program]
+    environment, fds = environment_without_us(), [listening.fileno(), read_fd]
+    if doorway is not None:
+        command += ["--page-fd", str(doorway.listening.fileno())]
+        environment[TOKENS_VARIABLE] = doorway.tokens
+        fds.append(doorway.listening.fileno())
     try:
         subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=2,
-            pass_fds=(listening.fileno(), read_fd),
-            env=environment_without_us(),
+            pass_fds=fds,
+            env=environment,
             check=True,
         )
     except (OSError, subprocess.CalledProcessError) as error:
@@ -76,6 +83,8 @@ def start_helper(config_json: str, program: str) -> Started:
     finally:
         os.close(read_fd)
         listening.close()
+        if doorway is not None:
+            doorway.close()
     return Started(os.path.join(directory, "socket"), write_fd, identity_of(write_fd))
 
 
@@ -83,6 +92,7 @@ def environment_without_us() -> dict[str, str]:
     """This process's environment without what makes a Python process connect to a helper."""
     environment = dict(os.environ)
     environment.pop("HOTRELOAD_SOCKET", None)
+    environment.pop(LIVE_VARIABLE, None)
     if "PYTHONPATH" in environment:
         entries = [entry for entry in environment["PYTHONPATH"].split(os.pathsep) if entry != BOOTSTRAP]
         environment["PYTHONPATH"] = os.pathsep.join(entries)

@@ -45,11 +45,13 @@ class _Switch:
         self._watch_forks()
         link.start()
 
-    def connect_to_own(self, config_json: str) -> None:
-        """Starts a helper process for this process and its children, and connects to it."""
+    def connect_to_own(self, config_json: str, ui_port: int | None = None) -> None:
+        """Starts a helper process for this process and its children, with a page if asked to, and connects to it."""
+        from hotreload.run.doorway import LIVE_VARIABLE, open_doorway
         from hotreload.run.spawn import start_helper
 
-        helper = start_helper(config_json, sys.argv[0] or "the program")
+        doorway = None if ui_port is None else open_doorway(ui_port)
+        helper = start_helper(config_json, sys.argv[0] or "the program", doorway)
         try:
             self.connect(helper.socket_path)
         except BaseException:
@@ -58,11 +60,15 @@ class _Switch:
         self._helper = helper
         self._exported = True
         os.environ["HOTRELOAD_SOCKET"] = helper.socket_path
+        if doorway is not None:
+            os.environ[LIVE_VARIABLE] = doorway.live_url
+            doorway.tell()
 
     def disconnect(self) -> None:
         """Undoes all of it, in reverse. What is live stays live."""
         if self._exported:
             os.environ.pop("HOTRELOAD_SOCKET", None)
+            os.environ.pop("HOTRELOAD_LIVE", None)
             self._exported = False
         if self._unwatch is not None:
             self._unwatch()
@@ -157,6 +163,8 @@ def enable(
     polling: bool | None = None,
     log_format: str | None = None,
     verbose: bool | None = None,
+    ui: bool | None = None,
+    ui_port: int | None = None,
 ) -> bool:
     """Turns hot reload on in this process: from now on, a save of a C source goes live here.
 
@@ -171,14 +179,17 @@ def enable(
         polling: look at the files now and then instead of being told by the kernel.
         log_format: ``console``, ``json`` or ``auto``.
         verbose: write debug lines too.
+        ui: serve the page that shows what is live, and say on stderr where. A helper process that is there already
+            has one or has none.
+        ui_port: where; any port that is free by default.
 
     Returns:
         Whether it is on. With HOTRELOAD_DISABLE=1 in the environment it stays off and one line says so: the variable
         is how production turns off what development left in the code.
 
     Raises:
-        HotReloadError: the configuration is wrong, the helper process did not start, or the agent has no state
-            directory to work in; nothing has changed.
+        HotReloadError: the configuration is wrong, the helper process did not start, the page's port is taken, or the
+            agent has no state directory to work in; nothing has changed.
     """
     if is_forbidden():
         os.write(2, b"hotreload: refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1\n")
@@ -189,18 +200,27 @@ def enable(
         start()
         return True
     if _switch.link is not None and _switch.link.is_alive:
+        _miss_page(ui)
         return True
     _switch.disconnect()
     if os.environ.get("HOTRELOAD_SOCKET"):
         join(os.environ["HOTRELOAD_SOCKET"])
         if _switch.link is not None:
             _switch.link.announce_and_wait()
+            _miss_page(ui)
             return True
     from hotreload.config import load_config
 
-    flags = {"polling": polling, "log_format": log_format, "verbose": verbose}
-    _switch.connect_to_own(load_config(flags=flags).to_json())
+    flags = {"polling": polling, "log_format": log_format, "verbose": verbose, "ui": ui, "ui_port": ui_port}
+    config = load_config(flags=flags)
+    _switch.connect_to_own(config.to_json(), config.ui_port if config.ui else None)
     return True
+
+
+def _miss_page(ui: bool | None) -> None:
+    """Says that a page that is asked for cannot be had any more."""
+    if ui and not os.environ.get("HOTRELOAD_LIVE"):
+        _tell("no page: the helper process that is there was started without; use `hotreload run --ui`")
 
 
 def _tell(text: str) -> None:

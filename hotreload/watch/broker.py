@@ -10,7 +10,7 @@ import os
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hotreload import events
@@ -28,6 +28,7 @@ class Listener(Protocol):
     def process_left(self, peer: Connection) -> None: ...
     def replied(self, peer: Connection, reply: Message) -> None: ...
     def transition_ended(self, peer: Connection, told: Message) -> None: ...
+    def stragglers_told(self, peer: Connection, stragglers: Sequence[str]) -> None: ...
 
 
 class Connection:
@@ -188,6 +189,8 @@ class Broker:
             self._listener.replied(connection, message)
         elif kind == "transition" and connection.joined:
             self._listener.transition_ended(connection, message)
+        elif kind == "stragglers" and connection.joined:
+            self._listener.stragglers_told(connection, [str(one) for one in message["stragglers"]])
         else:
             raise WireError(f"unexpected message {kind!r}")
         if "ask" in message:

@@ -21,7 +21,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from concurrent import futures
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from hotreload.page.server import PageServer
 
 __all__ = ["main"]
 
@@ -29,6 +33,8 @@ __all__ = ["main"]
 _CHECK_INTERVAL = 1.0
 # A library of more bytes is not read to see whether it was built hot.
 _LARGEST = 64 << 20
+# How long the page waits for the loop, which waits for nothing.
+_PATIENCE = 5.0
 
 
 def main(argv: Sequence[str]) -> NoReturn:
@@ -62,6 +68,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--life-fd", type=int, required=True)
+    parser.add_argument("--page-fd", type=int)
     parser.add_argument("--config", default="{}")
     parser.add_argument("--program", default="the program")
     parser.add_argument("--detach", action="store_true")
@@ -150,6 +157,7 @@ class _Helper:
         self._watcher = SourceWatcher(
             self._saved, self._degraded, polling=self._config.polling, interval=self._config.polling_interval
         )
+        self._page = None if options.page_fd is None else self._open_page(options)
         self._loop = ReloadLoop(
             opener=_Store(colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
             watcher=self._watcher,
@@ -158,7 +166,38 @@ class _Helper:
             config=self._config,
             clock=time.monotonic,
             program=options.program,
+            audience=None if self._page is None else self._page.book,
         )
+
+    def _open_page(self, options: argparse.Namespace) -> PageServer:
+        from hotreload.page.book import Book
+        from hotreload.page.guard import Tokens
+        from hotreload.page.server import PageServer
+
+        # Compilers are started from here: what they need not know is taken out of the environment.
+        tokens = Tokens.parse(os.environ.pop("HOTRELOAD_PAGE_TOKENS"))
+        listening = socket.socket(fileno=options.page_fd)
+        return PageServer(listening, tokens, Book(options.program), self._go_to)
+
+    def _go_to(self, build_id: str, digest: str) -> None:
+        """Has the loop go to a state, from a thread of the page's. Raises HotReloadError."""
+        from hotreload.errors import HotReloadError
+
+        answered: futures.Future[None] = futures.Future()
+
+        def go() -> None:
+            try:
+                self._loop.go_to(build_id, digest)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+                answered.set_exception(error)
+            else:
+                answered.set_result(None)
+
+        self._mailbox.post(go)
+        try:
+            answered.result(_PATIENCE)
+        except futures.TimeoutError:  # not the builtin one, before Python 3.11
+            raise HotReloadError("the helper process does not answer", hint="see its messages") from None
 
     def run(self) -> int:
         from hotreload import events
@@ -168,6 +207,8 @@ class _Helper:
         self._selector.register(self._life_fd, selectors.EVENT_READ, self._life_ended)
         signal.signal(signal.SIGTERM, self._stop)
         self._log.debug(events.HELPER_STARTED, pid=os.getpid())
+        if self._page is not None:
+            self._page.start()
         try:
             next_check = time.monotonic() + _CHECK_INTERVAL
             while self._is_needed:

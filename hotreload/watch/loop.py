@@ -18,12 +18,12 @@ from hotreload.config import Config
 from hotreload.errors import BuildError, HotReloadError
 from hotreload.log import Log
 from hotreload.watch import report
-from hotreload.watch.bench import Attempt, Bench, Holder, Made, Newest, State, drop_file, make
+from hotreload.watch.bench import Attempt, Bench, Holder, Made, State, drop_file, make
 from hotreload.watch.burst import Burst
 from hotreload.watch.courier import Courier, Delivery
 from hotreload.watch.hints import Hints
 from hotreload.watch.report import Outcome
-from hotreload.watch.seams import Opener, Peer, Watcher, Worker, Workshop
+from hotreload.watch.seams import Audience, Opener, Peer, Watcher, Worker, Workshop
 from hotreload.wire import Message
 
 __all__ = ["ReloadLoop"]
@@ -31,6 +31,8 @@ __all__ = ["ReloadLoop"]
 Library = Sequence[str]
 # One that is over sooner has been told with the save.
 _NOTICED = 0.25
+# How often a process whose threads are on their way is asked for them, while somebody watches.
+_ASK_INTERVAL = 1.0
 _TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers")
 
 
@@ -45,6 +47,7 @@ class ReloadLoop:
         config: quiet window and the like.
         clock: monotonic seconds.
         program: what was started, for the hint.
+        audience: is shown everything; nobody, unless there is a page.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ReloadLoop:
         config: Config,
         clock: Callable[[], float],
         program: str = "the program",
+        audience: Audience | None = None,
     ) -> None:
         self._opener = opener
         self._watcher = watcher
@@ -72,6 +76,8 @@ class ReloadLoop:
         self._courier = Courier(clock, self._delivered, self._awoke, self._freed, config)
         self._hint_due: float | None = clock() + config.hint_after
         self._seen_processes = 0
+        self._audience = audience
+        self._moving: dict[Peer, float] = {}
 
     # What happens outside ------------------------------------------------------------------------------------------
 
@@ -98,6 +104,7 @@ class ReloadLoop:
     def process_left(self, peer: Peer) -> None:
         """A process is gone; nobody waits for its answers any more."""
         self._peers.pop(peer, None)
+        self._arrived_all(peer)
         self._log.debug(events.PROCESS_DISCONNECTED, pid=peer.pid)
         for waiting in self._opening.values():
             for holder in [holder for holder in waiting if holder.peer is peer]:
@@ -109,6 +116,8 @@ class ReloadLoop:
 
     def replied(self, peer: Peer, reply: Message) -> None:
         """A process says what became of a patch."""
+        if reply.get("stragglers"):
+            self.stragglers_told(peer, reply["stragglers"])
         if not self._courier.replied(peer, reply) and not reply.get("ok"):
             self._attach_refused(peer, reply)
 
@@ -121,7 +130,22 @@ class ReloadLoop:
             if event["event"] == events.TRANSITION_FORCED:
                 log = self._log.warning
             log(event["event"], pid=peer.pid, consistency=event.get("level"), **fields)
+        self._arrived_all(peer)
         self._courier.transition_ended(peer)
+
+    def stragglers_told(self, peer: Peer, stragglers: Sequence[str]) -> None:
+        """A process says which of its threads have not come over yet; it is asked again while somebody watches."""
+        if self._audience is None or peer not in self._peers:
+            return
+        if not stragglers:
+            self._arrived_all(peer)
+            return
+        self._moving[peer] = self._clock() + _ASK_INTERVAL
+        self._audience.stragglers_seen(peer.pid, stragglers)
+
+    def _arrived_all(self, peer: Peer) -> None:
+        if self._moving.pop(peer, None) is not None and self._audience is not None:
+            self._audience.stragglers_seen(peer.pid, ())
 
     def file_saved(self, path: str, when: float, *, whole: bool = True) -> None:
         """One of the watched files was saved."""
@@ -144,13 +168,72 @@ class ReloadLoop:
             else:
                 times.append(due)
         times += self._courier.give_up_waiting()
+        times += self._ask_for_stragglers(now)
         if self._hint_due is not None:
             if self._hint_due <= now:
                 self._hint_due = None
                 self._give_hint()
             else:
                 times.append(self._hint_due)
+        self._show()
         return max(0.0, min(times) - now) if times else None
+
+    def go_to(self, build_id: str, digest: str) -> None:
+        """Makes an earlier state of one base live in every process that has it, like any other patch.
+
+        It is what a process that comes later gets too, until the next save, which goes forward again. What came of
+        it is a line like a save's, with ``trigger`` page.
+
+        Args:
+            build_id: the base.
+            digest: which of its patches; empty for the base itself.
+
+        Raises:
+            HotReloadError: there is no such base, it is being worked on, nobody has it loaded, or the patch is not
+                kept any more. Nothing was sent to any process.
+        """
+        bench = self._benches.get(build_id)
+        if bench is None:
+            raise HotReloadError(f"no extension with build-id {build_id!r} is loaded", hint="load the page again")
+        target = bench.target(digest)
+        attempt = Attempt("page", self._clock())
+        made = Made(None if target is None else target.result, None, bench.looked, (), (), 0.0)
+        holders = [holder for holder, live in bench.holders.items() if live != digest]
+        previous, bench.newest = bench.newest, target
+        bench.is_settled = True
+        if not holders:
+            bench.let_go_of(previous)
+            self._finish(bench, attempt, made, Outcome.NOTHING, reason=report.REASON_THERE)
+            return
+        bench.state = State.DELIVERING
+        self._courier.deliver(bench, attempt, made, holders, previous=previous)
+
+    # For whoever watches -------------------------------------------------------------------------------------------
+
+    def _ask_for_stragglers(self, now: float) -> list[float]:
+        """Asks the processes whose threads are on their way who is left, and says when to ask again."""
+        if self._audience is None or not self._audience.is_watched:
+            return []
+        for peer, due in self._moving.items():
+            if due <= now:
+                self._moving[peer] = now + _ASK_INTERVAL
+                peer.send({"cmd": "stragglers"})
+        return list(self._moving.values())
+
+    def _show(self) -> None:
+        """Shows what there is; the audience knows what of it is new."""
+        if self._audience is None:
+            return
+        self._audience.processes_changed(peer.pid for peer in self._peers)
+        for build_id, bench in self._benches.items():
+            self._audience.module_changed(
+                build_id,
+                state=bench.state.value,
+                wanted=bench.wanted,
+                kept=bench.kept,
+                files=sorted(str(path) for path in bench.files),
+                holders=[(holder.peer.pid, holder.path, live) for holder, live in bench.holders.items()],
+            )
 
     # Finding extensions --------------------------------------------------------------------------------------------
 
@@ -181,6 +264,11 @@ class ReloadLoop:
         self._benches[build_id] = bench
         self._watch_files_of(bench)
         self._log.info(events.EXTENSION_FOUND, module=workshop.module, files=len(bench.files), build_id=build_id)
+        if self._audience is not None:
+            base_texts = getattr(
+                workshop, "base_texts", dict
+            )  # a workshop that has none shows what it was first seen as
+            self._audience.module_found(build_id, workshop.module, base_texts)
         for holder in waiting:
             self._add_holder(bench, holder)
         # What was edited before the program started goes live at once: the first build says whether there is any.
@@ -228,7 +316,8 @@ class ReloadLoop:
 
     def _begin(self, bench: Bench) -> None:
         attempt = bench.begin()
-        job = functools.partial(make, bench.workshop, bench.files, bench.looked)
+        with_texts = self._audience is not None
+        job = functools.partial(make, bench.workshop, bench.files, bench.looked, with_texts=with_texts)
         self._worker.submit(job, lambda made: self._made(bench, attempt, made))
 
     def _made(self, bench: Bench, attempt: Attempt, made: Made) -> None:
@@ -260,7 +349,7 @@ class ReloadLoop:
         previous = bench.newest
         if is_news:
             try:
-                bench.newest = Newest.open(result) if digest else None
+                bench.newest = bench.take_in(result) if digest else None
             except OSError as error:
                 self._finish(bench, attempt, made, Outcome.REFUSED, reason=f"the patch file cannot be read: {error}")
                 return
@@ -270,6 +359,7 @@ class ReloadLoop:
             bench.state = State.DELIVERING
             self._courier.deliver(bench, attempt, made, holders, previous=previous)
             return
+        bench.keep()
         bench.let_go_of(previous)
         if attempt.trigger == "save":
             reason = report.REASON_SAME if digest else report.REASON_BASE
@@ -289,9 +379,10 @@ class ReloadLoop:
         if delivery.refused and not delivery.accepted and not delivery.held:
             bench.replace_newest(delivery.previous)
         else:
+            bench.keep()
             bench.let_go_of(delivery.previous)
         outcome, more = report.conclude(delivery)
-        self._finish(bench, delivery.attempt, delivery.made, outcome, accepted=delivery.accepted, **more)
+        self._finish(bench, delivery.attempt, delivery.made, outcome, delivery=delivery, **more)
 
     def _awoke(self, delivery: Delivery, holder: Holder, reply: Message) -> None:
         """A process that was given up has answered after all; it may need to be brought to what is wanted by now."""
@@ -321,15 +412,24 @@ class ReloadLoop:
         made: Made,
         outcome: str,
         *,
-        accepted: Sequence[Mapping[str, Any]] = (),
+        delivery: Delivery | None = None,
         **more: Any,
     ) -> None:
         """Writes the canonical line, and tells every process, so that a server can show it."""
+        accepted = () if delivery is None else delivery.accepted
         line = report.describe(bench, attempt, made, outcome, finished=self._clock(), accepted=accepted, **more)
         getattr(self._log, report.level_of(outcome))(events.RELOAD_FINISHED, **line)
         event = {"event": events.RELOAD_FINISHED, **line}
         for peer in list(self._peers):
             peer.send({"cmd": "event", "event": event})
+        if self._audience is not None:
+            self._audience.reload_finished(
+                line,
+                digest=bench.wanted if delivery is None else delivery.digest,
+                texts=made.texts,
+                error=made.error,
+                answers=() if delivery is None else report.answers_of(delivery),
+            )
 
     def _give_hint(self) -> None:
         """Says once what is missing when there is nothing to reload."""

@@ -15,7 +15,9 @@ __all__ = [
     "REASON_NOTES",
     "REASON_SAME",
     "REASON_SILENT",
+    "REASON_THERE",
     "Outcome",
+    "answers_of",
     "conclude",
     "describe",
     "explain",
@@ -32,6 +34,7 @@ REASON_SAME = "the sources compile to the code that is live already: only commen
 REASON_NOTES = "no function's code differs from what is live; the notes say what else has changed"
 REASON_NOBODY = "no process has the extension loaded any more; the next one that loads it takes the patch"
 REASON_SILENT = "no process has answered in time; one that wakes up takes the patch, unless a newer one follows"
+REASON_THERE = "that is what is live already, in every process"
 
 
 class Outcome:
@@ -72,7 +75,9 @@ def describe(
     """
     taken = list(accepted)
     result = made.result
-    seconds = dict(result.seconds) if result is not None else {}
+    # Going to an earlier patch builds nothing: what its build took, and said, is not told again.
+    is_built = attempt.trigger != "page"
+    seconds = dict(result.seconds) if result is not None and is_built else {}
     line: dict[str, Any] = {
         "outcome": outcome,
         "module": bench.workshop.module,
@@ -96,7 +101,7 @@ def describe(
         "trigger": attempt.trigger,
         "discarded": attempt.discarded,
         "notes": list(result.notes) if result is not None else [],
-        "warnings": result.warnings[:_TEXT_LIMIT] if result is not None else "",
+        "warnings": result.warnings[:_TEXT_LIMIT] if result is not None and is_built else "",
     }
     line.update(more)
     return line
@@ -118,6 +123,23 @@ def conclude(delivery: Delivery) -> tuple[str, dict[str, Any]]:
     if delivery.silent:
         return Outcome.REFUSED, {**more, "reason": REASON_SILENT}
     return Outcome.NOTHING, {**more, "reason": REASON_NOBODY}
+
+
+def answers_of(delivery: Delivery) -> list[dict[str, Any]]:
+    """What each process said, in a line each: ``ok`` is ``None`` where there was no answer in time."""
+    said = [(reply["peer"], reply) for reply in delivery.replies]
+    said += [(holder.peer, reply) for holder, reply in delivery.held.items()]
+    answers = [
+        {
+            "pid": peer.pid,
+            "ok": bool(reply.get("ok")),
+            **{name: reply.get(name) for name in ("generation", "stage_ms", "commit_ms")},
+            "reason": "" if reply.get("ok") else explain_refusal(reply)["reason"],
+        }
+        for peer, reply in said
+    ]
+    silent = [holder for holder in delivery.waiting if holder not in delivery.held]
+    return answers + [{"pid": holder.peer.pid, "ok": None, "reason": "no answer in time"} for holder in silent]
 
 
 def explain_refusal(reply: Mapping[str, Any]) -> dict[str, Any]:

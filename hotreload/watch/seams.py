@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from hotreload.wire import Message
 
-__all__ = ["Opener", "PatchResult", "Peer", "Watcher", "Worker", "Workshop"]
+__all__ = ["Audience", "Opener", "PatchResult", "Peer", "Watcher", "Worker", "Workshop"]
 
 T = TypeVar("T")
 
@@ -82,3 +82,21 @@ class Watcher(Protocol):
     """Where saves are seen."""
 
     def watch(self, files: Iterable[Path]) -> None: ...
+
+
+class Audience(Protocol):
+    """Whoever is shown what the loop sees and does; the page's book is one. None of these may wait."""
+
+    @property
+    def is_watched(self) -> bool: ...
+    def module_found(self, build_id: str, module: str, base_texts: Callable[[], Mapping[Path, str]]) -> None: ...
+    def module_changed(
+        self, build_id: str, *, state: str, wanted: str, kept: Iterable[str], files: Iterable[str],
+        holders: Iterable[tuple[int, str, str | None]],
+    ) -> None: ...  # fmt: skip
+    def processes_changed(self, pids: Iterable[int]) -> None: ...
+    def reload_finished(
+        self, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None,
+        answers: Iterable[Mapping[str, Any]],
+    ) -> None: ...  # fmt: skip
+    def stragglers_seen(self, pid: int, stragglers: Iterable[str]) -> None: ...

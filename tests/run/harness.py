@@ -85,12 +85,12 @@ def environment(directory: Path, **more: str) -> dict[str, str]:
     }
 
 
-def build(directory: Path, name: str = "tiny") -> Extension:
-    """Builds the extension with ``hotreload cc``."""
+def build(directory: Path, name: str = "tiny", source: str = "") -> Extension:
+    """Builds the extension with ``hotreload cc``, from ``source`` if there is one."""
     sources = directory / "ext"
     sources.mkdir(exist_ok=True)
     extension = Extension(name, sources)
-    extension.source.write_text(SOURCE.replace("NAME", name))
+    extension.source.write_text((source or SOURCE).replace("NAME", name))
     extension.header.write_text(HEADER)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     wrapper = [sys.executable, "-m", "hotreload", "cc", os.environ.get("CC", "gcc")]

@@ -210,6 +210,17 @@ def test_a_commit_has_the_terms_of_the_helper_and_says_who_has_not_come_over(ben
     assert bench.patcher.terms["wait"] < 1
 
 
+def test_the_helper_may_ask_who_has_not_come_over_yet(bench: Bench) -> None:
+    bench.next()
+    bench.patcher.open = {"stragglers": [{"name": "T1", "reason": "INSIDE", "where": "shade+0x4"}]}
+    bench.send(cmd="stragglers")
+    assert bench.next() == {"msg": "stragglers", "stragglers": ["T1 (INSIDE shade+0x4)"]}
+    bench.patcher.open = None
+    bench.send(cmd="stragglers")
+
+    assert bench.next()["stragglers"] == []
+
+
 def test_the_helper_hears_of_each_transition_that_ends_but_not_of_its_stacks(bench: Bench) -> None:
     bench.next()
     for event in ("transition.started", "transition.forced"):

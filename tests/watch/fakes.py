@@ -146,7 +146,7 @@ class FakeLog:
 class Bed:
     """A reload loop among fakes, with a clock that the test moves."""
 
-    def __init__(self, directory: Path, *names: str) -> None:
+    def __init__(self, directory: Path, *names: str, audience: Any = None) -> None:
         for name in names or ("render.c",):
             (directory / name).write_text(f"// {name}\n")
         self.workshop = FakeWorkshop(directory, *(names or ("render.c",)))
@@ -163,6 +163,7 @@ class Bed:
             config=Config(),
             clock=lambda: self.now,
             program="app.py",
+            audience=audience,
         )
 
     def join(self, pid: int = 1) -> FakePeer:
