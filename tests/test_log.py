@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+from pathlib import Path
 
 import structlog
 
@@ -26,12 +27,25 @@ def test_away_from_a_terminal_each_line_is_one_json_object() -> None:
 
 def test_on_a_terminal_the_compiler_speaks_for_itself_below_the_line() -> None:
     file = Terminal()
-    make_log(file=file).error("reload.finished", outcome="build_failed", diagnostics="\x1b[31ma.c:1: error\x1b[m\n")
+    text = "\x1b[31ma.c:1: error\x1b[m\n"
+    make_log(file=file).error("reload.finished", outcome="build_failed", reason="no", diagnostics=text)
 
-    first, second, *_ = file.getvalue().splitlines()
+    first, *panel, last = file.getvalue().splitlines()
     assert "\x1b[" in first
     assert "build_failed" in without_colours(first)
-    assert second == "\x1b[31ma.c:1: error\x1b[m"
+    assert without_colours(panel[1]).strip("│ ") == "no"
+    assert last == "\x1b[31ma.c:1: error\x1b[m"
+
+
+def test_a_file_gets_every_line_as_json_besides(tmp_path: Path) -> None:
+    file, also = io.StringIO(), tmp_path / "log.jsonl"
+    log = make_log("console", file=file, also=str(also))
+    log.info("reload.finished", outcome="live", generation=1)
+    log.debug("process.connected")
+
+    (line,) = map(json.loads, also.read_text().splitlines())
+    assert (line["event"], line["outcome"], line["generation"]) == ("reload.finished", "live", 1)
+    assert "outcome=live" in file.getvalue()
 
 
 def test_console_format_in_a_file_has_no_colours() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from hotreload.build.finish import JOURNAL
 from hotreload.config import load_prologue
-from hotreload.errors import BuildError, HotReloadError
+from hotreload.errors import BuildError
 
 __all__ = ["build", "build_environment", "main"]
 
@@ -26,18 +26,13 @@ THROUGH = {"slot": " through slots"}
 IN_PLACE = "from setuptools import setup; setup()"
 
 
-def main(argv: list[str]) -> int:
-    """The command line; the exit code is that of the build command, or 2 when there is nothing to build."""
-    as_json = "--json" in argv[: argv.index("--")] if "--" in argv else "--json" in argv
-    rest = [arg for arg in argv if arg != "--json"] if "--" not in argv else argv[argv.index("--") + 1 :]
-    if rest and "--" not in argv:
-        print(f"hotreload build: {rest[0]}: put the build command behind --", file=sys.stderr)
-        return 2
-    try:
-        code, libraries = build(rest or default_command(os.getcwd()), quiet=as_json)
-    except HotReloadError as error:
-        print(f"hotreload build: {error}", file=sys.stderr)
-        return 2
+def main(command: list[str], *, as_json: bool = False) -> int:
+    """Build with ``command``, or what the project has, and say what was built; the exit code is that of the build.
+
+    Raises:
+        HotReloadError: there is nothing to build, the command cannot be run, or the configuration is wrong.
+    """
+    code, libraries = build(command or default_command(os.getcwd()), quiet=as_json)
     if as_json:
         print(json.dumps({"exit_code": code, "extensions": libraries}))
     else:

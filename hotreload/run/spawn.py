@@ -64,7 +64,7 @@ def start_helper(config_json: str, program: str) -> Started:
         subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=2,
+            stdout=subprocess.PIPE,
             pass_fds=(listening.fileno(), read_fd),
             env=environment_without_us(),
             check=True,
@@ -72,6 +72,9 @@ def start_helper(config_json: str, program: str) -> Started:
     except (OSError, subprocess.CalledProcessError) as error:
         os.close(write_fd)
         shutil.rmtree(directory, ignore_errors=True)
+        said = (getattr(error, "stdout", None) or b"").decode(errors="replace").strip()
+        if said:  # the configuration is wrong, and it says how
+            raise HotReloadError(said) from None
         raise HotReloadError(f"the helper process did not start: {error}", hint="see what it printed") from None
     finally:
         os.close(read_fd)

@@ -108,6 +108,8 @@ class Bench:
     looked: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
     files: frozenset[Path] = frozenset()
     is_settled: bool = False
+    #: When a build that is under way has taken long enough to be told.
+    slow_at: float | None = None
 
     @property
     def wanted(self) -> str:

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from hotreload import artefact, signing
-from hotreload.cli.artefact_commands import COMMANDS, run
+from hotreload.cli.commands import run_command
 from tests.artefact import kit
 from tests.hot import ROOT, HotExtension
 
-CODE = "import sys; from hotreload.cli.artefact_commands import run; sys.exit(run(sys.argv[1], sys.argv[2:]))"
+CODE = "import sys; from hotreload.cli.commands import run_command; sys.exit(run_command(sys.argv[1:]))"
 SOURCE = "static long n = 1;\nlong f(long x) { return x + n; }\n"
 DONE, USAGE, NOTHING, REFUSED = 0, 2, 3, 4
 
@@ -69,7 +69,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def key(tmp_path: Path) -> Path:
     pytest.importorskip("cryptography", reason="the package cryptography is not installed")
-    assert run("sign", ["--new-key", str(tmp_path / "key")]) == DONE
+    assert run_command(["sign", "--new-key", str(tmp_path / "key")]) == DONE
     return tmp_path / "key"
 
 
@@ -258,11 +258,12 @@ def test_what_is_typed_wrong_is_a_usage_error(tmp_path: Path, arguments: list[st
     assert (done.returncode, done.stderr.startswith("usage: hotreload ")) == (USAGE, True)
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize("command", ["pack", "show", "sign", "verify"])
 def test_each_command_names_its_exit_codes(tmp_path: Path, command: str) -> None:
-    assert "0 done, 2 usage, 3 nothing to do, 4 refused" in " ".join(
-        cli(command, "--help", cwd=tmp_path).stdout.split()
-    )
+    shown = cli(command, "--help", cwd=tmp_path).stdout
+
+    assert all(f"\n  {code} " in shown for code in (0, 2, 4))
+    assert ("\n  3 " in shown) == (command == "pack")
 
 
 def test_a_hostile_file_name_is_escaped(tmp_path: Path) -> None:

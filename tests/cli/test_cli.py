@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import hotreload
-from hotreload.cli.commands import _split_run, run_command
+from hotreload.cli.commands import run_command, split_program
+from hotreload.cli.tree import COMMANDS, make_parser
 from hotreload.config import Config
 from hotreload.errors import HotReloadError
 from hotreload.run.launcher import command_of
@@ -71,7 +72,7 @@ def test_a_misspelt_setting_stops_it_and_names_the_nearest(tmp_path: Path) -> No
     ],
 )
 def test_our_options_end_where_the_program_begins(arguments: list[str], own: list[str], rest: list[str]) -> None:
-    assert _split_run(arguments) == (own, rest)
+    assert split_program(make_parser(COMMANDS["run"]), arguments) == (own, rest)
 
 
 def test_what_becomes_of_the_command_line() -> None:

@@ -29,7 +29,9 @@ def test_each_command_explains_itself_and_its_exit_codes(command: str, capsys: p
     shown = capsys.readouterr().out
 
     assert ended.value.code == 0
-    assert all(f"\n  {code} " in shown for code in (0, 2, 3, 4, 5, 70))
+    changes = command in ("push", "rollback", "transition")
+    assert all(f"\n  {code} " in shown for code in (0, 2, 4, 70))
+    assert all((f"\n  {code} " in shown) == changes for code in (3, 6))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,11 @@ def test_each_command_explains_itself_and_its_exit_codes(command: str, capsys: p
     [
         ["push"],
         ["push", "x.hotpatch", "--hold", "soon"],
+        ["push", "x.hotpatch", "--hold", "2h"],
+        ["push", "x.hotpatch", "--deadline", "0"],
+        ["push", "x.hotpatch", "--settle", "2h"],
+        ["push", "x.hotpatch", "--allow", "wrong"],
+        ["push", "x.hotpatch", "--allow", "no-hook"],
         ["push", "x.hotpatch", "--canary", "-1"],
         ["push", "x.hotpatch", "--health", "true"],
         ["status", "--pid", "x"],
@@ -233,12 +240,12 @@ def test_an_error_of_our_own_has_an_exit_code_of_its_own(
 ) -> None:
     from hotreload.cli import push_commands
 
-    def fail(arguments: list[str]) -> int:
+    def fail(options: object) -> int:
         broken()
         return 0
 
-    monkeypatch.setattr(push_commands, "COMMANDS", {"status": fail})
-    assert push_commands.run("status", []) == 70
+    monkeypatch.setattr(push_commands, "status", fail)
+    assert run_command(["status"]) == 70
 
 
 def test_old_code_that_is_kept_is_a_line_for_each_reason() -> None:
