@@ -31,6 +31,7 @@ __all__ = ["Trouble", "draw", "plain", "tell", "trouble_of", "trouble_of_event",
 _WIDEST = 110
 _GUTTER = 8
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_ERROR = re.compile(r"^(\S[^\n]*?):(\d+):(?:(\d+):)? (?:fatal )?error: (.*)$", re.MULTILINE)
 _IN_BACKTICKS = re.compile(r"`([^`]+)`")
 
 
@@ -55,7 +56,7 @@ def trouble_of(error: HotReloadError) -> Trouble:
         return Trouble(_refused(error.findings), error.findings, sources=error.fields.get("sources") or {})
     status = str(error.fields.get("status") or "")
     if isinstance(error, BuildError):
-        title = "does not build"
+        title = "does not build" if error.diagnostics else "hotreload"
     elif isinstance(error, StageError):
         title = f"refused: {status}" if status else "refused"
     else:
@@ -154,26 +155,52 @@ def _parts(trouble: Trouble, width: int) -> Iterator[Any]:
         yield Text(f"{finding.slug}: hotreload explain {finding.slug}{allowed}", style="dim")
     if not trouble.findings:
         yield Text(printable(trouble.reason))
+        yield from _first_error(trouble.diagnostics, width)
         if trouble.hint:
             yield Text(printable(trouble.hint), style="green")
         if trouble.status:
             yield Text(f"{trouble.status}: hotreload explain {trouble.status}", style="dim")
 
 
-def _source_lines(finding: Finding, sources: Mapping[str, str], width: int) -> Iterator[Any]:
-    """The line that a finding is about, with what it names underlined; nothing where the line is not known."""
+def _first_error(diagnostics: str, width: int) -> Iterator[Any]:
+    """The first error that a compiler told, with the line as the compiler shows it; nothing where there is none."""
     from rich.text import Text
 
+    text = without_colours(diagnostics)
+    found = _ERROR.search(text)
+    if not found:
+        return
+    place, message, line = f"{found[1]}:{found[2]}", found[4], int(found[2])
+    yield Text(printable(place), style="bold")
+    shown = re.search(rf"^ *{line} \|(?: (.*))?$", text[found.end() :], re.MULTILINE)
+    source = ((shown and shown[1]) or "").rstrip()
+    begin = min(int(found[3] or 1) - 1, max(0, len(source) - 1))
+    yield from _underline(line, source, begin, begin + 1, width)
+    yield Text(printable(message))
+    more = len(_ERROR.findall(text)) - 1
+    if more:
+        yield Text(f"and {more} more, below" if more > 1 else "and one more, below", style="dim")
+
+
+def _source_lines(finding: Finding, sources: Mapping[str, str], width: int) -> Iterator[Any]:
+    """The line that a finding is about, with what it names underlined; nothing where the line is not known."""
     line = sources.get(f"{finding.file}:{finding.line}", "").expandtabs(4).rstrip()
+    if line.strip():
+        yield from _underline(finding.line, line, *_underlined(line, finding.reason), width)
+
+
+def _underline(number: int, line: str, begin: int, end: int, width: int) -> Iterator[Any]:
+    """One line of a source, with a part of it underlined."""
+    from rich.text import Text
+
     if not line.strip():
         return
-    begin, end = _underlined(line, finding.reason)
     room = max(8, width - _GUTTER)
     if end > room:  # what is underlined is seen, whatever stands before it
         cut = min(begin, end - room) + 1 if end - begin < room else begin
         line, begin, end = "…" + line[cut:], begin - cut + 1, min(end - cut + 1, room)
     shown = printable(line[:room])
-    yield Text.assemble((f"{finding.line:>5} │ ", "blue"), shown, no_wrap=True)
+    yield Text.assemble((f"{number:>5} │ ", "blue"), shown, no_wrap=True)
     yield Text.assemble(("      │ ", "blue"), " " * begin, ("^" * max(1, end - begin), "bold red"), no_wrap=True)
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from typing import Any
 
 from hotreload.build.finish import JOURNAL
@@ -22,6 +23,8 @@ from hotreload.errors import BuildError
 
 __all__ = ["build", "build_environment", "main"]
 
+# A build that is over sooner needs no words.
+_PATIENCE = 0.5
 THROUGH = {"slot": " through slots"}
 IN_PLACE = "from setuptools import setup; setup()"
 
@@ -55,15 +58,44 @@ def build(command: list[str], *, quiet: bool = False) -> tuple[int, list[dict[st
     try:
         environment = {**build_environment(), JOURNAL: journal}
         try:
-            done = subprocess.run(command, env=environment, stdout=sys.stderr if quiet else None, check=False)
+            with _Watch(journal):
+                done = subprocess.run(command, env=environment, stdout=sys.stderr if quiet else None, check=False)
         except OSError as error:
             raise BuildError(f"cannot run {command[0]}: {error.strerror}") from error
         with open(journal, encoding="utf-8") as file:
-            linked = [json.loads(line) for line in file]
+            noted = [json.loads(line) for line in file]
     finally:
         os.unlink(journal)
-    newest = {entry["path"]: entry for entry in linked}
+    newest = {entry["path"]: entry for entry in noted if "path" in entry}
     return done.returncode, list(newest.values())
+
+
+class _Watch:
+    """On a terminal, names each unit that is compiled while a build takes long: a line, since the build writes too."""
+
+    def __init__(self, journal: str) -> None:
+        self._journal = journal
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        if sys.stderr.isatty():
+            self._thread.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _look(self) -> None:
+        told = 0
+        while not self._is_over.wait(_PATIENCE):
+            with open(self._journal, encoding="utf-8") as file:
+                sources = [json.loads(line).get("compiling") for line in file if line.endswith("\n")]
+            units = [source for source in sources if source]
+            if told < len(units):
+                told = len(units)
+                print(f"hotreload build: compiling {units[-1]}, unit {told}", file=sys.stderr)
 
 
 def build_environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ from hotreload.config import OPTIONS, Option
 
 __all__ = [
     "FLAGGED",
+    "LONGEST",
     "add_build",
     "add_cc",
     "add_completion",
@@ -38,7 +39,7 @@ SHELLS = ("bash", "zsh", "fish")
 #: The options that have a flag: those of `hotreload run`, and of `hotreload config`, which says what they would do.
 FLAGGED = tuple(option for option in OPTIONS if option.flag)
 #: Longer than this no process of an application waits for a decision.
-_LONGEST = 3600.0
+LONGEST = 3600.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Parser = argparse.ArgumentParser
@@ -129,7 +130,7 @@ def add_push(parser: Parser) -> None:
     _add_options(parser, [_option("allow")])
     parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the one that runs)")
     parser.add_argument("--canary", type=int, default=0, metavar="N", help="N processes take it first, on trial")
-    parser.add_argument("--hold", type=_waiting, default=30.0, metavar="TIME", help="how long they hold it (30s)")
+    parser.add_argument("--hold", type=_holding, default=30.0, metavar="TIME", help="how long they hold it (30s)")
     parser.add_argument("--health", default="", metavar="CMD", help="a command that must succeed before it goes on")
     parser.add_argument("--allow-quarantined", action="store_true", help="although a process has died of this patch")
 
@@ -183,9 +184,14 @@ def seconds(text: str) -> float:
 def _waiting(text: str) -> float:
     """A time for which processes are willing to wait."""
     found = seconds(text)
-    if not 0 < found <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text} is out of range: more than 0 and at most {_LONGEST:g} seconds")
+    if not 0 < found <= LONGEST:
+        raise argparse.ArgumentTypeError(f"{text} is out of range: more than 0 and at most {LONGEST:g} seconds")
     return found
+
+
+def _holding(text: str) -> float:
+    """The same for a trial; it may be over at once."""
+    return _waiting(text) if seconds(text) else 0.0
 
 
 def _slug(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Union
 
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact, ArtefactError, is_same_module, load, printable
+from hotreload.cli.arguments import LONGEST
 from hotreload.cli.progress import Progress
 from hotreload.config import load_config
 from hotreload.diff.verdicts import check_allowed
@@ -65,6 +66,8 @@ def push(options: argparse.Namespace) -> int:
     if options.canary < 0 or (options.health and not options.canary):
         options.usage_error("--canary must be 1 or more; --health needs it")
     with Session(options, may_revert=bool(options.canary)) as session:
+        if options.canary:
+            _check_trial(options, session.settling)
         artefact = session.artefact_of(options.what, options.build_id)
         if artefact is None:
             return session.carry_out("push", None, session.base_of_source(options.what, options.build_id))
@@ -73,6 +76,15 @@ def push(options: argparse.Namespace) -> int:
             trial = Canary.of_command(options.canary, options.hold, options.health, session.show.say)
         change = PatchChange(artefact, allow_quarantined=options.allow_quarantined, terms=session.terms)
         return session.carry_out("push", artefact, change, trial)
+
+
+def _check_trial(options: argparse.Namespace, settling: Settling) -> None:
+    """A canary holds the code for all of the push: longer than a process waits is a usage error."""
+    seconds = Canary(options.canary, options.hold, (options.health,) if options.health else ()).seconds
+    seconds += options.deadline + (settling.seconds if settling.policy == "revert" else 0.0)
+    if seconds > LONGEST:
+        what = "--hold, --deadline, what --health may take and --settle"
+        options.usage_error(f"{what} come to {seconds:g} seconds; a process waits at most {LONGEST:g}")
 
 
 def rollback(options: argparse.Namespace) -> int:
@@ -531,7 +543,8 @@ def _short(value: Any) -> str:
 
 def doctor(options: argparse.Namespace) -> int:
     """Says what this host and each process allow; it changes nothing."""
-    findings = list(examine_host())
+    with Progress("examining this host"):
+        findings = list(examine_host())
     processes: list[dict[str, Any]] = []
     try:
         directory = directory_of(options)
@@ -595,7 +608,8 @@ def ask_all(
 
     if not clients:
         return []
-    with ThreadPoolExecutor(min(_AT_ONCE, len(clients))) as pool:
+    asking = Progress(f"asking {len(clients)} process{'es' if len(clients) > 1 else ''}")
+    with asking, ThreadPoolExecutor(min(_AT_ONCE, len(clients))) as pool:
         answers = list(pool.map(one, clients))
     return [(client, answer) for client, answer in zip(clients, answers) if not isinstance(answer, EndedError)]
 

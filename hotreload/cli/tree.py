@@ -202,7 +202,13 @@ COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMAND
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose message about a wrong word names the nearest one that there is."""
+    """A parser whose message about a wrong word names the nearest one that there is, and whose help ends with exits."""
+
+    exits: Mapping[int, str] = {}
+
+    def format_help(self) -> str:
+        self.epilog = _epilog(self.exits) or self.epilog
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         super().error(_with_nearest(self, message))
@@ -214,10 +220,10 @@ def make_parser(command: Command) -> Parser:
         prog=f"hotreload {command.name}",
         usage=command.usage,
         description=command.description,
-        epilog=_epilog(command),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.exits = command.exits
     command.add(parser)
     parser.set_defaults(usage_error=parser.error)
     return parser
@@ -241,20 +247,20 @@ def top_parser() -> Parser:
             help=command.help,
             usage=command.usage,
             description=command.description,
-            epilog=_epilog(command),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        one.exits = command.exits
         command.add(one)
     return parser
 
 
-def _epilog(command: Command) -> str:
-    """Its exit codes, as lines that fit a terminal."""
+def _epilog(exits: Mapping[int, str]) -> str:
+    """Exit codes, as lines that fit a terminal."""
     from textwrap import wrap
 
-    lines = ["exit codes:"]
-    for code, meaning in command.exits.items():
+    lines = ["exit codes:"] if exits else []
+    for code, meaning in exits.items():
         first, *rest = wrap(meaning, 110)
         lines += [f"  {code:<3} {first}", *(f"      {line}" for line in rest)]
     return "\n".join(lines)
