@@ -59,7 +59,7 @@ def start_helper(config_json: str, program: str) -> Started:
     root = Path(__file__).resolve().parent.parent.parent
     command = [_python(), "-c", _START, str(root), "--detach", "--directory", directory]
     command += ["--listen-fd", str(listening.fileno()), "--life-fd", str(read_fd)]
-    command += ["--config", config_json, "--program", program]
+    command += ["--config", config_json, f"--program={program}"]  # it may be called "-c"
     try:
         subprocess.run(
             command,
