@@ -6,6 +6,7 @@ setuptools, meson, CMake and make all honour. Without a command it is the projec
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import shlex
@@ -67,7 +68,7 @@ def build(command: list[str], *, quiet: bool = False) -> tuple[int, list[dict[st
     finally:
         os.unlink(journal)
     newest = {entry["path"]: entry for entry in noted if "path" in entry}
-    return done.returncode, list(newest.values())
+    return done.returncode, [{**entry, "path": _in_place(entry["path"])} for entry in newest.values()]
 
 
 class _Watch:
@@ -136,6 +137,17 @@ def default_command(directory: str) -> list[str]:
     raise BuildError(
         f"no setup.py and no pyproject.toml in {directory}", hint="say how to build: hotreload build -- COMMAND..."
     )
+
+
+def _in_place(path: str) -> str:
+    """The copy that an in-place build of setuptools has made of a library below build/; without one, the library."""
+    parts = os.path.relpath(path).split(os.sep)
+    if parts[0] == "build" and parts[1].startswith("lib") and len(parts) > 2:
+        for root in ("", "src"):
+            copy = os.path.abspath(os.path.join(root, *parts[2:]))
+            if os.path.isfile(copy) and filecmp.cmp(copy, path, shallow=False):
+                return copy
+    return path
 
 
 def _report(code: int, libraries: list[dict[str, Any]]) -> None:

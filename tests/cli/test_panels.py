@@ -214,6 +214,17 @@ def test_a_pack_that_takes_long_says_what_it_does_on_a_terminal(extension: Exten
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_build_names_what_takes_long_on_a_terminal(extension: Extension) -> None:
+    top, path = extension.directory.parent, slow_compiler(extension.directory.parent)
+    (top / "again_tiny.c").write_text("long f(void) { return 1; }\n")
+    command = [*HOTRELOAD, "build", "--", "sh", "-c", "$CC -fPIC -shared again_tiny.c -o again.so"]
+    shown = plain(on_terminal(command, directory=top, columns=200, PATH=path)[1])
+    assert "hotreload build: compiling again_tiny.c, unit 1\n" in shown
+    assert "1 functions can be patched" in shown
+
+    assert "compiling again_tiny.c, unit" not in in_pipe(command, directory=top, PATH=path).stderr
+
+
 def test_nothing_to_do_says_why_in_the_same_words_everywhere(extension: Extension) -> None:
     edit(extension, COMMENT)
     why = "only names, comments, white space or line numbers differ, which no code shows"
