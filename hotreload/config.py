@@ -347,7 +347,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a word that is none of those that are known."""
     from difflib import get_close_matches
 
-    close = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    begun = [one for one in known if len(word) > 3 and one.startswith(word)]
+    close = begun or get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
 
 

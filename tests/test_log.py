@@ -59,6 +59,20 @@ def test_console_format_in_a_file_has_no_colours() -> None:
     assert "a, b" in file.getvalue()
 
 
+def test_a_finding_is_told_once_in_lines_and_kept_as_data_in_json() -> None:
+    finding = {"slug": "no-hook", "reason": "`f` cannot be patched", "hint": "restart", "file": "a.c", "line": 1}
+    text = "a.c:1: refused: `f` cannot be patched (restart) [no-hook]"
+    fields = {"outcome": "refused", "reason": text, "hint": "", "diagnostics": text, "findings": [finding]}
+    console, data = io.StringIO(), io.StringIO()
+    make_log("console", file=console).warning("reload.finished", **fields, sources={"a.c:1": "int f;"})
+    make_log("json", file=data).warning("reload.finished", **fields, sources={"a.c:1": "int f;"})
+
+    assert console.getvalue().splitlines()[1:] == [text]
+    assert console.getvalue().count("cannot be patched") == 1
+    assert json.loads(data.getvalue())["findings"] == [finding]
+    assert json.loads(data.getvalue())["sources"] == {"a.c:1": "int f;"}
+
+
 def test_json_format_on_a_terminal_is_json() -> None:
     file = Terminal()
     make_log("json", file=file).info("reload.finished", generation=1)

@@ -15,6 +15,7 @@ import pytest
 
 from hotreload import artefact, signing
 from hotreload.cli.commands import run_command
+from hotreload.patch.linktable import HookKind
 from tests.artefact import kit
 from tests.hot import ROOT, HotExtension
 
@@ -141,6 +142,16 @@ def test_show_is_plain_in_a_pipe(file: Path, tmp_path: Path) -> None:
     assert "g  changed  the compiler made other code of the same text" in lines
     assert any(line.startswith("h  added") for line in lines)
     assert lines[-2:] == ["-int a;", "+int b;"]
+
+
+def test_show_lists_the_hooks_of_the_code_and_when_they_run(tmp_path: Path) -> None:
+    path = tmp_path / "hooks.hotpatch"
+    path.write_bytes(kit.make(kit.tiny_elf(hooks=tuple(HookKind))))
+    shown = cli("show", path, cwd=tmp_path).stdout
+    told = json.loads(cli("show", path, "--json", cwd=tmp_path).stdout)
+
+    assert "hook1 (before the commit), hook2 (after the commit), hook3 (after a rollback)" in shown
+    assert told["hooks"][0] == {"name": "hook1", "runs": "before the commit"}
 
 
 def test_show_has_colours_and_a_table_on_a_terminal(file: Path, tmp_path: Path) -> None:

@@ -96,6 +96,27 @@ def test_a_push_in_a_pipe_is_a_line_for_each_thing(program: Program) -> None:
     assert "\x1b" not in outcome.out
 
 
+def test_nothing_to_do_says_why(program: Program) -> None:
+    source = program.project.source
+    text = source.read_text()
+    source.write_text(f"/* a comment */{text}")
+    try:
+        outcome = program.cli("push", source)
+    finally:
+        source.write_text(text)
+
+    assert outcome.code == 3
+    why = "only names, comments, white space or line numbers differ, which no code shows"
+    assert outcome.out.splitlines()[-1] == f"nothing to do: every process has it already: {why}"
+
+
+def test_a_trial_that_no_process_would_wait_for_is_a_usage_error(program: Program) -> None:
+    outcome = program.cli("push", program.project.patch(EDITS[0]), "--canary", "1", "--hold", "3599s")
+
+    assert outcome.code == 2
+    assert "a process waits at most 3600" in outcome.err
+
+
 def test_a_push_on_a_terminal_is_a_table(program: Program) -> None:
     command = [sys.executable, "-m", "hotreload", "push", str(program.project.patch(EDITS[0]))]
     outer, inner = os.openpty()
