@@ -31,7 +31,7 @@ class BuildPy(build_py):
 
     def _pages(self) -> list[tuple[str, str]]:
         return [
-            (os.path.join(self.build_lib, "hotreload", "pages", name), os.path.join("docs", name)) for name in PAGES
+            (os.path.join(self.build_lib, "hotreload", "texts", name), os.path.join("docs", name)) for name in PAGES
         ]
 
 

@@ -16,7 +16,7 @@ __all__ = ["Page", "load_pages"]
 
 _FILES = {"refusals.md": "refusal", "statuses.md": "status"}
 _PACKAGE = Path(__file__).resolve().parent.parent
-_PLACES = (_PACKAGE / "pages", _PACKAGE.parent / "docs")
+_PLACES = (_PACKAGE / "texts", _PACKAGE.parent / "docs")
 _HEADING = re.compile(r"^## (\S+)$", re.MULTILINE)
 
 
