@@ -1,8 +1,39 @@
-"""What ``pyproject.toml`` cannot say: the C core is built through cffi, and a small module against the Python API."""
+"""What ``pyproject.toml`` cannot say: the C core is built through cffi, and a small module against the Python API.
 
+The pages that `hotreload explain` prints are those of docs/: a wheel gets copies of them, a checkout reads them there.
+"""
+
+from __future__ import annotations
+
+import os
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+
+PAGES = ("refusals.md", "statuses.md")
+
+
+class BuildPy(build_py):
+    """Adds the pages to what is installed."""
+
+    def run(self) -> None:
+        super().run()
+        if getattr(self, "editable_mode", False):
+            return
+        for target, source in self._pages():
+            self.mkpath(os.path.dirname(target))
+            self.copy_file(source, target)
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        pages = [] if getattr(self, "editable_mode", False) else self._pages()
+        return [*super().get_outputs(include_bytecode), *(target for target, _ in pages)]
+
+    def _pages(self) -> list[tuple[str, str]]:
+        return [
+            (os.path.join(self.build_lib, "hotreload", "texts", name), os.path.join("docs", name)) for name in PAGES
+        ]
+
 
 state = Extension(
     "hotreload._state",
@@ -13,4 +44,4 @@ state = Extension(
     extra_compile_args=["-std=gnu11", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra"],
 )
 
-setup(cffi_modules=["csrc/build_core.py:ffibuilder"], ext_modules=[state])
+setup(cffi_modules=["csrc/build_core.py:ffibuilder"], ext_modules=[state], cmdclass={"build_py": BuildPy})

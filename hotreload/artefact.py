@@ -68,7 +68,9 @@ _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
 _LINK_MAGIC = b"HRLINK02"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
-_LINK_RANGE, _LINK_HOOK = 24, 16  # bytes
+_LINK_RANGE = 24  # bytes
+_LINK_HOOK = struct.Struct("<IIQ")
+_WHEN = {1: "before the commit", 2: "after the commit", 3: "after a rollback"}
 _SHT_NOBITS = 8
 
 _HEX_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}")
@@ -147,8 +149,8 @@ class Envelope(NamedTuple):
 class Artefact:
     """An artefact that is whole and agrees with itself. Whether its signature is good is asked elsewhere.
 
-    ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not:
-    read from what would be mapped, not from the manifest.
+    ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not,
+    ``hooks`` what is called around the commit, and when: read from what would be mapped, not from the manifest.
     """
 
     manifest: Manifest
@@ -158,6 +160,7 @@ class Artefact:
     sha256: str
     functions: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
+    hooks: tuple[tuple[str, str], ...] = ()
 
 
 def parse(raw: bytes) -> Artefact:
@@ -191,6 +194,7 @@ def parse(raw: bytes) -> Artefact:
         sha256=hashlib.sha256(raw).hexdigest(),
         functions=table.functions,
         carried=table.carried,
+        hooks=table.hooks,
     )
 
 
@@ -346,6 +350,7 @@ class _Table(NamedTuple):
     build_id: str
     functions: tuple[str, ...]
     carried: tuple[str, ...]
+    hooks: tuple[tuple[str, str], ...]
 
 
 def _read_table(elf: bytes) -> _Table:
@@ -364,7 +369,8 @@ def _read_table(elf: bytes) -> _Table:
     before = (segments, fixups, imports, libraries, carried)
     start = _LINK_HEADER.size + sum(count * size for count, size in zip(before, _LINK_RECORDS))
     end_of_functions = start + functions * _LINK_FUNCTION.size
-    strings = end_of_functions + ranges * _LINK_RANGE + hooks * _LINK_HOOK
+    end_of_ranges = end_of_functions + ranges * _LINK_RANGE
+    strings = end_of_ranges + hooks * _LINK_HOOK.size
     if magic != _LINK_MAGIC or total != len(section) or strings + string_len != total or not 1 <= id_len <= 32:
         raise _damaged("its link table has lengths that do not fit together")
     if functions > MAX_FUNCTIONS:
@@ -379,7 +385,14 @@ def _read_table(elf: bytes) -> _Table:
         if room < 0:
             raise _damaged(f"the names in its link table are longer than {MAX_NAMES_LEN:,} bytes")
         names[kind].append(text[name:end].decode("utf-8", "surrogateescape"))
-    return _Table(build_id[:id_len].hex(), tuple(names[0]), tuple(names[1]))
+    called = []
+    for kind, name, _ in _LINK_HOOK.iter_unpack(section[end_of_ranges : end_of_ranges + hooks * _LINK_HOOK.size]):
+        end = text.find(b"\0", name, name + MAX_NAME_LEN)
+        room -= end - name
+        if kind not in _WHEN or end < 0 or room < 0:
+            raise _damaged("its link table names a hook that is not there")
+        called.append((text[name:end].decode("utf-8", "surrogateescape"), _WHEN[kind]))
+    return _Table(build_id[:id_len].hex(), tuple(names[0]), tuple(names[1]), tuple(called))
 
 
 def _find_table(elf: bytes) -> bytes:

@@ -8,18 +8,21 @@ in JSON they are the field ``diagnostics``, without colours.
 from __future__ import annotations
 
 import contextlib
-import re
+import os
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
+from hotreload.panels import draw, trouble_of_event, wants_panels, without_colours
+
 __all__ = ["Log", "make_log", "without_colours", "writes_to_terminal"]
 
 _DEBUG, _INFO = 10, 20
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _TEXTS = ("diagnostics", "warnings")
+# For programs, and for the panel; on a line they would be in the way.
+_DATA = ("findings", "sources")
 
 Fields = MutableMapping[str, Any]
 
@@ -43,21 +46,51 @@ class Log(Protocol):
     def error(self, event: str, /, **fields: Any) -> Any: ...
 
 
-def make_log(log_format: str = "auto", *, file: TextIO | None = None, verbose: bool = False) -> Log:
+class _Both:
+    """A logger that is two."""
+
+    def __init__(self, *logs: Log) -> None:
+        self._logs = logs
+
+    def debug(self, event: str, /, **fields: Any) -> None:
+        for log in self._logs:
+            log.debug(event, **fields)
+
+    def info(self, event: str, /, **fields: Any) -> None:
+        for log in self._logs:
+            log.info(event, **fields)
+
+    def warning(self, event: str, /, **fields: Any) -> None:
+        for log in self._logs:
+            log.warning(event, **fields)
+
+    def error(self, event: str, /, **fields: Any) -> None:
+        for log in self._logs:
+            log.error(event, **fields)
+
+
+def make_log(log_format: str = "auto", *, file: TextIO | None = None, verbose: bool = False, also: str = "") -> Log:
     """A logger that writes to ``file`` (stderr by default) and shares nothing with the host's logging.
 
     Args:
         log_format: ``console``, ``json``, or ``auto``: console when ``file`` is a terminal.
         file: where the lines go.
         verbose: whether debug lines are written too.
+        also: a file that gets every line as JSON besides.
+
+    Raises:
+        OSError: that file cannot be written.
     """
     stream = sys.stderr if file is None else file
+    if also:
+        beside = open(also, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - for as long as the logger
+        return _Both(make_log(log_format, file=stream, verbose=verbose), make_log("json", file=beside, verbose=verbose))
     console = writes_to_terminal(log_format, stream)
     render: list[Callable[..., Any]] = (
         [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             _shorten,
-            _console_renderer(colours=stream.isatty()),
+            _console_renderer(stream),
         ]
         if console
         else [
@@ -82,13 +115,9 @@ def writes_to_terminal(log_format: str, stream: TextIO) -> bool:
     return log_format == "console" or (log_format == "auto" and stream.isatty())
 
 
-def without_colours(text: str) -> str:
-    """``text`` without the terminal's escape sequences."""
-    return _COLOURS.sub("", text)
-
-
-def _console_renderer(*, colours: bool) -> Callable[..., str]:
-    """structlog's renderer for people, with a compiler's text below the line instead of inside it."""
+def _console_renderer(stream: TextIO) -> Callable[..., str]:
+    """structlog's renderer for people, with a panel or a compiler's text below the line instead of inside it."""
+    colours = stream.isatty() and "NO_COLOR" not in os.environ
     line = structlog.dev.ConsoleRenderer(
         colors=colours,
         sort_keys=False,
@@ -97,12 +126,30 @@ def _console_renderer(*, colours: bool) -> Callable[..., str]:
     )
 
     def render(logger: Any, method: str, event: Fields) -> str:
+        below = _panel(event, stream)
+        for name in _DATA:
+            event.pop(name, None)
         texts = [str(event.pop(name)) for name in _TEXTS if event.get(name)]
-        below = "\n".join(text if colours else without_colours(text) for text in texts).rstrip("\n")
+        below += "\n".join(text if colours else without_colours(text) for text in texts).rstrip("\n")
         rendered = str(line(logger, method, event))
-        return f"{rendered}\n{below}" if below else rendered
+        return f"{rendered}\n{below}".rstrip("\n")
 
     return render
+
+
+def _panel(event: Fields, stream: TextIO) -> str:
+    """The panel for a failure, which leaves out of the line what it says itself; empty where none is drawn."""
+    trouble = trouble_of_event(event)
+    if trouble is None:
+        return ""
+    if wants_panels(stream):
+        for name in ("reason", "hint", "diagnostics"):
+            event.pop(name, None)
+        return draw(trouble, stream)
+    if trouble.findings:  # the lines below begin with it
+        event.pop("reason", None)
+        event.pop("hint", None)
+    return ""
 
 
 def _shorten(_logger: Any, _method: str, event: Fields) -> Fields:
@@ -113,7 +160,9 @@ def _shorten(_logger: Any, _method: str, event: Fields) -> Fields:
             continue
         if (name, value) in (("trigger", "save"), ("discarded", 0)):
             continue
-        if isinstance(value, float):
+        if name in _DATA:
+            short[name] = value
+        elif isinstance(value, float):
             short[name] = round(value, 1)
         elif isinstance(value, (list, tuple)):
             short[name] = ", ".join(str(item) for item in value)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+from pathlib import Path
 
 import structlog
 
@@ -26,12 +27,25 @@ def test_away_from_a_terminal_each_line_is_one_json_object() -> None:
 
 def test_on_a_terminal_the_compiler_speaks_for_itself_below_the_line() -> None:
     file = Terminal()
-    make_log(file=file).error("reload.finished", outcome="build_failed", diagnostics="\x1b[31ma.c:1: error\x1b[m\n")
+    text = "\x1b[31ma.c:1: error\x1b[m\n"
+    make_log(file=file).error("reload.finished", outcome="build_failed", reason="no", diagnostics=text)
 
-    first, second, *_ = file.getvalue().splitlines()
+    first, *panel, last = file.getvalue().splitlines()
     assert "\x1b[" in first
     assert "build_failed" in without_colours(first)
-    assert second == "\x1b[31ma.c:1: error\x1b[m"
+    assert without_colours(panel[1]).strip("│ ") == "no"
+    assert last == "\x1b[31ma.c:1: error\x1b[m"
+
+
+def test_a_file_gets_every_line_as_json_besides(tmp_path: Path) -> None:
+    file, also = io.StringIO(), tmp_path / "log.jsonl"
+    log = make_log("console", file=file, also=str(also))
+    log.info("reload.finished", outcome="live", generation=1)
+    log.debug("process.connected")
+
+    (line,) = map(json.loads, also.read_text().splitlines())
+    assert (line["event"], line["outcome"], line["generation"]) == ("reload.finished", "live", 1)
+    assert "outcome=live" in file.getvalue()
 
 
 def test_console_format_in_a_file_has_no_colours() -> None:
@@ -43,6 +57,20 @@ def test_console_format_in_a_file_has_no_colours() -> None:
     assert "\x1b" not in file.getvalue()
     assert "a.c:1: error" in file.getvalue()
     assert "a, b" in file.getvalue()
+
+
+def test_a_finding_is_told_once_in_lines_and_kept_as_data_in_json() -> None:
+    finding = {"slug": "no-hook", "reason": "`f` cannot be patched", "hint": "restart", "file": "a.c", "line": 1}
+    text = "a.c:1: refused: `f` cannot be patched (restart) [no-hook]"
+    fields = {"outcome": "refused", "reason": text, "hint": "", "diagnostics": text, "findings": [finding]}
+    console, data = io.StringIO(), io.StringIO()
+    make_log("console", file=console).warning("reload.finished", **fields, sources={"a.c:1": "int f;"})
+    make_log("json", file=data).warning("reload.finished", **fields, sources={"a.c:1": "int f;"})
+
+    assert console.getvalue().splitlines()[1:] == [text]
+    assert console.getvalue().count("cannot be patched") == 1
+    assert json.loads(data.getvalue())["findings"] == [finding]
+    assert json.loads(data.getvalue())["sources"] == {"a.c:1": "int f;"}
 
 
 def test_json_format_on_a_terminal_is_json() -> None:

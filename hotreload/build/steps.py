@@ -11,6 +11,7 @@ from typing import Union
 from hotreload.build import command as commands
 from hotreload.build import depfile, store
 from hotreload.build.command import Command
+from hotreload.build.finish import note_start
 from hotreload.build.flags import hot_compile_args, hot_link_args
 from hotreload.build.looks import look_at
 from hotreload.build.prologue import prepare_object
@@ -62,6 +63,7 @@ def _compile(command: Command, source: str, output: str, say: Say) -> None:
     hot, dropped = hot_compile_args(command.compiler, args)
     dependencies, depfile_args = _depfile(args, output)
     argv = [*command.compiler, *hot, source]
+    note_start(source)
     try:
         files = _compile_settled([*argv, *depfile_args], source, dependencies)
     finally:

@@ -49,6 +49,7 @@ def as_data(artefact: Artefact) -> dict[str, Any]:
         "signed": bool(artefact.signature),
         "redirects": list(artefact.functions),
         "brings": list(artefact.carried),
+        "hooks": [{"name": name, "runs": when} for name, when in artefact.hooks],
     }
 
 
@@ -62,6 +63,8 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     yield "compiler", manifest.compiler
     yield "files", ", ".join(manifest.sources)
     yield "signed", f"by {manifest.signer}, not verified here" if artefact.signature else "no"
+    if artefact.hooks:
+        yield "hooks", ", ".join(f"{name} ({when})" for name, when in artefact.hooks)
     yield "sha256", f"{artefact.sha256} ({len(artefact.raw):,} bytes)"
 
 

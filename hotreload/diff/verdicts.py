@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Iterable
 
-from hotreload.errors import Finding, HotReloadError
+from hotreload.config import ConfigError, nearest
+from hotreload.errors import Finding
 
 __all__ = ["ACCEPTED", "ALLOWABLE", "NEVER", "SLUGS", "check_allowed", "judged"]
 
@@ -56,11 +57,11 @@ def check_allowed(slugs: Iterable[str]) -> frozenset[str]:
     """The slugs that a person wants to let through.
 
     Raises:
-        HotReloadError: one of them can never work, or is no slug. Nothing was tried.
+        ConfigError: one of them can never work, or is no slug. Nothing was tried.
     """
     for slug in slugs:
         if slug in NEVER:
-            raise HotReloadError(f"`{slug}` cannot be allowed: {NEVER[slug]}", hint=f"see `{slug}` in docs/refusals.md")
+            raise ConfigError(f"`{slug}` cannot be allowed: {NEVER[slug]}", hint=f"see `hotreload explain {slug}`")
         if slug not in SLUGS:
-            raise HotReloadError(f"`{slug}` is no kind of refusal", hint=f"there are: {', '.join(sorted(ALLOWABLE))}")
+            raise ConfigError(f"`{slug}` is no kind of refusal", hint=nearest(slug, ALLOWABLE))
     return frozenset(slugs)

@@ -18,13 +18,13 @@ import subprocess
 import time
 from calendar import timegm
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Union
+from typing import Callable, Iterable, Mapping, NamedTuple, Union
 
 from hotreload.artefact import Artefact, Manifest, build, parse
 from hotreload.build import store
 from hotreload.build.record import Record
 from hotreload.errors import BuildError, HotReloadError
-from hotreload.patch.workshop import PatchResult, Workshop
+from hotreload.patch.workshop import PatchResult, Progress, Workshop
 
 __all__ = ["Packed", "find_base", "pack"]
 
@@ -50,6 +50,9 @@ def pack(
     expires: str = "",
     environ: Union[Mapping[str, str], None] = None,
     allow: frozenset[str] = frozenset(),
+    colours: bool = False,
+    progress: Union[Progress, None] = None,
+    unchanged: Union[Callable[[str], None], None] = None,
 ) -> Union[Packed, None]:
     """An unsigned artefact of what the sources say now; None when they mean what the base means.
 
@@ -61,6 +64,9 @@ def pack(
         expires: a time (``2026-12-31T00:00:00Z``), or how long after its own time it ends (``30m``, ``12h``, ``7d``).
         environ: the environment; that of this process by default.
         allow: slugs of findings that somebody knows better about.
+        colours: whether the compiler is asked for coloured diagnostics.
+        progress: is told of each unit before it is compiled: its source, its number, and how many there are.
+        unchanged: is told why, when there is nothing to pack.
 
     Raises:
         BuildError: there is no such base, or the compiler or the linker said no.
@@ -68,11 +74,13 @@ def pack(
         HotReloadError: a file was saved meanwhile, or an argument means nothing. Nothing was written anywhere.
     """
     workshop = Workshop.open(find_base(source, build_id).build_id)
-    workshop.allow = allow
+    workshop.allow, workshop.colours, workshop.progress = allow, colours, progress
     try:
         looks = {path: _look(path) for path in workshop.watched_files()}
         result = workshop.make()
         if result.path is None:
+            if unchanged is not None:
+                unchanged(result.reason)
             return None
         code = result.path.read_bytes()
         _refuse_saved(path for path, look in looks.items() if _look(path) != look)

@@ -19,7 +19,7 @@ import time
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Collection, Iterable, Mapping, NamedTuple, Union
+from typing import Callable, Collection, Iterable, Mapping, NamedTuple, Union
 
 from hotreload.build import store
 from hotreload.build.command import parse
@@ -41,7 +41,10 @@ from hotreload.patch.link import link_patch, make_slots
 from hotreload.patch.reduce import DirectField, NameTable, reduce_object
 from hotreload.patch.table import HookRoot, PatchInput, Replacement, to_patch
 
-__all__ = ["PatchResult", "Workshop"]
+__all__ = ["PatchResult", "Progress", "Workshop"]
+
+#: Is told of a unit before it is compiled: its source, its number from 1, and how many there are.
+Progress = Callable[[str, int, int], None]
 
 
 class PatchResult(NamedTuple):
@@ -114,6 +117,8 @@ class Workshop:
     def __init__(self, record: Record, library: bytes, *, allow: Collection[str] = ()) -> None:
         self.allow = check_allowed(allow)
         self.colours = False  # whether the compiler is asked for coloured diagnostics
+        self.progress: Union[Progress, None] = None
+        self.compiling = ""  # what was compiled last, or is now; read from another thread
         self._record = record
         self._library = library
         self._current: dict[int, _Fresh] = {}
@@ -187,7 +192,7 @@ class Workshop:
         compared = time.monotonic()
         draft = self._draft(graphs, swapped, hooks, examined.anew)
         has_changes = any(swapped.values())
-        notes = [*examined.notes, *self._judge(changes, examined, draft)]
+        notes = [*examined.notes, *self._judge(changes, examined, draft, fresh)]
         notes += notes_about(chain(*hooks.values()), has_changes=has_changes)
         path = self._link(draft) if has_changes else None
         linked = time.monotonic()
@@ -213,12 +218,15 @@ class Workshop:
     def _compile_changed(self) -> dict[int, _Fresh]:
         """The units whose files differ from the base's, compiled where what is at hand is not up to date."""
         fresh = {}
-        for index, unit in enumerate(self._record.units):
-            if _is_current(unit.files):
-                self._current.pop(index, None)
-                continue
+        changed = {index: unit for index, unit in enumerate(self._record.units) if not _is_current(unit.files)}
+        for index in self._current.keys() - changed.keys():
+            del self._current[index]
+        for number, (index, unit) in enumerate(changed.items(), 1):
             at_hand = self._current.get(index)
             if at_hand is None or not _is_current(at_hand.files):
+                self.compiling = os.path.basename(unit.source)
+                if self.progress is not None:
+                    self.progress(unit.source, number, len(changed))
                 replayed = self._replay(unit)
                 at_hand = _Fresh(replayed, unit.source, at_hand)
                 if replayed.is_settled:
@@ -274,7 +282,9 @@ class Workshop:
                     names.append(name)
         return tuple(names)
 
-    def _judge(self, changes: Mapping[int, Change], examined: Examined, draft: _Draft) -> list[str]:
+    def _judge(
+        self, changes: Mapping[int, Change], examined: Examined, draft: _Draft, fresh: Mapping[int, _Fresh]
+    ) -> list[str]:
         """Refuse the edit for all that is wrong with it, or say what was allowed."""
         findings = [finding for change in changes.values()
                     for finding in examine_compiler(change.source, change.base, change.new)]  # fmt: skip
@@ -284,7 +294,7 @@ class Workshop:
         findings += [finding for finding in draft.findings if not _is_told(finding, told)]
         refused = [judged(finding) for finding in findings if finding.slug not in self.allow]
         if refused:
-            raise _incompatible(spelled_findings(refused))
+            raise _incompatible(spelled_findings(refused), [replayed.texts for replayed in fresh.values()])
         return [f"allowed: {finding._replace(hint='')}".replace(" refused:", "") for finding in findings]
 
     def _digest(
@@ -444,5 +454,12 @@ def _is_told(finding: Finding, told: str) -> bool:
     return finding.slug == "relocation" and subject is not None and subject[0] in told
 
 
-def _incompatible(findings: list[Finding]) -> IncompatibleError:
-    return IncompatibleError(str(findings[0]), findings=tuple(findings))
+def _incompatible(findings: list[Finding], texts: Iterable[Mapping[str, str]]) -> IncompatibleError:
+    """The error, with the lines that it is about as the compiler read them."""
+    lines = {path: text.split("\n") for read in texts for path, text in read.items()}
+    sources = {
+        f"{finding.file}:{finding.line}": lines[finding.file][finding.line - 1]
+        for finding in findings
+        if 0 < finding.line <= len(lines.get(finding.file, ()))
+    }
+    return IncompatibleError(str(findings[0]), findings=tuple(findings), sources=sources)

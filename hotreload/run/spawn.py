@@ -61,7 +61,7 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None)
     root = Path(__file__).resolve().parent.parent.parent
     command = [_python(), "-c", _START, str(root), "--detach", "--directory", directory]
     command += ["--listen-fd", str(listening.fileno()), "--life-fd", str(read_fd)]
-    command += ["--config", config_json, "--program", program]
+    command += ["--config", config_json, f"--program={program}"]  # it may be called "-c"
     environment, fds = environment_without_us(), [listening.fileno(), read_fd]
     if doorway is not None:
         command += ["--page-fd", str(doorway.listening.fileno())]
@@ -71,7 +71,7 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None)
         subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=2,
+            stdout=subprocess.PIPE,
             pass_fds=fds,
             env=environment,
             check=True,
@@ -79,6 +79,9 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None)
     except (OSError, subprocess.CalledProcessError) as error:
         os.close(write_fd)
         shutil.rmtree(directory, ignore_errors=True)
+        said = (getattr(error, "stdout", None) or b"").decode(errors="replace").strip()
+        if said:  # the configuration is wrong, and it says how
+            raise HotReloadError(said) from None
         raise HotReloadError(f"the helper process did not start: {error}", hint="see what it printed") from None
     finally:
         os.close(read_fd)

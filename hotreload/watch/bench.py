@@ -120,6 +120,8 @@ class Bench:
     files: frozenset[Path] = frozenset()
     is_settled: bool = False
     kept: dict[str, Newest] = field(default_factory=dict)
+    #: When a build that is under way has taken long enough to be told.
+    slow_at: float | None = None
 
     @property
     def wanted(self) -> str:

@@ -31,6 +31,8 @@ __all__ = ["main"]
 
 # How often directories are looked at for having been replaced.
 _CHECK_INTERVAL = 1.0
+# The exit code of a helper whose configuration is wrong; it has said why.
+_WRONG = 2
 # A library of more bytes is not read to see whether it was built hot.
 _LARGEST = 64 << 20
 # How long the page waits for the loop, which waits for nothing.
@@ -40,6 +42,7 @@ _PATIENCE = 5.0
 def main(argv: Sequence[str]) -> NoReturn:
     """Runs the helper until the program is gone."""
     options = _parse(argv)
+    _check(options.config)
     if options.detach:
         _detach()
     _guard_streams()
@@ -73,6 +76,34 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--program", default="the program")
     parser.add_argument("--detach", action="store_true")
     return parser.parse_args(argv)
+
+
+def _check(config_json: str) -> None:
+    """Ends at once where what is to be allowed cannot be, so that whoever starts the helper is told why.
+
+    What it says goes to stdout, which whoever starts it reads.
+    """
+    from hotreload.config import Config, ConfigError
+
+    config = Config.from_json(config_json)
+    if not config.allow and not config.log_file:
+        return
+    from hotreload.diff.verdicts import check_allowed
+
+    try:
+        check_allowed(config.allow)
+        if config.log_file:
+            with open(config.log_file, "a", encoding="utf-8"):
+                pass
+    except ConfigError as error:
+        sys.exit(_say(str(error)))
+    except OSError as error:
+        sys.exit(_say(f"cannot write {config.log_file}: {error.strerror} (choose another place with --log-file)"))
+
+
+def _say(text: str) -> int:
+    os.write(1, text.encode(errors="backslashreplace"))
+    return _WRONG
 
 
 def _detach() -> None:
@@ -139,14 +170,14 @@ class _Helper:
 
     def __init__(self, options: argparse.Namespace) -> None:
         from hotreload.config import Config
-        from hotreload.log import make_log
+        from hotreload.log import make_log, writes_to_terminal
         from hotreload.watch.broker import Broker
         from hotreload.watch.files import SourceWatcher
         from hotreload.watch.loop import ReloadLoop
         from hotreload.watch.mailbox import Mailbox, ThreadWorker
 
         self._config = Config.from_json(options.config)
-        self._log = make_log(self._config.log_format, verbose=self._config.verbose)
+        self._log = make_log(self._config.log_format, verbose=self._config.verbose, also=self._config.log_file)
         self._life_fd: int = options.life_fd
         self._program_alive = True
         self._stopped_by: int | None = None
@@ -167,6 +198,7 @@ class _Helper:
             clock=time.monotonic,
             program=options.program,
             audience=None if self._page is None else self._page.book,
+            tells_slow_builds=writes_to_terminal(self._config.log_format, sys.stderr),
         )
 
     def _open_page(self, options: argparse.Namespace) -> PageServer:

@@ -33,6 +33,8 @@ Library = Sequence[str]
 _NOTICED = 0.25
 # How often a process whose threads are on their way is asked for them, while somebody watches.
 _ASK_INTERVAL = 1.0
+# After it a person who waits is told what for.
+_NOTICEABLE = 0.5
 _TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers")
 
 
@@ -48,6 +50,7 @@ class ReloadLoop:
         clock: monotonic seconds.
         program: what was started, for the hint.
         audience: is shown everything; nobody, unless there is a page.
+        tells_slow_builds: whether a build that takes long is told before it is over, for a person who waits.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class ReloadLoop:
         clock: Callable[[], float],
         program: str = "the program",
         audience: Audience | None = None,
+        tells_slow_builds: bool = False,
     ) -> None:
         self._opener = opener
         self._watcher = watcher
@@ -78,6 +82,7 @@ class ReloadLoop:
         self._seen_processes = 0
         self._audience = audience
         self._moving: dict[Peer, float] = {}
+        self._patience = _NOTICEABLE if tells_slow_builds else None
 
     # What happens outside ------------------------------------------------------------------------------------------
 
@@ -159,6 +164,12 @@ class ReloadLoop:
         now = self._clock()
         times: list[float] = []
         for bench in list(self._benches.values()):
+            if bench.slow_at is not None:
+                if bench.slow_at <= now:
+                    bench.slow_at = None
+                    self._tell_slow(bench)
+                else:
+                    times.append(bench.slow_at)
             due = bench.burst.due
             if due is None or bench.state is not State.IDLE or not bench.holders:
                 continue
@@ -317,11 +328,13 @@ class ReloadLoop:
     def _begin(self, bench: Bench) -> None:
         attempt = bench.begin()
         with_texts = self._audience is not None
+        bench.slow_at = None if self._patience is None else self._clock() + self._patience
         job = functools.partial(make, bench.workshop, bench.files, bench.looked, with_texts=with_texts)
         self._worker.submit(job, lambda made: self._made(bench, attempt, made))
 
     def _made(self, bench: Bench, attempt: Attempt, made: Made) -> None:
         now = self._clock()
+        bench.slow_at = None
         if made.changed or (made.disturbed and not attempt.discarded):
             bench.discard(made, now)
             files = [str(path) for path in made.disturbed]
@@ -337,6 +350,11 @@ class ReloadLoop:
             self._finish(bench, attempt, made, outcome, **report.explain(made.error))
             return
         self._settle(bench, attempt, made)
+
+    def _tell_slow(self, bench: Bench) -> None:
+        """One line, since the program writes to the same terminal: a line that moves would be in its way."""
+        told = getattr(bench.workshop, "compiling", "")
+        self._log.info(events.BUILD_PROLONGED, module=bench.workshop.module, compiling=told)
 
     def _settle(self, bench: Bench, attempt: Attempt, made: Made) -> None:
         """A good build says what should be live; every process in which something else is live is told."""
@@ -362,9 +380,7 @@ class ReloadLoop:
         bench.keep()
         bench.let_go_of(previous)
         if attempt.trigger == "save":
-            reason = report.REASON_SAME if digest else report.REASON_BASE
-            if result.notes:
-                reason = report.REASON_NOTES
+            reason = report.why_nothing(result, is_base=not digest)
             if not bench.holders:
                 reason = report.REASON_NOBODY
             self._finish(bench, attempt, made, Outcome.NOTHING, reason=reason)

@@ -8,9 +8,9 @@ from typing import Any
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
 from hotreload.watch.bench import Attempt, Bench, Made
 from hotreload.watch.courier import Delivery
+from hotreload.watch.seams import PatchResult
 
 __all__ = [
-    "REASON_BASE",
     "REASON_NOBODY",
     "REASON_NOTES",
     "REASON_SAME",
@@ -23,14 +23,14 @@ __all__ = [
     "explain",
     "explain_refusal",
     "level_of",
+    "why_nothing",
 ]
 
 _TEXT_LIMIT = 64 * 1024
+_LINE_LIMIT = 1024
+_FINDINGS_LIMIT = 32
 
-REASON_BASE = (
-    "the sources compile to the code that was loaded: only comments, spacing or line numbers differ, if anything"
-)
-REASON_SAME = "the sources compile to the code that is live already: only comments, spacing or line numbers differ"
+REASON_SAME = "the code is live already: only names, comments, white space or line numbers differ"
 REASON_NOTES = "no function's code differs from what is live; the notes say what else has changed"
 REASON_NOBODY = "no process has the extension loaded any more; the next one that loads it takes the patch"
 REASON_SILENT = "no process has answered in time; one that wakes up takes the patch, unless a newer one follows"
@@ -107,6 +107,12 @@ def describe(
     return line
 
 
+def why_nothing(result: PatchResult, *, is_base: bool) -> str:
+    """Why a save changed nothing: the words of the workshop, which a push has too, where it went by the base."""
+    own = str(getattr(result, "reason", "")) if is_base else ""
+    return own or (REASON_NOTES if result.notes else REASON_SAME)
+
+
 def conclude(delivery: Delivery) -> tuple[str, dict[str, Any]]:
     """How a delivery ended, and the fields that say why."""
     more: dict[str, Any] = {}
@@ -153,7 +159,12 @@ def explain(error: Exception) -> dict[str, Any]:
     """Why a build or a process said no: ``reason``, ``hint``, and the compiler's own text where there is one."""
     if isinstance(error, IncompatibleError):
         findings = "\n".join(finding.with_slug for finding in error.findings)
-        return {"reason": error.message, "hint": error.hint, "diagnostics": findings[:_TEXT_LIMIT]}
+        told = {"reason": error.message, "hint": error.hint, "diagnostics": findings[:_TEXT_LIMIT]}
+        some = error.findings[:_FINDINGS_LIMIT]
+        places = [f"{finding.file}:{finding.line}" for finding in some]
+        lines = {place: text[:_LINE_LIMIT] for place, text in error.fields.get("sources", {}).items()}
+        sources = {place: lines[place] for place in places if place in lines}
+        return {**told, "findings": [finding._asdict() for finding in some], "sources": sources}
     if isinstance(error, BuildError):
         return {"reason": error.message, "hint": error.hint, "diagnostics": error.diagnostics[:_TEXT_LIMIT]}
     if isinstance(error, HotReloadError):

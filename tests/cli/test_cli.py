@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import hotreload
-from hotreload.cli.commands import _split_run, run_command
+from hotreload.cli.commands import run_command, split_program
+from hotreload.cli.tree import COMMANDS, make_parser
 from hotreload.config import Config
 from hotreload.errors import HotReloadError
 from hotreload.run.launcher import command_of
@@ -71,7 +72,7 @@ def test_a_misspelt_setting_stops_it_and_names_the_nearest(tmp_path: Path) -> No
     ],
 )
 def test_our_options_end_where_the_program_begins(arguments: list[str], own: list[str], rest: list[str]) -> None:
-    assert _split_run(arguments) == (own, rest)
+    assert split_program(make_parser(COMMANDS["run"]), arguments) == (own, rest)
 
 
 def test_what_becomes_of_the_command_line() -> None:
@@ -134,3 +135,63 @@ def test_build_explains_itself() -> None:
     done = cli("build", "--help")
 
     assert (done.returncode, "usage: hotreload build [--json] [-- COMMAND...]" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pusch", "a.c"], "no command 'pusch' (did you mean 'push'?)"),
+        (["push", "a.c", "--dri-run"], "did you mean '--dry-run'?"),
+        (["run", "--pollin", "app.py"], "did you mean '--polling'?"),
+        (["push", "a.c", "--allow", "variable-typ"], "did you mean 'variable-type'?"),
+        (["build", "make"], "make: put the build command behind --"),
+    ],
+)
+def test_what_is_mistyped_is_told_with_the_nearest(arguments: list[str], said: str) -> None:
+    done = cli(*arguments)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_wrong_configuration_is_a_usage_error_for_each_command(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.hotreload]\nlevel = "calls"\n')
+    (tmp_path / "a.c").touch()
+    for arguments in (["run", "app.py"], ["push", "a.c"], ["status"], ["pack", "a.c"], ["config"]):
+        done = cli(*arguments, cwd=tmp_path, HOTRELOAD_STATE=str(tmp_path))
+        assert (done.returncode, "did you mean 'call'" in done.stderr) == (2, True), arguments
+
+
+def test_enable_tells_at_once_what_cannot_be_allowed(tmp_path: Path) -> None:
+    head = "import hotreload\nfrom hotreload.errors import HotReloadError\n"
+    code = f"{head}try:\n    hotreload.enable()\nexcept HotReloadError as error:\n    print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HOTRELOAD_ALLOW": "no-hook", "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+
+    assert done.stdout.startswith("`no-hook` cannot be allowed"), done
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_file_gets_every_line_as_json(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("import sys\n")
+    assert cli("run", "--log-file", "log", "--verbose", "app.py", cwd=tmp_path).returncode == 0
+    wrong = cli("run", "--log-file", "no/such/log", "app.py", cwd=tmp_path)
+
+    assert wrong.returncode == 2
+    assert "cannot write no/such/log" in wrong.stderr
+
+
+def test_parsers_import_nothing_that_carries_commands_out() -> None:
+    code = (
+        "import sys; from hotreload.cli.tree import top_parser; top_parser().format_help()\n"
+        "heavy = ('rich', 'structlog', 'watchdog', 'shtab', 'hotreload.patch', 'hotreload.push', 'hotreload.live')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout == "[]\n"

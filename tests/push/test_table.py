@@ -11,8 +11,8 @@ import time
 
 import pytest
 
+from hotreload.cli.commands import run_command
 from hotreload.cli.push_commands import _line_of
-from hotreload.cli.transition_commands import run_transition
 from hotreload.push.records import Exit, Identity, Outcome, Row, State
 from hotreload.push.table import _Lines, _OnTerminal, partial_sentence
 from hotreload.push.threads import tell_transition
@@ -107,12 +107,12 @@ def test_of_a_stack_what_has_a_name_is_told_and_what_is_near() -> None:
 def test_a_line_of_the_audit_trail_names_the_base_and_leaves_out_what_says_nothing() -> None:
     event = {"event": "transition.started", "time": "now", "uid": 0, "from": 2, "to": 0, "settled": 0, "reason": ""}
 
-    assert _line_of(event) == "now  transition.started  uid 0    from=2 to=0"
+    assert _line_of(event) == "now  transition.started  root    from=2 to=0"
 
 
 def test_nothing_is_forced_for_show(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run_transition(["force", "--dry-run", "--reason", "why"])
+        run_command(["transition", "force", "--dry-run", "--reason", "why"])
 
     assert ended.value.code == 2
     assert "no --dry-run" in capsys.readouterr().err
