@@ -66,9 +66,9 @@ _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _LINK_HEADER = struct.Struct("<8sQQQQ32s12I")
 _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
-_LINK_MAGIC = b"HRLINK02"
+_LINK_MAGIC = b"HRLINK03"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
-_LINK_RANGE, _LINK_HOOK = 24, 16  # bytes
+_LINK_RANGE, _LINK_HOOK, _LINK_TABLE = 24, 16, 32  # bytes
 _SHT_NOBITS = 8
 
 _HEX_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}")
@@ -360,11 +360,11 @@ def _read_table(elf: bytes) -> _Table:
             f"format {int(_LINK_MAGIC[6:])}",
             hint="build it again with the version of hotreload that the server has",
         )
-    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, _ = counts
+    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, tables = counts
     before = (segments, fixups, imports, libraries, carried)
     start = _LINK_HEADER.size + sum(count * size for count, size in zip(before, _LINK_RECORDS))
     end_of_functions = start + functions * _LINK_FUNCTION.size
-    strings = end_of_functions + ranges * _LINK_RANGE + hooks * _LINK_HOOK
+    strings = end_of_functions + ranges * _LINK_RANGE + hooks * _LINK_HOOK + tables * _LINK_TABLE
     if magic != _LINK_MAGIC or total != len(section) or strings + string_len != total or not 1 <= id_len <= 32:
         raise _damaged("its link table has lengths that do not fit together")
     if functions > MAX_FUNCTIONS:

@@ -36,7 +36,7 @@ from hotreload.events import (
     TRANSITION_STALLED,
     TRANSITION_STARTED,
 )
-from hotreload.live import hooks
+from hotreload.live import hooks, tables
 from hotreload.live.core import CommitReport, Core, Image, Progress, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
@@ -418,10 +418,11 @@ class Transitions:
             raise
         self.open = None
         ledger.mark(goal, transition=how, synchronised=report.is_synchronised)
+        runs = tables.show(ledger)
         ledger.arenas.append(Arena(transition.handle))
         if how == "complete":
             self._prove(transition)
-            self._tell(TRANSITION_COMPLETED, transition, generation=goal)
+            self._tell(TRANSITION_COMPLETED, transition, generation=goal, tables=[run.as_dict() for run in runs])
 
     def _prove(self, transition: OpenTransition) -> None:
         """All threads have left what was on the list: nobody is in it any more.
