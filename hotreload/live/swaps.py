@@ -19,12 +19,13 @@ from dataclasses import replace
 from typing import Any
 
 from hotreload.errors import HotReloadError, PoisonedError, TransitionError
-from hotreload.live import hooks, tables
+from hotreload.live import hooks
 from hotreload.live.core import Core, Image, PatchSource
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, Redirect, StagedPatch, Terms
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
+from hotreload.live.tables import prepare, show
 from hotreload.live.transitions import OpenTransition, Transitions
 
 __all__ = ["Swaps"]
@@ -53,7 +54,7 @@ class Swaps:
         self._retirement.check_generations(ledger)
         patch = self._core.open_patch(source)
         try:
-            tables.prepare(patch.tables)
+            prepare(patch.tables)
             number = ledger.newest + 1
             label = f"hotreload:{ledger.name}.{number}"[:200]
             image = self._core.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
@@ -203,7 +204,7 @@ class Swaps:
     def _after_swap(self, ledger: Ledger) -> None:
         self._transitions.note_images()
         if self._transitions.open is None:
-            tables.show(ledger)
+            show(ledger)
             self._retirement.look(ledger)
 
     def settle(self, ledger: Ledger, transition: OpenTransition | None, number: int, wait: float) -> Generation:

@@ -36,13 +36,14 @@ from hotreload.events import (
     TRANSITION_STALLED,
     TRANSITION_STARTED,
 )
-from hotreload.live import hooks, tables
+from hotreload.live import hooks
 from hotreload.live.core import CommitReport, Core, Image, Progress, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
 from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, describe, greenlets_entry
+from hotreload.live.tables import show
 
 __all__ = ["OpenTransition", "Transitions"]
 
@@ -418,7 +419,7 @@ class Transitions:
             raise
         self.open = None
         ledger.mark(goal, transition=how, synchronised=report.is_synchronised)
-        runs = tables.show(ledger)
+        runs = show(ledger)
         ledger.arenas.append(Arena(transition.handle))
         if how == "complete":
             self._prove(transition)
