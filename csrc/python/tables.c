@@ -173,12 +173,15 @@ static int module_has(PyObject *module, const struct table *table) {
     return 0;
 }
 
-/* PyType_FromSpec copies members: the same names at the same addresses. */
+/* PyType_FromSpec copies members: the same names at the same addresses, at the same places of an object. Our own stores
+ * may have changed the rest. */
 static int is_copy(const PyMemberDef *members, const struct table *table) {
     for (size_t i = 0; i < table->length; i++)
         if (members[i].name != read_entry(MEMBERS, table->original, i).name)
             return 0;
-    return !members[table->length].name;
+    const unsigned char *copy = (const unsigned char *)members;
+    size_t len = table->length * sizeof *members;
+    return !members[table->length].name && (!memcmp(copy, table->original, len) || !memcmp(copy, table->live, len));
 }
 
 static int type_has(PyTypeObject *type, const struct table *table) {
@@ -186,8 +189,11 @@ static int type_has(PyTypeObject *type, const struct table *table) {
         return (unsigned char *)type->tp_methods == table->live;
     if (table->kind == GETSET)
         return (unsigned char *)type->tp_getset == table->live;
-    return type->tp_members && ((unsigned char *)type->tp_members == table->live ||
-                                (type->tp_flags & Py_TPFLAGS_HEAPTYPE && is_copy(type->tp_members, table)));
+    return (unsigned char *)type->tp_members == table->live;
+}
+
+static int type_has_copy(PyTypeObject *type, const struct table *table) {
+    return type->tp_members && type->tp_flags & Py_TPFLAGS_HEAPTYPE && is_copy(type->tp_members, table);
 }
 
 static int add_modules(PyObject *owners, const struct table *table) {
@@ -205,7 +211,7 @@ static int add_modules(PyObject *owners, const struct table *table) {
 }
 
 /* Static types are not among the objects of the collector; every type that is ready is somebody's subclass. */
-static int add_types(PyObject *owners, const struct table *table) {
+static int add_types(PyObject *owners, const struct table *table, int (*has)(PyTypeObject *, const struct table *)) {
     PyObject *seen = PySet_New(NULL);
     PyObject *queue = PyList_New(0);
     int is_fine = seen && queue && PyList_Append(queue, (PyObject *)&PyBaseObject_Type) == 0;
@@ -217,7 +223,7 @@ static int add_types(PyObject *owners, const struct table *table) {
             continue;
         }
         is_fine = PySet_Add(seen, type) == 0;
-        if (is_fine && type_has((PyTypeObject *)type, table))
+        if (is_fine && has((PyTypeObject *)type, table))
             is_fine = PyList_Append(owners, type) == 0;
         PyObject *more = is_fine ? PyObject_CallMethod((PyObject *)&PyType_Type, "__subclasses__", "O", type) : NULL;
         is_fine = more && PyList_SetSlice(queue, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, more) == 0;
@@ -228,12 +234,18 @@ static int add_types(PyObject *owners, const struct table *table) {
     return is_fine;
 }
 
+/* Of two tables of members that say the same, the copies cannot be told apart: the diff refuses such an edit, unless
+ * one of them is that of a static type, which has no copies. */
 static PyObject *find_owners(const struct table *table) {
     PyObject *owners = PyList_New(0);
-    if (owners && add_types(owners, table) && (table->kind != METHODS || add_modules(owners, table)))
-        return owners;
-    Py_XDECREF(owners);
-    return NULL;
+    int is_fine = owners && add_types(owners, table, type_has);
+    if (is_fine && table->kind == METHODS)
+        is_fine = add_modules(owners, table);
+    if (is_fine && table->kind == MEMBERS && !PyList_GET_SIZE(owners))
+        is_fine = add_types(owners, table, type_has_copy);
+    if (!is_fine)
+        Py_CLEAR(owners);
+    return owners;
 }
 
 /* Names ---------------------------------------------------------------------------------------------------------- */

@@ -16,7 +16,7 @@ from hotreload.build import store
 from hotreload.diff.graph import CONTENT, FUNCTION, TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, VARIABLE, ObjectGraph
 from hotreload.diff.layouts import examine_types, examine_variables, home_of
 from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes, referrers
-from hotreload.diff.tables import NewTable, TableChange, changed_table, table_kind
+from hotreload.diff.tables import NewTable, TableChange, changed_table, is_same_copy, table_kind
 from hotreload.diff.types import Comparison
 from hotreload.elf.file import SHN_UNDEF, STB_LOCAL, STB_WEAK
 from hotreload.errors import Finding
@@ -72,6 +72,7 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
             findings += _tables(change, changed, any(f.slug == "python-object-layout" for f in layouts))
             tables[change.unit] = [found.new for found in changed.values() if found.new]
             findings += _lengths(change, tables[change.unit])
+            findings += _copies(base, change, tables[change.unit])
             findings += _constructors(change)
             notes += _notes(change, changed, moved)
             notes += _values_of_arrivals(base, change)
@@ -121,6 +122,21 @@ def _tables(change: Change, tables: Mapping[str, TableChange], is_told: bool) ->
         why, hint = WHY_NO_TABLE.get(found.kind, WHY_NO_TABLE[""])
         reason = f"`{key}`: {', '.join(found.entries)}; {why}"
         yield Finding(found.kind, reason, hint, change.source, change.new.variable_line(key))
+
+
+def _copies(base: Linked, change: Change, tables: Iterable[NewTable]) -> Iterator[Finding]:
+    """Tables of members of which types have copies that cannot be told from those of another table."""
+    for table in tables:
+        for graph in base.graphs:
+            others = (
+                key for key, section in graph.variables.items() if is_same_copy(change.base, table, graph, section)
+            )
+            other = next(others, None)
+            if other is not None:
+                reason = f"`{table.key}` says what `{other}` does, and which type has a copy of which cannot be told"
+                hint = "restart to change it; the functions that it names can be edited freely"
+                yield Finding("method-table", reason, hint, change.source, change.new.variable_line(table.key))
+                break
 
 
 def _lengths(change: Change, tables: Iterable[NewTable]) -> Iterator[Finding]:

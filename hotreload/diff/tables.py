@@ -17,10 +17,10 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import NamedTuple, Union
 
-from hotreload.diff.graph import TO_ENTRY, VARIABLE, ObjectGraph
+from hotreload.diff.graph import TO_ENTRY, TO_VARIABLE, VARIABLE, ObjectGraph
 from hotreload.diff.types import Node
 
-__all__ = ["ENTRY_LEN", "TEXT_FIELDS", "NewTable", "TableChange", "changed_table", "table_kind"]
+__all__ = ["ENTRY_LEN", "TEXT_FIELDS", "NewTable", "TableChange", "changed_table", "is_same_copy", "table_kind"]
 
 METHODS, TYPE, MODULE = "method-table", "type-object", "module-def"
 KINDS = {
@@ -155,6 +155,29 @@ def _shown(base: ObjectGraph, old: int, new: ObjectGraph, fresh: int) -> Union[N
         length=len(after),
         conventions={name: " or ".join(sorted(found)) for name, found in conventions.items()},
         notes=sorted(notes),
+    )
+
+
+def is_same_copy(base: ObjectGraph, table: NewTable, other: ObjectGraph, section: int) -> bool:
+    """Whether a table of members that types have copies of says what another does, which types may have copies of too.
+
+    ``section`` is that other one, in the base as well.
+    """
+    if table.kind != SHOWN["PyMemberDef"][0] or (base is other and table.old_section == section):
+        return False
+    if table_kind(other, section) != METHODS or _form(other, section) is None:
+        return False
+    same = _entries(base, table.old_section) == _entries(other, section)
+    return same and not (_has_static_type(base, table.old_section) or _has_static_type(other, section))
+
+
+def _has_static_type(graph: ObjectGraph, section: int) -> bool:
+    """Whether a type that is a variable has the table itself."""
+    key = graph.variable_key(section)
+    return any(
+        graph.types.element(graph.variable_type(owner)).key in {"struct _typeobject", "PyTypeObject"}
+        for owner in graph.variables.values()
+        if any(reference.kind == TO_VARIABLE and reference.name == key for reference in graph.references(owner))
     )
 
 

@@ -31,7 +31,7 @@ __all__ = ["ReloadLoop"]
 Library = Sequence[str]
 # One that is over sooner has been told with the save.
 _NOTICED = 0.25
-_TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers")
+_TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers", "appeared")
 
 
 class ReloadLoop:

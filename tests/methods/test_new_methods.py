@@ -52,6 +52,7 @@ def test_what_an_edit_adds_is_there_as_in_a_fresh_build_and_a_rollback_takes_it_
     assert {"plus_o", "shape_edge", "set_width"} <= set(result.added)
     hot.agrees(*CALLS)
     assert sorted(hot(f"[name for run in {RUNS.format(-1)} for name in run.added]")) == sorted(ADDED)
+    assert hot(f"[(run.kept, run.error) for run in {RUNS.format(-1)}]") == [((), "")] * 7
     assert hot("ext.area is was")
     hot.rollback()
     assert hot(NAMES) == names
@@ -92,7 +93,9 @@ def test_later_generations_keep_the_object_and_change_what_it_does(kinds):
     hot.write(with_edge(body=EDGE.replace("4 *", "6 *")))
     assert hot("[ext.edge is edge, edge(), edge.__doc__]") == [True, 18, "How long."]
     hot.write(SMALL)
-    assert hot("[hasattr(ext, 'edge'), edge()]") == [False, 12], "an object that is held runs the code that it came with"
+    assert hot("[hasattr(ext, 'edge'), edge()]") == [False, 12], (
+        "an object that is held runs the code that it came with"
+    )
     assert hot("[(run.added, run.removed) for run in manager.history(module)[0].table_runs]") == [((), ("ext.edge()",))]
     hot.write(with_edge(factor=7))
     assert hot("[ext.edge(), edge(), ext.edge.__self__ is ext]") == [28, 28, True]
@@ -103,7 +106,14 @@ def test_another_way_of_calling_what_was_added_is_another_object_and_the_old_one
     hot = kinds(SMALL)
     hot.write(with_edge("METH_O", body=EDGE.replace("PyLong_FromLong(4 * factor())", "Py_NewRef(arg)")))
     assert hot("(edge := ext.edge)(7)") == 7
-    hot.write(with_edge("METH_VARARGS", body=EDGE.replace("PyLong_FromLong(4 * factor())", "PyTuple_GetItem(arg, 1), Py_NewRef(PyTuple_GET_ITEM(arg, 1))")))
+    hot.write(
+        with_edge(
+            "METH_VARARGS",
+            body=EDGE.replace(
+                "PyLong_FromLong(4 * factor())", "PyTuple_GetItem(arg, 1), Py_NewRef(PyTuple_GET_ITEM(arg, 1))"
+            ),
+        )
+    )
     assert hot("[ext.edge(1, 2), ext.edge is edge, edge(8)]") == [2, False, 8]
     hot.rollback(1)
     assert hot("[ext.edge(9), edge(9)]") == [9, 9]
@@ -134,7 +144,12 @@ def test_every_module_object_that_was_made_of_the_definition_gets_it(kinds):
     hot(again)
     assert hot("other is not ext")
     hot.write(with_edge().replace("m_size = -1", "m_size = 0").replace("PyModule_Create(", "PyModuleDef_Init("))
-    assert hot("[ext.edge(), other.edge(), ext.edge.__self__ is ext, other.edge.__self__ is other]") == [12, 12, True, True]
+    assert hot("[ext.edge(), other.edge(), ext.edge.__self__ is ext, other.edge.__self__ is other]") == [
+        12,
+        12,
+        True,
+        True,
+    ]
 
 
 def test_documentation_and_functions_of_live_entries_change_in_objects_that_are_held(kinds):
@@ -172,7 +187,9 @@ def test_a_name_appears_when_the_last_thread_has_moved(kinds):
     hot = kinds(SMALL)
     hot("(event := __import__('threading').Event()) and 0")
     hot("(inside := __import__('threading').Event()) and 0")
-    hot("(thread := __import__('threading').Thread(target=ext.through, args=(lambda: [inside.set(), event.wait()],))) and 0")
+    hot(
+        "(thread := __import__('threading').Thread(target=ext.through, args=(lambda: [inside.set(), event.wait()],))) and 0"
+    )
     hot("thread.start()")
     assert hot("inside.wait(20)")
     hot.write(with_edge(factor=5).replace("PyObject_CallNoArgs(arg);", "PyObject_Repr(PyObject_CallNoArgs(arg));"))
@@ -189,6 +206,32 @@ def test_old_generations_are_retired_although_names_of_theirs_are_shown(kinds):
     for number in range(8):
         hot.write(with_edge(factor=3 + number, doc=f"Number {number}."))
         assert hot("[ext.edge(), ext.edge.__doc__]") == [4 * (3 + number), f"Number {number}."]
-    held = hot("[g['number'] for m in manager.status()['modules'] for g in m['generations'] if g['number'] and not g['retired']]")
+    held = hot(
+        "[g['number'] for m in manager.status()['modules'] for g in m['generations'] if g['number'] and not g['retired']]"
+    )
     assert held[0] == 1
     assert len(held) <= 4
+
+
+CHURN = "__import__('tests.methods.churn', fromlist=['swap'])"
+
+
+def test_threads_that_ask_all_the_time_see_one_or_the_other_through_200_swaps_which_leave_nothing_behind(kinds):
+    hot = kinds()
+    hot.write(AFTER)
+    seen = hot(f"{CHURN}.swap(manager, module, ext, 200)")
+    assert seen["there"] > 100
+    assert seen["gone"] > 100
+    objects, grown = hot(f"{CHURN}.leak(manager, module, 400)")
+    assert objects < 20
+    assert grown < 2 << 20
+
+
+def test_calls_of_the_state_module_leave_nothing_behind(kinds):
+    hot = kinds(SMALL)
+    hot.write(with_edge())
+    table = "manager.history(module)[-1].tables[0]"
+    hot(
+        f"(live := module.bias + {table}.base_off) and (new := manager.history(module)[-1].address + {table}.image_off)"
+    )
+    assert hot(f"{CHURN}.leak_of_state(live, 2, new, 3, 300)") < 1 << 20
