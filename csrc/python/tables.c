@@ -196,55 +196,62 @@ static int type_has_copy(PyTypeObject *type, const struct table *table) {
     return type->tp_members && type->tp_flags & Py_TPFLAGS_HEAPTYPE && is_copy(type->tp_members, table);
 }
 
-static int add_modules(PyObject *owners, const struct table *table) {
+static int add_modules(PyObject *holders) {
     PyObject *gc = PyImport_ImportModule("gc");
     PyObject *all = gc ? PyObject_CallMethod(gc, "get_objects", NULL) : NULL;
     int is_fine = all != NULL;
-    for (Py_ssize_t i = 0; is_fine && i < PyList_GET_SIZE(all); i++) {
-        PyObject *object = PyList_GET_ITEM(all, i);
-        if (PyModule_Check(object) && module_has(object, table))
-            is_fine = PyList_Append(owners, object) == 0;
-    }
+    for (Py_ssize_t i = 0; is_fine && i < PyList_GET_SIZE(all); i++)
+        if (PyModule_Check(PyList_GET_ITEM(all, i)))
+            is_fine = PyList_Append(holders, PyList_GET_ITEM(all, i)) == 0;
     Py_XDECREF(all);
     Py_XDECREF(gc);
     return is_fine;
 }
 
 /* Static types are not among the objects of the collector; every type that is ready is somebody's subclass. */
-static int add_types(PyObject *owners, const struct table *table, int (*has)(PyTypeObject *, const struct table *)) {
+static int add_types(PyObject *holders) {
     PyObject *seen = PySet_New(NULL);
-    PyObject *queue = PyList_New(0);
-    int is_fine = seen && queue && PyList_Append(queue, (PyObject *)&PyBaseObject_Type) == 0;
-    for (Py_ssize_t i = 0; is_fine && i < PyList_GET_SIZE(queue); i++) {
-        PyObject *type = PyList_GET_ITEM(queue, i);
-        int is_known = PySet_Contains(seen, type);
-        if (is_known) {
-            is_fine = is_known > 0;
-            continue;
+    int is_fine = seen && PyList_Append(holders, (PyObject *)&PyBaseObject_Type) == 0;
+    for (Py_ssize_t i = 0; is_fine && i < PyList_GET_SIZE(holders); i++) {
+        PyObject *more =
+            PyObject_CallMethod((PyObject *)&PyType_Type, "__subclasses__", "O", PyList_GET_ITEM(holders, i));
+        is_fine = more != NULL;
+        for (Py_ssize_t k = 0; is_fine && k < PyList_GET_SIZE(more); k++) {
+            PyObject *type = PyList_GET_ITEM(more, k);
+            int is_known = PySet_Contains(seen, type);
+            is_fine = is_known > 0 || (!is_known && !PySet_Add(seen, type) && !PyList_Append(holders, type));
         }
-        is_fine = PySet_Add(seen, type) == 0;
-        if (is_fine && has((PyTypeObject *)type, table))
-            is_fine = PyList_Append(owners, type) == 0;
-        PyObject *more = is_fine ? PyObject_CallMethod((PyObject *)&PyType_Type, "__subclasses__", "O", type) : NULL;
-        is_fine = more && PyList_SetSlice(queue, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, more) == 0;
         Py_XDECREF(more);
     }
     Py_XDECREF(seen);
-    Py_XDECREF(queue);
     return is_fine;
+}
+
+/* find_holders() -> every type and every module of this interpreter, for show_table. */
+PyObject *hr_find_holders(PyObject *module, PyObject *unused) {
+    PyObject *holders = PyList_New(0);
+    (void)module, (void)unused;
+    if (holders && !(add_types(holders) && add_modules(holders)))
+        Py_CLEAR(holders);
+    return holders;
+}
+
+static int has(PyObject *holder, const struct table *table, int is_about_copies) {
+    if (PyModule_Check(holder))
+        return table->kind == METHODS && module_has(holder, table);
+    if (!PyType_Check(holder))
+        return 0;
+    return is_about_copies ? type_has_copy((PyTypeObject *)holder, table) : type_has((PyTypeObject *)holder, table);
 }
 
 /* Of two tables of members that say the same, the copies cannot be told apart: the diff refuses such an edit, unless
  * one of them is that of a static type, which has no copies. */
-static PyObject *find_owners(const struct table *table) {
+static PyObject *find_owners(const struct table *table, PyObject *holders) {
     PyObject *owners = PyList_New(0);
-    int is_fine = owners && add_types(owners, table, type_has);
-    if (is_fine && table->kind == METHODS)
-        is_fine = add_modules(owners, table);
-    if (is_fine && table->kind == MEMBERS && !PyList_GET_SIZE(owners))
-        is_fine = add_types(owners, table, type_has_copy);
-    if (!is_fine)
-        Py_CLEAR(owners);
+    for (int pass = 0; pass <= (table->kind == MEMBERS) && owners && !PyList_GET_SIZE(owners); pass++)
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(holders) && owners; i++)
+            if (has(PyList_GET_ITEM(holders, i), table, pass) && PyList_Append(owners, PyList_GET_ITEM(holders, i)))
+                Py_CLEAR(owners);
     return owners;
 }
 
@@ -448,8 +455,7 @@ static unsigned char *merged(const struct table *table, const unsigned char *fre
     }
     for (size_t i = 0; i < table->length; i++) {
         union entry entry = read_entry(table->kind, table->original, i);
-        Py_ssize_t at =
-            table->length == 1 && length == 1 && !entry.name ? 0 : index_of(table->kind, fresh, length, entry.name);
+        Py_ssize_t at = index_of(table->kind, fresh, length, entry.name);
         if (at >= 0 && !merge(table->kind, &entry, read_entry(table->kind, fresh, (size_t)at))) {
             free(rows);
             return NULL;
@@ -492,7 +498,7 @@ static PyObject *report(const struct plan *plan, int kind, PyObject *owners) {
     return result;
 }
 
-/* show_table(kind, live, live length, new, new length) -> (added, taken away, names that others have, owners)
+/* show_table(kind, live, live length, new, new length, holders) -> (added, taken away, names that others have, owners)
  *
  * new is the address of the table that is to be shown; with length 0 it is that of the base. When it raises, modules,
  * types and the live table are as they were. */
@@ -500,8 +506,10 @@ PyObject *hr_show_table(PyObject *module, PyObject *arguments) {
     int kind;
     unsigned long long live, fresh;
     Py_ssize_t live_length, length;
+    PyObject *holders;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iKnKn:show_table", &kind, &live, &live_length, &fresh, &length))
+    if (!PyArg_ParseTuple(arguments, "iKnKnO!:show_table", &kind, &live, &live_length, &fresh, &length, &PyList_Type,
+                          &holders))
         return NULL;
     if (kind < METHODS || kind > MEMBERS || live_length <= 0 || length < 0)
         return PyErr_Format(PyExc_ValueError, "no table of kind %d with %zd entries", kind, live_length);
@@ -514,7 +522,7 @@ PyObject *hr_show_table(PyObject *module, PyObject *arguments) {
     PyObject *owners = NULL, *result = NULL;
     if (wanted && want(table, rows, (size_t)length)) {
         int is_about_names = table->extras != NULL || kind == MEMBERS;
-        owners = is_about_names ? find_owners(table) : PyList_New(0);
+        owners = is_about_names ? find_owners(table, holders) : PyList_New(0);
         if (owners && make_plan(&plan, table, owners)) {
             if (take_steps(&plan, kind)) {
                 store(table, wanted, owners);

@@ -182,7 +182,7 @@ def _has_static_type(graph: ObjectGraph, section: int) -> bool:
 
 
 def _form(graph: ObjectGraph, section: int) -> Union[tuple[int, int], None]:
-    """The number of a table's kind and that of its entries: one alone, or named ones and an empty one at the end."""
+    """The number of a table's kind and that of its entries, where these have names and an empty one ends them."""
     types, offset = graph.types, graph.variable_type(section)
     element = types.element(offset)
     names = types.names(offset) | types.names(element.offset) | {element.key, element.key.partition(" ")[2]}
@@ -192,7 +192,7 @@ def _form(graph: ObjectGraph, section: int) -> Union[tuple[int, int], None]:
         return None
     entries = _entries(graph, section)
     if types.node(offset).offset == element.offset:
-        return (kind, 1) if symbols[0].size == size else None
+        return None  # one alone, as Cython has for each function: what was made of it may have a copy
     is_named = all(name.startswith("`") and name.endswith("`") for name in entries)
     first = takewhile(lambda row: row in entries.values(), _rows(graph, section))
     is_ended = len(list(first)) == len(entries) < symbols[0].size // size

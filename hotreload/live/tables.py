@@ -53,8 +53,9 @@ def show(ledger: Ledger) -> tuple[TableRun, ...]:
     wanted = {(table.kind, table.base_off): table for table in live.tables}
     if not (wanted or ledger.tables):
         return ()
+    holders: list[object] = []
     runs = tuple(
-        _run(ledger, table, live.address + table.image_off if place in wanted else 0)
+        _run(ledger, table, live.address + table.image_off if place in wanted else 0, holders)
         for place, table in {**ledger.tables, **wanted}.items()
     )
     ledger.tables.update(wanted)
@@ -62,17 +63,20 @@ def show(ledger: Ledger) -> tuple[TableRun, ...]:
     return runs
 
 
-def _run(ledger: Ledger, table: PatchTable, address: int) -> TableRun:
+def _run(ledger: Ledger, table: PatchTable, address: int, holders: list[object]) -> TableRun:
+    """Shows one; ``holders`` is filled the first time, since to find all modules means to look at every object."""
     logger = logging.getLogger("hotreload")
     try:
-        from hotreload._state import show_table
+        from hotreload._state import find_holders, show_table
 
+        holders += [] if holders else find_holders()
         found = show_table(
             table.kind,
             ledger.base.object.bias + table.base_off,
             table.base_count,
             address,
             table.count if address else 0,
+            holders,
         )
     except BaseException as error:  # whatever it is: the code is live, and the books have to say so
         logger.exception(

@@ -45,7 +45,7 @@ def swap(manager: Any, module: Any, ext: Any, rounds: int) -> dict[str, int]:
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+    sys.setswitchinterval(1e-4)
     for thread in threads:
         thread.start()
     try:
@@ -71,14 +71,14 @@ def leak(manager: Any, module: Any, rounds: int) -> tuple[int, int]:
         gc.collect()
         return len(gc.get_objects()), int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-    before = work(100)
+    before = work(40)
     after = work(rounds)
     return after[0] - before[0], after[1] - before[1]
 
 
 def leak_of_state(live: int, length: int, new: int, new_length: int, rounds: int) -> int:
     """The bytes that so many calls of ``show_table`` leave behind, the refused ones too."""
-    from hotreload._state import show_table
+    from hotreload._state import find_holders, show_table
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
@@ -87,11 +87,12 @@ def leak_of_state(live: int, length: int, new: int, new_length: int, rounds: int
     for number in range(rounds + 50):
         if number == 50:
             before = resident()
-        show_table(1, live, length, new, new_length)
-        show_table(1, live, length, 0, 0)
+        holders = find_holders()
+        show_table(1, live, length, new, new_length, holders)
+        show_table(1, live, length, 0, 0, holders)
         for wrong in ((0, live, 1, 0, 0), (4, live, 1, 0, 0), (1, live, 0, 0, 0), (1, live, 1, 0, -1)):
             try:
-                show_table(*wrong)
+                show_table(*wrong, holders)
             except ValueError:
                 continue
             raise AssertionError(wrong)

@@ -222,7 +222,7 @@ def test_threads_that_ask_all_the_time_see_one_or_the_other_through_200_swaps_wh
     seen = hot(f"{CHURN}.swap(manager, module, ext, 200)")
     assert seen["there"] > 100
     assert seen["gone"] > 100
-    objects, grown = hot(f"{CHURN}.leak(manager, module, 400)")
+    objects, grown = hot(f"{CHURN}.leak(manager, module, 160)")
     assert objects < 20
     assert grown < 2 << 20
 
@@ -234,4 +234,4 @@ def test_calls_of_the_state_module_leave_nothing_behind(kinds):
     hot(
         f"(live := module.bias + {table}.base_off) and (new := manager.history(module)[-1].address + {table}.image_off)"
     )
-    assert hot(f"{CHURN}.leak_of_state(live, 2, new, 3, 300)") < 1 << 20
+    assert hot(f"{CHURN}.leak_of_state(live, 2, new, 3, 100)") < 1 << 20
