@@ -160,7 +160,7 @@ struct hr_link_table {
     uint32_t name;       /* string: the variable's */
     uint64_t base_off;   /* the live one */
     uint64_t image_off;  /* the one of the sources, in writable data */
-    uint32_t base_count; /* entries, without the empty one at the end; never 0 */
+    uint32_t base_count; /* entries, without the empty one at the end; of members never 0 */
     uint32_t count;
 };
 

@@ -369,7 +369,7 @@ static enum hr_status check_tables(const struct hr_patch *patch, struct hr_error
         const struct hr_link_table *table = &patch->tables[i];
         if (table->kind < HR_TABLE_METHODS || table->kind > HR_TABLE_MEMBERS)
             return bad(error, "table.kind", table->kind, HR_TABLE_MEMBERS);
-        if (!table->base_count)
+        if (!table->base_count && table->kind == HR_TABLE_MEMBERS)
             return bad(error, "table.base_count", 0, 1);
         const struct hr_link_segment *segment =
             segment_of(patch, table->image_off, table->count * hr_table_entry_len(table->kind));

@@ -511,7 +511,7 @@ PyObject *hr_show_table(PyObject *module, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "iKnKnO!:show_table", &kind, &live, &live_length, &fresh, &length, &PyList_Type,
                           &holders))
         return NULL;
-    if (kind < METHODS || kind > MEMBERS || live_length <= 0 || length < 0)
+    if (kind < METHODS || kind > MEMBERS || live_length < (kind == MEMBERS) || length < 0)
         return PyErr_Format(PyExc_ValueError, "no table of kind %d with %zd entries", kind, live_length);
     if (!texts && !(texts = PyDict_New()))
         return NULL;

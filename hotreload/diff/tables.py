@@ -17,7 +17,7 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import NamedTuple, Union
 
-from hotreload.diff.graph import TO_ENTRY, TO_VARIABLE, VARIABLE, ObjectGraph
+from hotreload.diff.graph import TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, VARIABLE, ObjectGraph
 from hotreload.diff.types import Node
 
 __all__ = ["ENTRY_LEN", "TEXT_FIELDS", "NewTable", "TableChange", "changed_table", "is_same_copy", "table_kind"]
@@ -196,7 +196,8 @@ def _form(graph: ObjectGraph, section: int) -> Union[tuple[int, int], None]:
     is_named = all(name.startswith("`") and name.endswith("`") for name in entries)
     first = takewhile(lambda row: row in entries.values(), _rows(graph, section))
     is_ended = len(list(first)) == len(entries) < symbols[0].size // size
-    return (kind, len(entries)) if entries and is_named and is_ended else None
+    has_some = entries or kind != SHOWN["PyMemberDef"][0]  # who has a copy of nothing cannot be told
+    return (kind, len(entries)) if has_some and is_named and is_ended else None
 
 
 def _is_special(name: str) -> bool:
@@ -213,7 +214,11 @@ def _convention(entry: _Entry) -> str:
 
 
 def _functions_in(meaning: Meaning) -> list[str]:
-    return [part[1] for part in meaning if isinstance(part, tuple) and part[0] == TO_ENTRY and isinstance(part[1], str)]
+    return [
+        part[1]
+        for part in meaning
+        if isinstance(part, tuple) and part[0] in {TO_ENTRY, TO_EXTERNAL} and isinstance(part[1], str)
+    ]
 
 
 def _is_set(meaning: Meaning) -> bool:

@@ -41,6 +41,7 @@ from hotreload.patch.base import Base, Place
 
 __all__ = ["Binder", "CarriedSymbol", "ToBase", "ToCarried", "UnitPlan"]
 
+ANY_UNIT = -1
 LINKER_OWN = {"_GLOBAL_OFFSET_TABLE_", "_DYNAMIC", "__tls_get_addr"}
 
 
@@ -108,10 +109,11 @@ class Binder:
         self.plans = {unit: UnitPlan(unit, graph, {}, list(tables.get(unit, ()))) for unit, graph in graphs.items()}
         # Python keeps objects that call a function in one way: the same with another way is another function.
         self._conventions = {
-            (unit, name): convention
+            (of, name): convention
             for unit, found in tables.items()
             for table in found
             for name, convention in table.conventions.items()
+            for of in (unit, ANY_UNIT)
         }
         self.carried: list[CarriedSymbol] = []
         self.findings: list[Finding] = []
@@ -256,7 +258,8 @@ class Binder:
             is_function = bool(header.flags & SHF_EXECINSTR)
             body = max((s.size for s in symbols if s.value == value), default=0)
             is_global = any(s.bind != STB_LOCAL for s in symbols)
-            convention = "" if identity else self._conventions.get((unit, name), "")
+            of = ANY_UNIT if is_global else unit
+            convention = "" if identity else self._conventions.get((of, name), "")
             identity = f" as {convention}" if convention else identity
             key = (name if is_global else f"{self._unit_name(unit)}:{name}") + identity
             for index, carried in enumerate(self.carried):

@@ -171,7 +171,7 @@ WRONG = {
     "table kind 0": lambda t: {"tables": (Table(0, "t", 0, t.segments[-1].image_off, 1, 0),)},
     "table kind 4": lambda t: {"tables": (Table(4, "t", 0, t.segments[-1].image_off, 1, 0),)},
     "table without a name": lambda t: {"tables": (Table(TableKind.METHODS, "", 0, t.segments[-1].image_off, 1, 0),)},
-    "table of nothing": lambda t: {"tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 0, 0),)},
+    "table of no members": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.segments[-1].image_off, 0, 0),)},
     "table beyond": lambda _: {"tables": (Table(TableKind.GETSET, "t", 0, 1 << 40, 1, 1),)},
     "table in code": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.functions[0].image_off, 1, 0),)},
     "table that is too long": lambda t: {

@@ -90,7 +90,7 @@ def leak_of_state(live: int, length: int, new: int, new_length: int, rounds: int
         holders = find_holders()
         show_table(1, live, length, new, new_length, holders)
         show_table(1, live, length, 0, 0, holders)
-        for wrong in ((0, live, 1, 0, 0), (4, live, 1, 0, 0), (1, live, 0, 0, 0), (1, live, 1, 0, -1)):
+        for wrong in ((0, live, 1, 0, 0), (4, live, 1, 0, 0), (3, live, 0, 0, 0), (1, live, 1, 0, -1)):
             try:
                 show_table(*wrong, holders)
             except ValueError:

@@ -19,7 +19,7 @@ BEFORE = "".join(line for line in KINDS.splitlines(keepends=True) if not line.st
 def kinds(hot_extension) -> Callable[..., HotExtension]:
     """The extension in a process of its own, before the edit."""
 
-    def make(text: str = "", **options: object) -> HotExtension:
+    def make(text: object = "", **options: object) -> HotExtension:
         return hot_extension(text or BEFORE, flags=("-O2", INCLUDE), is_python=True, **options)
 
     return make

@@ -235,3 +235,39 @@ def test_calls_of_the_state_module_leave_nothing_behind(kinds):
         f"(live := module.bias + {table}.base_off) and (new := manager.history(module)[-1].address + {table}.image_off)"
     )
     assert hot(f"{CHURN}.leak_of_state(live, 2, new, 3, 100)") < 1 << 20
+
+
+FUNCTION = "static PyObject *edge(PyObject *self, PyObject *arg) { (void)self; (void)arg; return PyLong_FromLong(12); }"
+END = "{NULL, NULL, 0, NULL}};"
+DEFINITION = (
+    'static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "ext", NULL, -1, table, NULL, NULL, NULL, NULL};'
+)
+INIT = "PyMODINIT_FUNC PyInit_ext(void)"
+FORMS = {
+    "a table that had no entry": ("gcc", {"ext.c": f"{FUNCTION} static PyMethodDef table[] = {{ENTRY {END} {DEFINITION}\n"
+                                                   f"{INIT} {{ return PyModule_Create(&definition); }}\n"}),
+    "a table inside a function": ("gcc", {"ext.c": f"{FUNCTION}\n{INIT} {{ static PyMethodDef table[] = {{ENTRY {END} {DEFINITION}\n"
+                                                   f"return PyModule_Create(&definition); }}\n"}),
+    "C++": ("g++", {"ext.cpp": f"{FUNCTION} static PyMethodDef table[] = {{ENTRY {END} {DEFINITION}\n"
+                               f"{INIT} {{ return PyModule_Create(&definition); }}\n"}),
+    "a function of another file": ("gcc", {"ext.c": f"PyObject *edge(PyObject *, PyObject *);\nPyMethodDef table[] = {{ENTRY {END} {DEFINITION}\n"
+                                                    f"{INIT} {{ return PyModule_Create(&definition); }}\n",
+                                           "other.c": FUNCTION.replace("static ", "")}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tables_of_other_forms(kinds, form):
+    compiler, files = FORMS[form]
+    texts = {name: "#include <Python.h>\n" + text for name, text in files.items()}
+    main = next(iter(files))
+    before = {name: text.replace("ENTRY", "").replace(FUNCTION, "") for name, text in texts.items()}
+    before = {name: text if name == main else "#include <Python.h>\n" for name, text in before.items()}
+    hot = kinds(before, compiler=compiler)
+    assert hot("hasattr(ext, 'edge')") is False
+    for name, text in texts.items():
+        (hot.directory / name).write_text(text.replace("ENTRY", '{"edge", edge, METH_NOARGS, "How long."},'))
+    hot.make_live()
+    assert hot.agrees("ext.edge()", "ext.edge.__doc__") == [12, "How long."]
+    hot.rollback()
+    assert hot("hasattr(ext, 'edge')") is False
