@@ -145,6 +145,7 @@ struct hr_patch_table {
     uint64_t base_off;
     uint64_t image_off;
     uint32_t base_count, count;
+    const char *changes; /* a letter for each entry of the base */
 };
 
 enum hr_status hr_patch_open(int fd, struct hr_patch **patch, struct hr_error *error);

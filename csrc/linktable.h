@@ -152,6 +152,10 @@ struct hr_link_hook {
 
 enum { HR_TABLE_METHODS = 1, HR_TABLE_GETSET = 2, HR_TABLE_MEMBERS = 3 };
 
+/* 2, 4 and 8: ml_meth; get, set, closure; type, offset, flags. Of what is not another the live value counts, whatever
+ * it was set to since. */
+enum { HR_TABLE_TEXT = 1, HR_TABLE_BITS = 15 };
+
 /* A table of Python's (PyMethodDef, PyGetSetDef, PyMemberDef) as the sources have it now, to be shown on the modules
  * and types that were made from the one in the base. It is read when the generation becomes live, and never pointed to.
  */
@@ -162,6 +166,8 @@ struct hr_link_table {
     uint64_t image_off;  /* the one of the sources, in writable data */
     uint32_t base_count; /* entries, without the empty one at the end; of members never 0 */
     uint32_t count;
+    uint32_t changes; /* string: for each entry of the base what of it is another, 'a' + HR_TABLE_* bits */
+    uint32_t reserved;
 };
 
 #endif

@@ -299,6 +299,8 @@ static enum hr_status check_names(const struct hr_patch *patch, struct hr_error 
         status = check_string(patch, patch->hooks[i].name, "hook.name", 0, error);
     for (uint32_t i = 0; i < patch->header.table_count && !status; i++)
         status = check_string(patch, patch->tables[i].name, "table.name", 0, error);
+    for (uint32_t i = 0; i < patch->header.table_count && !status; i++)
+        status = check_string(patch, patch->tables[i].changes, "table.changes", 1, error);
     return status;
 }
 
@@ -371,6 +373,10 @@ static enum hr_status check_tables(const struct hr_patch *patch, struct hr_error
             return bad(error, "table.kind", table->kind, HR_TABLE_MEMBERS);
         if (!table->base_count && table->kind == HR_TABLE_MEMBERS)
             return bad(error, "table.base_count", 0, 1);
+        const char *changes = patch->strings + table->changes;
+        for (size_t k = 0; k <= table->base_count; k++)
+            if (k < table->base_count ? changes[k] < 'a' || changes[k] > 'a' + HR_TABLE_BITS : changes[k] != 0)
+                return bad(error, "table.changes", k, table->base_count);
         const struct hr_link_segment *segment =
             segment_of(patch, table->image_off, table->count * hr_table_entry_len(table->kind));
         if (!segment || !(segment->prot & HR_LINK_W) || table->image_off % sizeof(uintptr_t))
@@ -555,5 +561,6 @@ void hr_patch_table_at(const struct hr_patch *patch, uint32_t index, struct hr_p
         .image_off = from->image_off,
         .base_count = from->base_count,
         .count = from->count,
+        .changes = patch->strings + from->changes,
     };
 }

@@ -68,7 +68,7 @@ _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
 _LINK_MAGIC = b"HRLINK03"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
-_LINK_RANGE, _LINK_HOOK, _LINK_TABLE = 24, 16, 32  # bytes
+_LINK_RANGE, _LINK_HOOK, _LINK_TABLE = 24, 16, 40  # bytes
 _SHT_NOBITS = 8
 
 _HEX_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}")

@@ -24,9 +24,9 @@ static PyObject *call_hook(PyObject *module, PyObject *arguments) {
 static PyMethodDef methods[] = {
     {"call_hook", call_hook, METH_VARARGS, "call_hook(address, module, from, to) -> (result, message)"},
     {"shadow_stats", hr_shadow_stats, METH_NOARGS, "shadow_stats() -> (objects, fields, bytes, hooked types)"},
-    {"find_holders", hr_find_holders, METH_NOARGS, "find_holders() -> every type and every module"},
     {"show_table", hr_show_table, METH_VARARGS,
-     "show_table(kind, live, live_length, new, new_length, holders) -> (added, taken away, names taken, owners)"},
+     "show_table(kind, live, live_length, new, new_length, changes, holders) -> (added, taken away, names taken, "
+     "owners)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -19,7 +19,6 @@
 PyObject *hr_shadow_open(void);
 PyObject *hr_shadow_stats(PyObject *module, PyObject *unused);
 
-PyObject *hr_find_holders(PyObject *module, PyObject *unused);
 PyObject *hr_show_table(PyObject *module, PyObject *arguments);
 
 #endif

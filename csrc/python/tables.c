@@ -92,19 +92,24 @@ static int is_same_text(const char *one, const char *other) {
     return one && other ? !strcmp(one, other) : one == other;
 }
 
-/* What a live entry is to say: its name stays, a text that is the same stays, and so does one that is gone. */
-static int merge(int kind, union entry *entry, union entry fresh) {
-    const char *name = entry->name, *doc = *doc_of(kind, entry);
-    if (kind == METHODS && entry->method.ml_flags != fresh.method.ml_flags) {
-        PyErr_Format(PyExc_ValueError, "%.200s has other flags than the live entry", name);
-        return 0;
+/* What a live entry is to say: of its fields those that the edit changed, by their bits in change. A text that is gone
+ * stays. */
+static int merge(int kind, union entry *entry, union entry fresh, int change) {
+    if (kind == METHODS && change & 2)
+        entry->method.ml_meth = fresh.method.ml_meth;
+    if (kind == GETSET) {
+        entry->getset.get = change & 2 ? fresh.getset.get : entry->getset.get;
+        entry->getset.set = change & 4 ? fresh.getset.set : entry->getset.set;
+        entry->getset.closure = change & 8 ? fresh.getset.closure : entry->getset.closure;
     }
-    *entry = fresh;
-    entry->name = name;
-    if (!*doc_of(kind, entry) || is_same_text(doc, *doc_of(kind, entry))) {
-        *doc_of(kind, entry) = doc;
+    if (kind == MEMBERS) {
+        entry->member.type = change & 2 ? fresh.member.type : entry->member.type;
+        entry->member.offset = change & 4 ? fresh.member.offset : entry->member.offset;
+        entry->member.flags = change & 8 ? fresh.member.flags : entry->member.flags;
+    }
+    if (!(change & 1) || !*doc_of(kind, &fresh))
         return 1;
-    }
+    *doc_of(kind, entry) = *doc_of(kind, &fresh);
     return keep_text(doc_of(kind, entry));
 }
 
@@ -227,15 +232,6 @@ static int add_types(PyObject *holders) {
     return is_fine;
 }
 
-/* find_holders() -> every type and every module of this interpreter, for show_table. */
-PyObject *hr_find_holders(PyObject *module, PyObject *unused) {
-    PyObject *holders = PyList_New(0);
-    (void)module, (void)unused;
-    if (holders && !(add_types(holders) && add_modules(holders)))
-        Py_CLEAR(holders);
-    return holders;
-}
-
 static int has(PyObject *holder, const struct table *table, int is_about_copies) {
     if (PyModule_Check(holder))
         return table->kind == METHODS && module_has(holder, table);
@@ -247,6 +243,8 @@ static int has(PyObject *holder, const struct table *table, int is_about_copies)
 /* Of two tables of members that say the same, the copies cannot be told apart: the diff refuses such an edit, unless
  * one of them is that of a static type, which has no copies. */
 static PyObject *find_owners(const struct table *table, PyObject *holders) {
+    if (!PyList_GET_SIZE(holders) && !(add_types(holders) && add_modules(holders)))
+        return NULL;
     PyObject *owners = PyList_New(0);
     for (int pass = 0; pass <= (table->kind == MEMBERS) && owners && !PyList_GET_SIZE(owners); pass++)
         for (Py_ssize_t i = 0; i < PyList_GET_SIZE(holders) && owners; i++)
@@ -447,7 +445,8 @@ static void store(const struct table *table, const unsigned char *rows, PyObject
 }
 
 /* What the live entries are to say; memory that the caller frees. */
-static unsigned char *merged(const struct table *table, const unsigned char *fresh, size_t length) {
+static unsigned char *merged(const struct table *table, const unsigned char *fresh, size_t length,
+                             const char *changes) {
     unsigned char *rows = malloc(table->length * entry_len(table->kind));
     if (!rows) {
         PyErr_NoMemory();
@@ -456,7 +455,7 @@ static unsigned char *merged(const struct table *table, const unsigned char *fre
     for (size_t i = 0; i < table->length; i++) {
         union entry entry = read_entry(table->kind, table->original, i);
         Py_ssize_t at = index_of(table->kind, fresh, length, entry.name);
-        if (at >= 0 && !merge(table->kind, &entry, read_entry(table->kind, fresh, (size_t)at))) {
+        if (at >= 0 && !merge(table->kind, &entry, read_entry(table->kind, fresh, (size_t)at), changes[i] - 'a')) {
             free(rows);
             return NULL;
         }
@@ -498,26 +497,32 @@ static PyObject *report(const struct plan *plan, int kind, PyObject *owners) {
     return result;
 }
 
-/* show_table(kind, live, live length, new, new length, holders) -> (added, taken away, names that others have, owners)
+/* show_table(kind, live, live length, new, new length, changes, holders) -> (added, taken away, names that others have,
+ * owners)
  *
- * new is the address of the table that is to be shown; with length 0 it is that of the base. When it raises, modules,
- * types and the live table are as they were. */
+ * holders is a list that is empty at first: where it is needed, it gets every type and module of this interpreter,
+ * which is the expensive part, and can be handed in again with the next table. new is the address of the table that is
+ * to be shown; with length 0 it is that of the base. When it raises, modules, types and the live table are as they
+ * were. */
 PyObject *hr_show_table(PyObject *module, PyObject *arguments) {
     int kind;
     unsigned long long live, fresh;
     Py_ssize_t live_length, length;
     PyObject *holders;
+    const char *changes;
+    Py_ssize_t changes_length;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "iKnKnO!:show_table", &kind, &live, &live_length, &fresh, &length, &PyList_Type,
-                          &holders))
+    if (!PyArg_ParseTuple(arguments, "iKnKns#O!:show_table", &kind, &live, &live_length, &fresh, &length, &changes,
+                          &changes_length, &PyList_Type, &holders))
         return NULL;
-    if (kind < METHODS || kind > MEMBERS || live_length < (kind == MEMBERS) || length < 0)
+    if (kind < METHODS || kind > MEMBERS || live_length < (kind == MEMBERS) || changes_length != live_length ||
+        length < 0)
         return PyErr_Format(PyExc_ValueError, "no table of kind %d with %zd entries", kind, live_length);
     if (!texts && !(texts = PyDict_New()))
         return NULL;
     const unsigned char *rows = (const unsigned char *)(uintptr_t)fresh;
     struct table *table = find_or_add(kind, (unsigned char *)(uintptr_t)live, (size_t)live_length);
-    unsigned char *wanted = table ? merged(table, rows, (size_t)length) : NULL;
+    unsigned char *wanted = table ? merged(table, rows, (size_t)length, changes) : NULL;
     struct plan plan = {.count = 0};
     PyObject *owners = NULL, *result = NULL;
     if (wanted && want(table, rows, (size_t)length)) {

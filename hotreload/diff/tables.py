@@ -39,6 +39,8 @@ SHOWN = {"PyMethodDef": (1, 32), "PyGetSetDef": (2, 40), "PyMemberDef": (3, 40)}
 ENTRY_LEN = dict(SHOWN.values())
 #: Where an entry of each has pointers to text, which the server copies.
 TEXT_FIELDS = {1: (0, 24), 2: (0, 24), 3: (0, 32)}
+#: The fields of an entry in the order of their bits in the link table.
+FIELDS = {1: ("ml_doc", "ml_meth"), 2: ("doc", "get", "set", "closure"), 3: ("doc", "type", "offset", "flags")}
 FLAGS = ("VARARGS", "KEYWORDS", "NOARGS", "O", "CLASS", "STATIC", "COEXIST", "FASTCALL", "STACKLESS", "METHOD")
 #: Names for which a type has a slot, or that tell Python where something is: subclasses have asked for them already.
 SPECIAL = (
@@ -55,7 +57,8 @@ class NewTable(NamedTuple):
     """A changed table that can be shown: ``key`` is its variable, ``section`` where the new one is.
 
     ``conventions`` has what the entries' functions are called by, ``METH_O``: the address of a function that is new is
-    only good for that one. ``notes`` say what is not shown.
+    only good for that one. ``changes`` has a letter for each entry of the base, ``a`` plus the bits of the fields that
+    are others: what the program has set since is not to be undone. ``notes`` say what is not shown.
     """
 
     key: str
@@ -64,6 +67,7 @@ class NewTable(NamedTuple):
     section: int
     base_length: int
     length: int
+    changes: str
     conventions: dict[str, str]
     notes: list[str]
 
@@ -153,6 +157,7 @@ def _shown(base: ObjectGraph, old: int, new: ObjectGraph, fresh: int) -> Union[N
         section=fresh,
         base_length=base_length,
         length=len(after),
+        changes="".join(chr(ord("a") + _bits(kind, before[name], after.get(name))) for name in before),
         conventions={name: " or ".join(sorted(found)) for name, found in conventions.items()},
         notes=sorted(notes),
     )
@@ -204,6 +209,12 @@ def _is_special(name: str) -> bool:
     word = name.strip("`")[2:-2]
     is_arithmetic = f" {word} " in ARITHMETIC or (word[:1] in {"r", "i"} and f" {word[1:]} " in ARITHMETIC)
     return name == f"`__{word}__`" and (is_arithmetic or f" {word} " in SPECIAL)
+
+
+def _bits(kind: int, before: _Entry, after: Union[_Entry, None]) -> int:
+    """Which fields of an entry are others."""
+    fields = enumerate(FIELDS[kind]) if after is not None else ()
+    return sum(1 << bit for bit, name in fields if after and before.fields[name] != after.fields[name])
 
 
 def _convention(entry: _Entry) -> str:

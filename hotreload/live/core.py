@@ -109,7 +109,8 @@ class PatchHook:
 class PatchTable:
     """One of Python's tables: ``kind`` is 1 for methods, 2 for getters and setters, 3 for members.
 
-    The live one is at ``base_off`` of the base, the one of the sources at ``image_off``.
+    The live one is at ``base_off`` of the base, the one of the sources at ``image_off``; ``changes`` has a letter for
+    each entry of the live one, which says what of it is another.
     """
 
     kind: int
@@ -118,6 +119,7 @@ class PatchTable:
     image_off: int
     base_count: int
     count: int
+    changes: str
 
 
 @dataclass(frozen=True)
@@ -675,7 +677,7 @@ def _patch(handle: Any) -> Patch:
     for i in range(info.table_count):
         lib.hr_patch_table_at(handle, i, table)
         places = (table.base_off, table.image_off, table.base_count, table.count)
-        tables.append(PatchTable(table.kind, _text(table.name), *places))
+        tables.append(PatchTable(table.kind, _text(table.name), *places, _text(table.changes)))
     return Patch(
         build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)),
         functions=tuple(functions),

@@ -64,18 +64,18 @@ def show(ledger: Ledger) -> tuple[TableRun, ...]:
 
 
 def _run(ledger: Ledger, table: PatchTable, address: int, holders: list[object]) -> TableRun:
-    """Shows one; ``holders`` is filled the first time, since to find all modules means to look at every object."""
+    """Shows one; ``holders`` is filled by the first that needs it: that means to look at every object."""
     logger = logging.getLogger("hotreload")
     try:
-        from hotreload._state import find_holders, show_table
+        from hotreload._state import show_table
 
-        holders += [] if holders else find_holders()
         found = show_table(
             table.kind,
             ledger.base.object.bias + table.base_off,
             table.base_count,
             address,
             table.count if address else 0,
+            table.changes,
             holders,
         )
     except BaseException as error:  # whatever it is: the code is live, and the books have to say so

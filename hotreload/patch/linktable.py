@@ -41,7 +41,7 @@ CARRIED = struct.Struct("<IIQQ")
 FUNCTION = struct.Struct("<IIQQ")
 RANGE = struct.Struct("<IIQQ")
 HOOK = struct.Struct("<IIQ")
-TABLE = struct.Struct("<IIQQII")
+TABLE = struct.Struct("<IIQQIIII")
 
 IMPORT_WEAK = 1
 CARRIED_FUNCTION = 1
@@ -170,7 +170,8 @@ class TableKind(IntEnum):
 class Table:
     """One of Python's tables: the live one at ``base_off``, and how the sources have it now at ``image_off``.
 
-    The counts are those of their entries, without the empty one at the end.
+    The counts are those of their entries, without the empty one at the end. ``changes`` has a letter for each entry of
+    the live one: ``a`` plus a bit for each field that is another.
     """
 
     kind: TableKind
@@ -179,6 +180,7 @@ class Table:
     image_off: int
     base_count: int
     count: int
+    changes: str
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,10 @@ class LinkTable:
                 *(RANGE.pack(r.function, 0, r.base_off, r.length) for r in self.ranges),
                 *(HOOK.pack(h.kind, strings.add(h.name), h.image_off) for h in self.hooks),
                 *(
-                    TABLE.pack(t.kind, strings.add(t.name), t.base_off, t.image_off, t.base_count, t.count)
+                    TABLE.pack(
+                        *(t.kind, strings.add(t.name), t.base_off, t.image_off),
+                        *(t.base_count, t.count, strings.add(t.changes), 0),
+                    )
                     for t in self.tables
                 ),
             ]

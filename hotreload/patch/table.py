@@ -133,6 +133,7 @@ def _tables(given: PatchInput, symbols: dict[str, Symbol]) -> list[linktable.Tab
             symbols[root.symbol].value,
             root.table.base_length,
             root.table.length,
+            root.table.changes,
         )
         for root in given.tables
     ]

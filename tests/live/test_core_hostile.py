@@ -168,14 +168,20 @@ WRONG = {
     "hook without a name": lambda t: {"hooks": (Hook(HookKind.PRE_COMMIT, "", t.functions[0].image_off),)},
     "hook in data": lambda t: {"hooks": (Hook(HookKind.PRE_COMMIT, "h", t.segments[-1].image_off),)},
     "hook beyond": lambda _: {"hooks": (Hook(HookKind.POST_COMMIT, "h", 1 << 40),)},
-    "table kind 0": lambda t: {"tables": (Table(0, "t", 0, t.segments[-1].image_off, 1, 0),)},
-    "table kind 4": lambda t: {"tables": (Table(4, "t", 0, t.segments[-1].image_off, 1, 0),)},
-    "table without a name": lambda t: {"tables": (Table(TableKind.METHODS, "", 0, t.segments[-1].image_off, 1, 0),)},
-    "table of no members": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.segments[-1].image_off, 0, 0),)},
-    "table beyond": lambda _: {"tables": (Table(TableKind.GETSET, "t", 0, 1 << 40, 1, 1),)},
-    "table in code": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.functions[0].image_off, 1, 0),)},
+    "table kind 0": lambda t: {"tables": (Table(0, "t", 0, t.segments[-1].image_off, 1, 0, "a"),)},
+    "table kind 4": lambda t: {"tables": (Table(4, "t", 0, t.segments[-1].image_off, 1, 0, "a"),)},
+    "table without a name": lambda t: {"tables": (Table(TableKind.METHODS, "", 0, t.segments[-1].image_off, 1, 0, "a"),)},
+    "table of no members": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.segments[-1].image_off, 0, 0, ""),)},
+    "table beyond": lambda _: {"tables": (Table(TableKind.GETSET, "t", 0, 1 << 40, 1, 1, "a"),)},
+    "table in code": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.functions[0].image_off, 1, 0, "a"),)},
+    "table with a change too many": lambda t: {
+        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 0, "aa"),)
+    },
+    "table with a change that is none": lambda t: {
+        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 0, "A"),)
+    },
     "table that is too long": lambda t: {
-        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 2**32 - 1),)
+        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 2**32 - 1, "a"),)
     },
     "function of no carried": lambda t: {"functions": (Function("f", 0, t.functions[0].image_off, True),)},
     "function of a variable": lambda t: {

@@ -271,3 +271,22 @@ def test_tables_of_other_forms(kinds, form):
     assert hot.agrees("ext.edge()", "ext.edge.__doc__") == [12, "How long."]
     hot.rollback()
     assert hot("hasattr(ext, 'edge')") is False
+
+
+def test_what_the_program_itself_has_put_into_the_live_table_stays(kinds):
+    """As one does that chooses a function for the processor that it finds."""
+    chosen = SMALL.replace(
+        "void) { return PyModule", "void) { methods[0].ml_meth = through; methods[0].ml_doc = 0; return PyModule"
+    )
+    hot = kinds(chosen)
+    assert hot("ext.area(list)") == []
+    text = chosen.replace('{"through", through, METH_O, NULL}', '{"through", through, METH_O, "New."}')
+    hot.write(text.replace("/* entries */", '{"more", area, METH_O, NULL},'))
+    assert hot.agrees("ext.area(list)", "ext.area.__doc__", "ext.more(2)", "ext.through.__doc__") == [
+        [],
+        None,
+        6,
+        "New.",
+    ]
+    hot.rollback()
+    assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], None, None]
