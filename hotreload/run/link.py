@@ -202,7 +202,7 @@ class Link:
             left = [str(one.get("name")) for one in event.get("stragglers") or ()][:_STRAGGLERS_TOLD]
             short = {name: value for name, value in event.items() if _is_short(value)}
             shown = [name for run in event.get("tables") or () for name in run["added"]]
-            self._ended.append({**short, "stragglers": left, "appeared": shown})
+            self._ended.append({**short, "stragglers": left, **({"appeared": shown} if shown else {})})
             self.announce()
 
     @property

@@ -215,6 +215,17 @@ def test_an_entry_outside_the_base_s_text_is_refused_at_stage(
     core.close_base(opened)
 
 
+def test_a_table_of_python_outside_the_base_s_data_is_refused_at_stage(
+    core: NativeCore, base: tiny.TinyBase, patch: tiny.TinyPatch
+) -> None:
+    opened = core.open_base(str(base.path))
+    inside, at = base.symbols["counter"], patch.table.segments[-1].image_off
+    for base_off, count in ((patch.table.functions[0].entry, 1), (1 << 40, 1), (2**64 - 8, 1), (inside, 4000)):
+        wrong = patch.but(tables=(Table(TableKind.METHODS, "t", base_off, at, count, 0, "a" * count),))
+        assert status_of(core.stage, core.open_patch(wrong.to_bytes()), opened, [], "test") == "BAD_TABLE"
+    core.close_base(opened)
+
+
 def test_strings_without_an_end_are_refused(core: NativeCore, patch: tiny.TinyPatch) -> None:
     raw = patch.table.to_bytes()
     assert status_of(core.open_patch, patch.to_bytes(raw[:-8] + b"xxxxxxxx")) == "BAD_TABLE"

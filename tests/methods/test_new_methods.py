@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+
+from hotreload.errors import StageError
+from hotreload.live.core import PatchTable
+from hotreload.live.tables import prepare
 
 KINDS = (Path(__file__).resolve().parent / "kinds.c").read_text()
 PLUS = "//+"
@@ -290,3 +295,11 @@ def test_what_the_program_itself_has_put_into_the_live_table_stays(kinds):
     ]
     hot.rollback()
     assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], None, None]
+
+
+def test_a_process_that_cannot_load_the_state_module_refuses_the_patch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hotreload._state", None)
+    prepare(())
+    with pytest.raises(StageError, match="cannot be shown") as refused:
+        prepare((PatchTable(1, "methods", 0, 0, 1, 1, "a"),))
+    assert refused.value.status == "NO_STATE"
