@@ -107,7 +107,7 @@ struct hr_patch_info {
     const uint8_t *build_id;
     uint32_t build_id_len;
     uint64_t image_len;
-    uint32_t function_count, carried_count, range_count, hook_count;
+    uint32_t function_count, carried_count, range_count, hook_count, table_count;
     int data_escapes; /* a pointer into its data or code may be kept: never proven unused */
 };
 
@@ -138,6 +138,16 @@ struct hr_patch_hook {
     uint64_t image_off;
 };
 
+/* One of Python's tables, of the base and as the sources have it now. */
+struct hr_patch_table {
+    uint32_t kind; /* 1 methods, 2 getters and setters, 3 members */
+    const char *name;
+    uint64_t base_off;
+    uint64_t image_off;
+    uint32_t base_count, count;
+    const char *changes; /* a letter for each entry of the base */
+};
+
 enum hr_status hr_patch_open(int fd, struct hr_patch **patch, struct hr_error *error);
 enum hr_status hr_patch_parse(const void *bytes, size_t len, struct hr_patch **patch, struct hr_error *error);
 void hr_patch_close(struct hr_patch *patch);
@@ -146,6 +156,7 @@ void hr_patch_function_at(const struct hr_patch *patch, uint32_t index, struct h
 void hr_patch_carried_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_carried *carried);
 void hr_patch_range_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_range *range);
 void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_hook *hook);
+void hr_patch_table_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_table *table);
 
 /* A generation: a patch mapped near its base and bound to it. Staging redirects nothing. */
 struct hr_image;

@@ -198,6 +198,24 @@ static enum hr_status fill(const struct hr_binding *binding, const char *name, s
     return status;
 }
 
+/* The live table is to be written to: it must be data of the base. */
+static enum hr_status check_tables(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
+    uintptr_t room = base->object.end - base->object.start;
+    for (uint32_t i = 0; i < patch->header.table_count; i++) {
+        const struct hr_link_table *table = &patch->tables[i];
+        uint64_t len = table->base_count * hr_table_entry_len(table->kind);
+        uintptr_t at = base->object.bias + table->base_off - base->object.start;
+        if (at > room || len > room - at || hr_base_is_text(base, base->object.bias + table->base_off)) {
+            hr_refuse(error, HR_BAD_TABLE);
+            hr_error_name(error, "table.base_off");
+            error->value = table->base_off;
+            error->length = len;
+            return HR_BAD_TABLE;
+        }
+    }
+    return HR_OK;
+}
+
 /* "score" of the generation "hotreload:shop.3" is score@hotreload.g3: gdb would take a number alone for a
  * suffix of Ada and leave it out. A function's length is not in the table: it ends
  * where the next one begins. */
@@ -259,6 +277,8 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
         status = check_entries(patch, base, error);
     if (!status)
         status = check_ranges(patch, base, error);
+    if (!status)
+        status = check_tables(patch, base, error);
     if (status)
         return status;
     struct hr_image *opened = calloc(1, sizeof *opened);

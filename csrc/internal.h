@@ -125,11 +125,13 @@ struct hr_patch {
     struct hr_link_function *functions;
     struct hr_link_range *ranges;
     struct hr_link_hook *hooks;
+    struct hr_link_table *tables;
     const char *strings;
     void *table; /* holds all of the above */
 };
 
 size_t hr_fixup_len(uint32_t kind);
+uint64_t hr_table_entry_len(uint32_t kind);
 
 /* imports.c */
 struct hr_imports {

@@ -45,6 +45,11 @@ static int fits(uint64_t at, uint64_t len, uint64_t room) {
     return at <= room && len <= room - at;
 }
 
+/* As Python has them on x86-64: PyMethodDef; PyGetSetDef and PyMemberDef. */
+uint64_t hr_table_entry_len(uint32_t kind) {
+    return kind == HR_TABLE_METHODS ? 32 : 40;
+}
+
 size_t hr_fixup_len(uint32_t kind) {
     return kind == HR_FIX_BASE_PC32 || kind == HR_FIX_CARRIED_PC32 || kind == HR_FIX_BASE_IFUNC_PC32 ? 4 : 8;
 }
@@ -139,7 +144,8 @@ static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *secti
     uint64_t functions = carried + header->carried_count * sizeof *patch->carried;
     uint64_t ranges = functions + header->function_count * sizeof *patch->functions;
     uint64_t hooks = ranges + header->range_count * sizeof *patch->ranges;
-    uint64_t strings = hooks + header->hook_count * sizeof *patch->hooks;
+    uint64_t tables = hooks + header->hook_count * sizeof *patch->hooks;
+    uint64_t strings = tables + header->table_count * sizeof *patch->tables;
     if (header->total_len != section->sh_size || strings + header->string_len != header->total_len)
         return bad(error, "total_len", strings + header->string_len, section->sh_size);
     uint8_t *table = malloc(header->total_len);
@@ -155,6 +161,7 @@ static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *secti
     patch->functions = (void *)(table + functions);
     patch->ranges = (void *)(table + ranges);
     patch->hooks = (void *)(table + hooks);
+    patch->tables = (void *)(table + tables);
     patch->strings = (const char *)table + strings;
     if (!header->string_len || patch->strings[header->string_len - 1])
         return bad(error, "strings", header->string_len, 0);
@@ -290,6 +297,10 @@ static enum hr_status check_names(const struct hr_patch *patch, struct hr_error 
         status = check_string(patch, patch->functions[i].name, "function.name", 0, error);
     for (uint32_t i = 0; i < patch->header.hook_count && !status; i++)
         status = check_string(patch, patch->hooks[i].name, "hook.name", 0, error);
+    for (uint32_t i = 0; i < patch->header.table_count && !status; i++)
+        status = check_string(patch, patch->tables[i].name, "table.name", 0, error);
+    for (uint32_t i = 0; i < patch->header.table_count && !status; i++)
+        status = check_string(patch, patch->tables[i].changes, "table.changes", 1, error);
     return status;
 }
 
@@ -355,6 +366,25 @@ static enum hr_status check_hooks(const struct hr_patch *patch, struct hr_error 
     return HR_OK;
 }
 
+static enum hr_status check_tables(const struct hr_patch *patch, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.table_count; i++) {
+        const struct hr_link_table *table = &patch->tables[i];
+        if (table->kind < HR_TABLE_METHODS || table->kind > HR_TABLE_MEMBERS)
+            return bad(error, "table.kind", table->kind, HR_TABLE_MEMBERS);
+        if (!table->base_count && table->kind == HR_TABLE_MEMBERS)
+            return bad(error, "table.base_count", 0, 1);
+        const char *changes = patch->strings + table->changes;
+        for (size_t k = 0; k <= table->base_count; k++)
+            if (k < table->base_count ? changes[k] < 'a' || changes[k] > 'a' + HR_TABLE_BITS : changes[k] != 0)
+                return bad(error, "table.changes", k, table->base_count);
+        const struct hr_link_segment *segment =
+            segment_of(patch, table->image_off, table->count * hr_table_entry_len(table->kind));
+        if (!segment || !(segment->prot & HR_LINK_W) || table->image_off % sizeof(uintptr_t))
+            return bad(error, "table.image_off", table->image_off, patch->header.image_len);
+    }
+    return HR_OK;
+}
+
 static enum hr_status check_frames(const struct hr_patch *patch, struct hr_error *error) {
     const struct hr_link_header *header = &patch->header;
     if (!header->eh_frame)
@@ -392,6 +422,8 @@ static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error
         status = check_ranges(patch, error);
     if (!status)
         status = check_hooks(patch, error);
+    if (!status)
+        status = check_tables(patch, error);
     if (!status)
         status = check_frames(patch, error);
     return status;
@@ -481,6 +513,7 @@ void hr_patch_describe(const struct hr_patch *patch, struct hr_patch_info *info)
         .carried_count = patch->header.carried_count,
         .range_count = patch->header.range_count,
         .hook_count = patch->header.hook_count,
+        .table_count = patch->header.table_count,
         .data_escapes = (patch->header.flags & HR_LINK_DATA_ESCAPES) != 0,
     };
 }
@@ -516,5 +549,18 @@ void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_pa
         .kind = from->kind,
         .name = patch->strings + from->name,
         .image_off = from->image_off,
+    };
+}
+
+void hr_patch_table_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_table *table) {
+    const struct hr_link_table *from = &patch->tables[index];
+    *table = (struct hr_patch_table){
+        .kind = from->kind,
+        .name = patch->strings + from->name,
+        .base_off = from->base_off,
+        .image_off = from->image_off,
+        .base_count = from->base_count,
+        .count = from->count,
+        .changes = patch->strings + from->changes,
     };
 }

@@ -66,9 +66,9 @@ _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _LINK_HEADER = struct.Struct("<8sQQQQ32s12I")
 _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
-_LINK_MAGIC = b"HRLINK02"
+_LINK_MAGIC = b"HRLINK03"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
-_LINK_RANGE = 24  # bytes
+_LINK_RANGE, _LINK_TABLE = 24, 40  # bytes
 _LINK_HOOK = struct.Struct("<IIQ")
 _WHEN = {1: "before the commit", 2: "after the commit", 3: "after a rollback"}
 _SHT_NOBITS = 8
@@ -365,12 +365,12 @@ def _read_table(elf: bytes) -> _Table:
             f"format {int(_LINK_MAGIC[6:])}",
             hint="build it again with the version of hotreload that the server has",
         )
-    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, _ = counts
+    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, tables = counts
     before = (segments, fixups, imports, libraries, carried)
     start = _LINK_HEADER.size + sum(count * size for count, size in zip(before, _LINK_RECORDS))
     end_of_functions = start + functions * _LINK_FUNCTION.size
     end_of_ranges = end_of_functions + ranges * _LINK_RANGE
-    strings = end_of_ranges + hooks * _LINK_HOOK.size
+    strings = end_of_ranges + hooks * _LINK_HOOK.size + tables * _LINK_TABLE
     if magic != _LINK_MAGIC or total != len(section) or strings + string_len != total or not 1 <= id_len <= 32:
         raise _damaged("its link table has lengths that do not fit together")
     if functions > MAX_FUNCTIONS:

@@ -28,6 +28,8 @@ NEVER = {
     "alias-moved": "there is one entry for both names",
     "code-address": "the address lies in code that is replaced",
     "ifunc": "the choice was made when the library was loaded",
+    "method-flags": "how Python passes the arguments was chosen when the function object was made",
+    "method-special": "classes that exist have asked for the name already",
     "method-table": "the interpreter has read the table already",
     "module-def": "the interpreter has read the definition already",
     "no-hook": "there is nothing at the entry that could be changed",

@@ -32,6 +32,7 @@ __all__ = [
     "PatchHook",
     "PatchRange",
     "PatchSource",
+    "PatchTable",
     "Progress",
     "Site",
     "Span",
@@ -105,6 +106,23 @@ class PatchHook:
 
 
 @dataclass(frozen=True)
+class PatchTable:
+    """One of Python's tables: ``kind`` is 1 for methods, 2 for getters and setters, 3 for members.
+
+    The live one is at ``base_off`` of the base, the one of the sources at ``image_off``; ``changes`` has a letter for
+    each entry of the live one, which says what of it is another.
+    """
+
+    kind: int
+    name: str
+    base_off: int
+    image_off: int
+    base_count: int
+    count: int
+    changes: str
+
+
+@dataclass(frozen=True)
 class Span:
     """Addresses from ``start`` up to and not including ``end``."""
 
@@ -124,6 +142,7 @@ class Patch:
     carried: tuple[PatchCarried, ...]
     ranges: tuple[PatchRange, ...]
     hooks: tuple[PatchHook, ...]
+    tables: tuple[PatchTable, ...]
     data_escapes: bool
     handle: Any = field(repr=False, compare=False)
 
@@ -638,8 +657,9 @@ def _patch(handle: Any) -> Patch:
     function = ffi.new("struct hr_patch_function *")
     carried = ffi.new("struct hr_patch_carried *")
     covered, hook = ffi.new("struct hr_patch_range *"), ffi.new("struct hr_patch_hook *")
+    table = ffi.new("struct hr_patch_table *")
     lib.hr_patch_describe(handle, info)
-    functions, symbols, ranges, hooks = [], [], [], []
+    functions, symbols, ranges, hooks, tables = [], [], [], [], []
     for i in range(info.function_count):
         lib.hr_patch_function_at(handle, i, function)
         functions.append(
@@ -654,12 +674,17 @@ def _patch(handle: Any) -> Patch:
     for i in range(info.hook_count):
         lib.hr_patch_hook_at(handle, i, hook)
         hooks.append(PatchHook(hook.kind, _text(hook.name), hook.image_off))
+    for i in range(info.table_count):
+        lib.hr_patch_table_at(handle, i, table)
+        places = (table.base_off, table.image_off, table.base_count, table.count)
+        tables.append(PatchTable(table.kind, _text(table.name), *places, _text(table.changes)))
     return Patch(
         build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)),
         functions=tuple(functions),
         carried=tuple(symbols),
         ranges=tuple(ranges),
         hooks=tuple(hooks),
+        tables=tuple(tables),
         data_escapes=bool(info.data_escapes),
         handle=handle,
     )

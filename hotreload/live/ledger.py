@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hotreload.errors import PoisonedError, StageError
-from hotreload.live.core import Base, Image, Patch, PatchCarried, Site, Span, Switch, Transition
+from hotreload.live.core import Base, Image, Patch, PatchCarried, PatchTable, Site, Span, Switch, Transition
 from hotreload.live.records import Generation, History, LoadedModule, Redirect, StagedPatch, Taint
 
 __all__ = ["Arena", "Ledger", "MappedImage", "Owner"]
@@ -90,6 +90,8 @@ class Ledger:
     #: By the entry of a function of the base: all original code that belongs to it.
     ranges: dict[int, frozenset[Span]] = field(default_factory=dict)
     mapped: dict[int, MappedImage] = field(default_factory=dict)
+    #: Python's tables of the base that some generation has shown otherwise, by kind and place.
+    tables: dict[tuple[int, int], PatchTable] = field(default_factory=dict)
     arenas: list[Arena] = field(default_factory=list)
     #: Mapped for ever: some thread may have entered them, although their swap was undone.
     retained: list[Image] = field(default_factory=list)
@@ -301,7 +303,7 @@ class Ledger:
     def drop_retired(self, number: int) -> None:
         """A generation is not mapped any more; its details are forgotten after a while."""
         del self.mapped[number]
-        self.mark(number, is_retired=True, redirects=(), carried=(), hooks=())
+        self.mark(number, is_retired=True, redirects=(), carried=(), hooks=(), tables=())
         self.retired.append(number)
         if len(self.retired) > RETIRED_KEPT:
             del self.generations[self.retired.popleft()]

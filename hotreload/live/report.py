@@ -117,6 +117,7 @@ def swap_fields(generation: Generation) -> dict[str, Any]:
         "transition": generation.transition,
         "info": dict(generation.info),
         "hooks": [run.as_dict() for run in generation.hook_runs],
+        "tables": [run.as_dict() for run in generation.table_runs],
     }
 
 

@@ -3,11 +3,11 @@
 ::
 
     stage      room? ─▶ mapped ─▶ sites ─▶ what is known of the original code
-    commit     hooks before ─▶ swap ─▶ in the books ─▶ hooks after
-    go_back    what is open turns round, or: hooks before ─▶ swap ─▶ in the books ─▶ hooks after
+    commit     hooks before ─▶ swap ─▶ in the books ─▶ hooks after ─▶ tables
+    go_back    what is open turns round, or: hooks before ─▶ swap ─▶ in the books ─▶ hooks after ─▶ tables
 
     swap       level function: stored          level call, request: a transition begins
-    settle                                     it is driven on for a moment, then by a thread
+    settle                                     it is driven on for a moment, then by a thread; tables when all are there
 
 The manager calls all of it with its lock held, :meth:`Swaps.settle` without.
 """
@@ -25,6 +25,7 @@ from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, Redirect, StagedPatch, Terms
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
+from hotreload.live.tables import prepare, show
 from hotreload.live.transitions import OpenTransition, Transitions
 
 __all__ = ["Swaps"]
@@ -53,6 +54,7 @@ class Swaps:
         self._retirement.check_generations(ledger)
         patch = self._core.open_patch(source)
         try:
+            prepare(patch.tables)
             number = ledger.newest + 1
             label = f"hotreload:{ledger.name}.{number}"[:200]
             image = self._core.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
@@ -77,6 +79,7 @@ class Swaps:
             redirects=redirects,
             data_escapes=patch.data_escapes,
             hooks=patch.hooks,
+            tables=patch.tables,
         )
         ledger.staged.append(staged)
         return staged
@@ -111,7 +114,7 @@ class Swaps:
         ledger.record(staged, generation)
         generation = ledger.mark(generation.number, hook_runs=(*runs, *hooks.run_post(generation, left)))
         self._after_swap(ledger)
-        return generation
+        return ledger.generations[generation.number]
 
     def check(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> str:
         """Insists that threads could begin to move to a generation now; returns the level at which they would.
@@ -201,6 +204,7 @@ class Swaps:
     def _after_swap(self, ledger: Ledger) -> None:
         self._transitions.note_images()
         if self._transitions.open is None:
+            show(ledger)
             self._retirement.look(ledger)
 
     def settle(self, ledger: Ledger, transition: OpenTransition | None, number: int, wait: float) -> Generation:

@@ -43,6 +43,7 @@ from hotreload.live.records import Taint, Terms, check_reason
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
 from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, describe, greenlets_entry
+from hotreload.live.tables import show
 
 __all__ = ["OpenTransition", "Transitions"]
 
@@ -418,10 +419,11 @@ class Transitions:
             raise
         self.open = None
         ledger.mark(goal, transition=how, synchronised=report.is_synchronised)
+        runs = show(ledger)
         ledger.arenas.append(Arena(transition.handle))
         if how == "complete":
             self._prove(transition)
-            self._tell(TRANSITION_COMPLETED, transition, generation=goal)
+            self._tell(TRANSITION_COMPLETED, transition, generation=goal, tables=[run.as_dict() for run in runs])
 
     def _prove(self, transition: OpenTransition) -> None:
         """All threads have left what was on the list: nobody is in it any more.

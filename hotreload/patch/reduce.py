@@ -10,6 +10,7 @@ Symbols that are added (they cannot clash: no C identifier has a dot):
 
     hr.f.N    a function to be replaced, exported: the roots of --gc-sections
     hr.h.N    a migration hook, exported: a root too
+    hr.m.U.N  one of Python's tables in section N of unit U, exported: a root too
     hr.c.N    carried symbol N, exported: a root too
     hr.b.N    something of the base, undefined
     hr.t.N    a thread-local of the base, undefined
@@ -24,6 +25,7 @@ from typing import NamedTuple, Union
 
 from hotreload.build.prologue import ENTRIES_SECTION, prepare_object
 from hotreload.diff.graph import PC_BIAS
+from hotreload.diff.tables import NewTable
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
     RELA,
@@ -46,7 +48,7 @@ from hotreload.errors import Finding
 from hotreload.patch.base import Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
 
-__all__ = ["DirectField", "NameTable", "reduce_object"]
+__all__ = ["DirectField", "NameTable", "reduce_object", "table_symbol"]
 
 DIRECT = {R.PC32, R.PLT32, R.ABS64, R.PC64}
 DIRECT_TLS = {R.DTPOFF32}
@@ -78,6 +80,11 @@ class NameTable:
             self._names[place] = name
             self.places[name] = place
         return self._names[place]
+
+
+def table_symbol(unit: int, table: NewTable) -> str:
+    """The name of one of Python's tables in a patch link."""
+    return f"hr.m.{unit}.{table.section}"
 
 
 class Reduced(NamedTuple):
@@ -119,6 +126,9 @@ def reduce_object(
             home, value = (SHN_COMMON, item.common_align) if item.common_align else (item.section, item.value)
             kind = STT_FUNC if item.is_function else STT_OBJECT
             symbols.add(f"hr.c.{index}", kind, STV_DEFAULT, home, value, item.size)
+    for table in plan.tables:
+        found = plan.graph.symbols_in[table.section][0]
+        symbols.add(table_symbol(plan.unit, table), STT_OBJECT, STV_DEFAULT, found.section, found.value, found.size)
     fields: list[DirectField] = []
     findings: list[Finding] = []
     for section_index, bindings in plan.bindings.items():

@@ -31,15 +31,16 @@ from hotreload.diff.guards import Change, Examined, examine, examine_compiler
 from hotreload.diff.prototypes import Anew
 from hotreload.diff.source import SourceChange
 from hotreload.diff.spelling import spelled, spelled_findings
+from hotreload.diff.tables import NewTable
 from hotreload.diff.verdicts import check_allowed, judged
 from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
-from hotreload.patch.base import Base
+from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import Binder
 from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
 from hotreload.patch.link import link_patch, make_slots
-from hotreload.patch.reduce import DirectField, NameTable, reduce_object
-from hotreload.patch.table import HookRoot, PatchInput, Replacement, to_patch
+from hotreload.patch.reduce import DirectField, NameTable, reduce_object, table_symbol
+from hotreload.patch.table import HookRoot, PatchInput, Replacement, TableRoot, to_patch
 
 __all__ = ["PatchResult", "Progress", "Workshop"]
 
@@ -99,6 +100,7 @@ class _Draft(NamedTuple):
     fields: list[DirectField]
     stand_ins: NameTable
     hooks: list[HookRoot]
+    tables: list[TableRoot]
     findings: list[Finding]
 
 
@@ -188,10 +190,11 @@ class Workshop:
         swapped = {unit: self._swapped(change, examined) for unit, change in changes.items()}
         hooks = {unit: find_hooks(self.base.graphs[unit], graph) for unit, graph in graphs.items()}
         meanings = {unit: replayed.meaning for unit, replayed in fresh.items()}
-        digest = self._digest(meanings, swapped, hooks, examined.anew)
+        tables = self._tables(examined, changes)
+        digest = self._digest(meanings, swapped, hooks, examined.anew, tables)
         compared = time.monotonic()
-        draft = self._draft(graphs, swapped, hooks, examined.anew)
-        has_changes = any(swapped.values())
+        draft = self._draft(graphs, swapped, hooks, examined.anew, tables)
+        has_changes = any(swapped.values()) or any(tables.values())
         notes = [*examined.notes, *self._judge(changes, examined, draft, fresh)]
         notes += notes_about(chain(*hooks.values()), has_changes=has_changes)
         path = self._link(draft) if has_changes else None
@@ -303,6 +306,7 @@ class Workshop:
         swapped: dict[int, tuple[str, ...]],
         hooks: dict[int, list[HookFunction]],
         anew: Mapping[int, Anew],
+        tables: Mapping[int, list[NewTable]],
     ) -> str:
         digest = hashlib.sha256(self.build_id.encode())
         for unit, names in sorted(swapped.items()):
@@ -310,9 +314,23 @@ class Workshop:
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
             for name in sorted(graphs[unit].functions.keys() - self.base.graphs[unit].functions.keys()):
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
+        for unit, found in sorted(tables.items()):
+            for table in found:
+                section = graphs[unit].variables[table.key]
+                digest.update(f"{unit}:{table.key}:".encode() + graphs[unit].content_fingerprint(section))
         for new in anew.values():
             digest.update(f"{new.unit}:{new.name} as {new.identity}:".encode() + graphs[new.unit].fingerprint(new.name))
         return digest.hexdigest()
+
+    def _tables(self, examined: Examined, changes: Mapping[int, Change]) -> dict[int, list[NewTable]]:
+        """The tables that are shown; what the linker has dropped from the base is nobody's."""
+        return {
+            unit: [table for table in found if self._live_table(changes[unit].base, unit, table) is not None]
+            for unit, found in examined.tables.items()
+        }
+
+    def _live_table(self, graph: ObjectGraph, unit: int, table: NewTable) -> Union[Place, None]:
+        return self.base.find(unit, graph.symbols_in[table.old_section][0].name)
 
     def _draft(
         self,
@@ -320,25 +338,34 @@ class Workshop:
         swapped: dict[int, tuple[str, ...]],
         hooks: dict[int, list[HookFunction]],
         anew: Mapping[int, Anew],
+        tables: dict[int, list[NewTable]],
     ) -> _Draft:
         """All of the patch that can be thought out before it is linked."""
-        binder = Binder(self.base, graphs, anew)
+        binder = Binder(self.base, graphs, anew, tables)
         replacements, roots, findings = self._replacements(graphs, swapped)
         for unit, names in swapped.items():
             for name in (*names, *(hook.function for hook in hooks[unit])):
                 binder.add(unit, name)
+        binder.add_tables()
         hook_roots = _hook_roots(hooks, roots)
         findings += binder.findings
         stand_ins = NameTable()
         inputs: dict[int, bytes] = {}
         fields: list[DirectField] = []
-        for unit, plan in binder.plans.items() if any(swapped.values()) else ():
+        for unit, plan in binder.plans.items() if any(swapped.values()) or any(tables.values()) else ():
             source = self._record.units[unit].source
             reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, source)
             findings += reduced.findings
             fields += reduced.fields
             inputs[unit] = reduced.content
-        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, findings)
+        table_roots = [
+            TableRoot(table_symbol(unit, table), table, place)
+            for unit, found in tables.items()
+            for table in found
+            for place in [self._live_table(self.base.graphs[unit], unit, table)]
+            if place is not None
+        ]
+        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, table_roots, findings)
 
     def _link(self, draft: _Draft) -> Path:
         self._made += 1
@@ -362,6 +389,7 @@ class Workshop:
                 draft.stand_ins,
                 list(draft.binder.plans.values()),
                 draft.hooks,
+                draft.tables,
             )
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")

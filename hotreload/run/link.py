@@ -201,7 +201,8 @@ class Link:
         if event.get("event") in _ENDS:
             left = [str(one.get("name")) for one in event.get("stragglers") or ()][:_STRAGGLERS_TOLD]
             short = {name: value for name, value in event.items() if _is_short(value)}
-            self._ended.append({**short, "stragglers": left})
+            shown = [name for run in event.get("tables") or () for name in run["added"]]
+            self._ended.append({**short, "stragglers": left, **({"appeared": shown} if shown else {})})
             self.announce()
 
     @property
@@ -329,6 +330,7 @@ class Link:
             "distance_bytes": getattr(generation, "distance", None),
             "level": getattr(generation, "level", None),
             "stragglers": self._stragglers(),
+            **_names(getattr(generation, "table_runs", ())),
         }
 
     def _stragglers(self) -> list[str]:
@@ -397,3 +399,10 @@ def _is_short(value: object) -> bool:
 def _refuse_strangers(sock: socket.socket) -> None:
     if not peer_is_us(sock):
         raise WireError("the helper process belongs to another user")
+
+
+def _names(runs: Iterable[Any]) -> dict[str, list[str]]:
+    """What appeared on the modules and types of this process, what is gone from them, and what others have."""
+    told = {"appeared": "added", "withdrawn": "removed", "left_alone": "kept"}
+    found = {field: [name for run in runs for name in getattr(run, of)] for field, of in told.items()}
+    return {field: names for field, names in found.items() if names}

@@ -35,7 +35,7 @@ _NOTICED = 0.25
 _ASK_INTERVAL = 1.0
 # After it a person who waits is told what for.
 _NOTICEABLE = 0.5
-_TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers")
+_TOLD_OF_TRANSITIONS = ("module", "direction", "duration", "reason", "stragglers", "appeared")
 
 
 class ReloadLoop:

@@ -86,6 +86,9 @@ def describe(
         "edited": list(result.edited) if result is not None else [],
         "added": list(result.added) if result is not None else [],
         "removed": list(result.removed) if result is not None else [],
+        "appeared": _union(taken, "appeared"),
+        "withdrawn": _union(taken, "withdrawn"),
+        "left_alone": _union(taken, "left_alone"),
         "generation": _greatest(taken, "generation"),
         "build_ms": _ms(seconds.get("build", made.seconds)),
         "diff_ms": _ms(seconds.get("diff")),
@@ -174,6 +177,11 @@ def explain(error: Exception) -> dict[str, Any]:
 
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _union(replies: Iterable[Mapping[str, Any]], name: str) -> list[str]:
+    """What any process says it has, each once."""
+    return list(dict.fromkeys(str(item) for reply in replies for item in reply.get(name) or ()))
 
 
 def _greatest(replies: Iterable[Mapping[str, Any]], name: str) -> Any:

@@ -215,7 +215,7 @@ SECTIONS = len(kit.tiny_elf()) - 3 * 64
         (damaged(SECTIONS + 128 + 4, "<I", 8), "0 link tables instead of one"),
         (kit.tiny_elf([kit.link_table(), kit.link_table()]), "2 link tables instead of one"),
         (damaged(TABLE, "<B", 0), "lengths that do not fit together"),
-        (damaged(TABLE + 7, "<B", ord("1")), "a patch of format 1, and this hotreload reads format 2"),
+        (damaged(TABLE + 7, "<B", ord("1")), "a patch of format 1, and this hotreload reads format 3"),
         (damaged(TABLE + 8, "<Q", 2**64 - 1), "lengths that do not fit together"),
         (damaged(TABLE + 72, "<I", 0), "lengths that do not fit together"),
         (damaged(TABLE + 72, "<I", 33), "lengths that do not fit together"),
