@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ class Server:
 
     def ask(self) -> dict[str, Any] | None:
         """Its answer; None while nobody listens."""
-        with contextlib.suppress(OSError, urllib.error.URLError, ValueError):
+        with contextlib.suppress(OSError, HTTPException, ValueError):
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/", timeout=10) as response:
                 answer: dict[str, Any] = json.loads(response.read())
                 return answer

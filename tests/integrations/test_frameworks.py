@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,13 @@ def index():
     return answers.answer()
 """
 
-FLASK_SCRIPT = FLASK + """
+FLASK_SCRIPT = (
+    FLASK
+    + """
 if __name__ == "__main__":
-    app.run(port=int(__import__("sys").argv[1]), debug=True)
+    app.run(port=int(__import__("sys").argv[1]), debug=True, reloader_type="stat")
 """
+)
 
 DJANGO = """\
 import sys
@@ -77,6 +82,14 @@ def app(environ, start_response):
     return [answers.answer().encode()]
 """
 
+HUPPER = """\
+import sys
+from wsgiref.simple_server import make_server
+import wsgi
+
+make_server("127.0.0.1", int(sys.argv[1]), wsgi.app).serve_forever()
+"""
+
 
 @dataclass(frozen=True)
 class Framework:
@@ -92,7 +105,13 @@ class Framework:
         words = [word.replace("PORT", str(port)) for word in self.command]
         if words[0] == "--" and words[1] != "python":
             words[1] = str(Path(sys.executable).with_name(words[1]))
+        if self.package == "gunicorn" and not _knows("--no-control-socket", words[1]):
+            words.remove("--no-control-socket")
         return [sys.executable if word == "python" else word for word in words]
+
+
+def _knows(option: str, program: str) -> bool:
+    return option in subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
 
 
 FRAMEWORKS = {
@@ -138,6 +157,13 @@ FRAMEWORKS = {
         r"Worker reloading: (\S+) modified",
         "gunicorn --reload",
     ),
+    "hupper": Framework(
+        "hupper",
+        {"wsgi.py": WSGI, "serve.py": HUPPER},
+        ("--", "hupper", "-m", "serve", "PORT"),
+        r"(\S+) changed; reloading",
+        "hupper",
+    ),
 }
 
 
@@ -147,6 +173,8 @@ def test_c_goes_live_without_a_restart_and_py_restarts_into_the_newest_c(
 ) -> None:
     framework = FRAMEWORKS[name]
     pytest.importorskip(framework.package)
+    if name == "flask" and int(version("watchdog").split(".")[0]) >= 7:
+        pytest.skip("watchdog 7: its queue overflows below Werkzeug's watches, with hotreload or without")
     for file, text in framework.files.items():
         (tmp_path / file).write_text(text)
     answers = write_answer(tmp_path, extension)
