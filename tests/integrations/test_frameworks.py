@@ -82,14 +82,6 @@ def app(environ, start_response):
     return [answers.answer().encode()]
 """
 
-HUPPER = """\
-import sys
-from wsgiref.simple_server import make_server
-import wsgi
-
-make_server("127.0.0.1", int(sys.argv[1]), wsgi.app).serve_forever()
-"""
-
 
 @dataclass(frozen=True)
 class Framework:
@@ -156,13 +148,6 @@ FRAMEWORKS = {
         ("--", "gunicorn", "--reload", "--no-control-socket", "-b", "127.0.0.1:PORT", "wsgi:app"),
         r"Worker reloading: (\S+) modified",
         "gunicorn --reload",
-    ),
-    "hupper": Framework(
-        "hupper",
-        {"wsgi.py": WSGI, "serve.py": HUPPER},
-        ("--", "hupper", "-m", "serve", "PORT"),
-        r"(\S+) changed; reloading",
-        "hupper",
     ),
 }
 
