@@ -49,6 +49,7 @@ ALLOWED = {
         "agent",
         "",
     },
+    "integrations": {"", "build", "elf", "live", "patch", "run"},
     "__main__": {"cli"},
     "": {"live", "run", "mark"},
 }
