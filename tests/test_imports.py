@@ -51,7 +51,7 @@ ALLOWED = {
     },
     "integrations": {"", "build", "elf", "live", "patch", "run"},
     "__main__": {"cli"},
-    "": {"live", "run", "mark"},
+    "": {"integrations", "live", "run", "mark"},
 }
 # The server imports these rooms, so they may need nothing from outside but what is always there.
 SERVER_ROOMS = ("errors", "events", "wire", "live", "run", "agent", "artefact", "signing", "state")

@@ -11,6 +11,7 @@ No helper process and no watching: when :meth:`HotExtension.edit` returns, new c
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
@@ -49,7 +50,7 @@ class Edit:
 
     ``outcome`` is "live" (a generation of its own), "base" (the text means what the extension was built from, so
     that code serves again) or "nothing" (it means what was live before; ``reason`` says why). ``functions`` are the
-    C functions that were replaced, ``added`` and ``removed`` those that came and went, ``notes`` what was accepted
+    C functions whose code is another now, ``added`` and ``removed`` came and went, ``notes`` are what was accepted
     but is worth knowing, ``warnings`` what the compiler printed. ``stragglers`` are threads still in old code.
     """
 
@@ -108,7 +109,8 @@ class HotExtension:
             if isinstance(source, (str, os.PathLike)) and "\n" not in str(source) and os.path.isdir(source):
                 module, path, main = _build_project(Path(source), directory / "project", name, undo)
             else:
-                module, path, main = _build_files(source, directory, name, [*flags], [*link], undo)
+                path, main = _build_files(source, directory, name, flags, link)
+                module = _import_file(path.name.split(".", 1)[0], path, undo)
             extension = cls(module, path, main, allow)
             extension._cleanup.push(undo.pop_all())
             return extension
@@ -190,14 +192,14 @@ class HotExtension:
 
     def _deliver(self, result: PatchResult) -> Edit:
         live = self.generation
-        told = {"notes": result.notes, "warnings": result.warnings}
+        told = functools.partial(Edit, notes=result.notes, warnings=result.warnings)
         if result.path is None and not live:
-            return Edit("nothing", live, reason=result.reason, **told)
+            return told("nothing", live, reason=result.reason)
         if result.path is None:
             self.rollback()
-            return Edit("base", 0, result.changed, result.added, result.removed, **told)
+            return told("base", 0)
         if result.digest == self._digests.get(live):
-            return Edit("nothing", live, reason="the text compiles to the code that is live already", **told)
+            return told("nothing", live, reason="the text compiles to the code that is live already")
         staged = self._manager.stage(self._loaded, result.path.read_bytes())
         try:
             generation = self._manager.commit(staged, info={"digest": result.digest}, wait=_PATIENCE)
@@ -207,9 +209,13 @@ class HotExtension:
             raise
         self._digests[generation.number] = result.digest
         left = (self._manager.transition() or {}).get("stragglers") or ()
-        names = tuple(str(one.get("name")) for one in left)
-        return Edit(
-            "live", generation.number, result.changed, result.added, result.removed, **told, stragglers=names
+        return told(
+            "live",
+            generation.number,
+            (*result.changed, *result.compiler_changed),
+            result.added,
+            result.removed,
+            stragglers=tuple(str(one.get("name")) for one in left),
         )
 
     def _place(self, file: str) -> Path:
@@ -232,8 +238,8 @@ def _open_workshop(build_id: str, allow: Collection[str]) -> Workshop:
 
 
 def _build_files(
-    source: Source, directory: Path, name: str, flags: list[str], link: list[str], undo: contextlib.ExitStack
-) -> tuple[ModuleType, Path, Path]:
+    source: Source, directory: Path, name: str, flags: Sequence[str], link: Sequence[str]
+) -> tuple[Path, Path]:
     """Compiles copies of the files into one library beside them."""
     files = _copied(source, directory)
     name = name or _module_name(files)
@@ -242,11 +248,23 @@ def _build_files(
     path = directory / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     includes = [f"-I{directory}", f"-I{sysconfig.get_paths()['include']}", *_where_headers_are(source)]
     units = [str(file) for file in files if file.suffix in _UNITS]
-    command = [*compiler, "-O2", "-g", "-fPIC", "-shared", *includes, *_from_here(flags), *units, "-o", str(path), *link]
+    command = [
+        *compiler,
+        "-O2",
+        "-g",
+        "-fPIC",
+        "-shared",
+        *includes,
+        *_from_here(flags),
+        *units,
+        "-o",
+        str(path),
+        *link,
+    ]
     _run([*_wrapper(), *command], directory)
     if not path.exists():
         raise BuildError(f"the compiler made no {path.name}", command=command)
-    return _import_file(name, path, undo), path, files[0]
+    return path, files[0]
 
 
 def _copied(source: Source, directory: Path) -> list[Path]:
@@ -347,12 +365,16 @@ def _run(command: list[str], directory: Path) -> None:
     root = str(Path(__file__).resolve().parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), root)))}
     done = subprocess.run(
-        command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode:
-        raise BuildError(
-            f"the extension does not compile:\n{done.stdout}", diagnostics=done.stdout, command=command
-        )
+        raise BuildError(f"the extension does not compile:\n{done.stdout}", diagnostics=done.stdout, command=command)
 
 
 # Importing ---------------------------------------------------------------------------------------------------------
