@@ -26,6 +26,7 @@ ALLOWABLE = {
 NEVER = {
     "alias-moved": "there is one entry for both names",
     "code-address": "the address lies in code that is replaced",
+    "cython-constants": "the code would take another constant, or a name of another attribute",
     "ifunc": "the choice was made when the library was loaded",
     "method-table": "the interpreter has read the table already",
     "module-def": "the interpreter has read the definition already",

@@ -105,6 +105,7 @@ class HotExtension:
             BuildError: the compiler said no, or there is no such source; nothing was imported.
             HotReloadError: it has no hot extension, or several and no name.
         """
+        directory = directory.absolute()
         with contextlib.ExitStack() as undo:
             if isinstance(source, (str, os.PathLike)) and "\n" not in str(source) and os.path.isdir(source):
                 module, path, main = _build_project(Path(source), directory / "project", name, undo)

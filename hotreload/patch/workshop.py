@@ -26,6 +26,7 @@ from hotreload.build.command import parse
 from hotreload.build.record import Record, Unit
 from hotreload.build.replay import Replayed, possible_headers, replay
 from hotreload.diff.compare import UnitDiff, compare
+from hotreload.diff.cython import examine_constants, is_from_cython
 from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.guards import Change, Examined, examine, examine_compiler
 from hotreload.diff.prototypes import Anew
@@ -80,11 +81,12 @@ class _Fresh:
         self.graph = self.meaning = ObjectGraph(replayed.elf)
         self.files, self.texts, self.warnings = replayed.files, replayed.texts, replayed.warnings
         self.diff: Union[UnitDiff, None] = None
+        self.told: list[str] = []
         if earlier is not None:
             old, new = earlier.graph, self.graph
             change = SourceChange(earlier.texts, self.texts, old.debug.headings, new.debug.headings)
             if compare(old, new, change, source).is_same_code:
-                self.meaning, self.diff = earlier.meaning, earlier.diff
+                self.meaning, self.diff, self.told = earlier.meaning, earlier.diff, earlier.told
 
 
 class _Draft(NamedTuple):
@@ -183,6 +185,7 @@ class Workshop:
         draft = self._draft(graphs, swapped, hooks, examined.anew)
         has_changes = any(swapped.values())
         notes = [*examined.notes, *self._judge(changes, examined, draft)]
+        notes += chain.from_iterable(replayed.told for replayed in fresh.values())
         notes += notes_about(chain(*hooks.values()), has_changes=has_changes)
         path = self._link(draft) if has_changes else None
         linked = time.monotonic()
@@ -241,7 +244,11 @@ class Workshop:
         old = {path: _decode(store.load_text(name)) for path, name in unit.files.items()}
         change = SourceChange(old, replayed.texts, graph.debug.headings, replayed.graph.debug.headings)
         diff = compare(graph, replayed.graph, change, unit.source)
+        constants: list[Finding] = []
+        if is_from_cython(replayed.texts.get(unit.source, "")):
+            constants, replayed.told = examine_constants(old.get(unit.source, ""), replayed.texts[unit.source])
         return diff._replace(
+            findings=(*constants, *diff.findings),
             changed=without_hooks(diff.changed),
             compiler_changed=without_hooks(diff.compiler_changed),
             added=without_hooks(diff.added),

@@ -20,6 +20,7 @@ WORKERS = 2
 ELSEWHERE = {
     "code-address": "no compiler was found to make such code of C",
     "compiler-changed": "tests/patch/test_workshop.py",
+    "cython-constants": "tests/integrations/test_cython.py",
     "variable-form": "tests/patch/test_clang.py",
 }
 
