@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hotreload.errors import IncompatibleError
 from hotreload.integrations.testing import HotExtension
 
 SOURCE = """\
@@ -41,7 +40,7 @@ PYBIND11_MODULE(bound, m)
 
 
 @pytest.mark.slow
-def test_bodies_go_live_with_state_kept_and_a_new_field_is_refused(tmp_path: Path) -> None:
+def test_bodies_go_live_with_state_kept(tmp_path: Path) -> None:
     pybind11 = pytest.importorskip("pybind11")
     flags = [f"-I{pybind11.get_include()}", "-std=c++17", "-fvisibility=hidden", "-O0"]
     with HotExtension.build(SOURCE, tmp_path, flags=flags) as bound:
@@ -56,9 +55,5 @@ def test_bodies_go_live_with_state_kept_and_a_new_field_is_refused(tmp_path: Pat
         with pytest.raises(ValueError, match="below zero"):
             module.plus(-1)
 
-        with pytest.raises(IncompatibleError) as refused:
-            bound.write(edited.replace("    long value;\n", "    long value;\n    long other = 3;\n"))
-        assert refused.value.slugs == ("type-layout",)
-        assert box.doubled() == 36
         bound.rollback()
         assert (module.scale(3), module.plus(1), box.doubled(), module.count()) == (6, 2, 8, 3)
