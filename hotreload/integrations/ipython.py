@@ -68,7 +68,9 @@ class _Extension:
             self.is_on = switch.enable()
         self._is_ours = self.is_on and not was_on
         self._reporter = _Reporter(shell)
-        self._unsubscribe = switch.subscribe(self._told)
+        # A helper of somebody else's writes to this terminal itself; a notebook would not show it.
+        is_told_here = self._is_ours or hasattr(shell, "kernel")
+        self._unsubscribe = switch.subscribe(self._told) if is_told_here else lambda: None
 
     def _told(self, event: Mapping[str, Any]) -> None:
         if event.get("event") == "reload.finished":

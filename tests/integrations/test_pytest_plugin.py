@@ -110,6 +110,24 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "scale", 0, -1, metho
 PyMODINIT_FUNC PyInit_scale(void) { return PyModule_Create(&module); }
 """
 
+COUNTER = """\
+#include <Python.h>
+static long total;
+static long table[8];
+
+static PyObject *add(PyObject *self, PyObject *arg)
+{
+    long n = PyLong_AsLong(arg);
+    total += n;
+    table[n & 7]++;
+    return PyLong_FromLong(total);
+}
+
+static PyMethodDef methods[] = {{"add", add, METH_O, 0}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "counter", 0, -1, methods};
+PyMODINIT_FUNC PyInit_counter(void) { return PyModule_Create(&module); }
+"""
+
 
 def plugin_arguments() -> list[str]:
     """How pytest finds the plugin: by the entry point, or by name where what is installed has none yet."""
@@ -132,12 +150,15 @@ def test_a_users_project_is_tested_with_the_fixture(tmp_path: Path) -> None:
     (project / "c" / "helper.c").write_text("long helper(long x) { return x + 1; }\n")
     (project / "c" / "factor.h").write_text("#define FACTOR 2\n")
     (project / "test_counted.py").write_text(USERS_TESTS)
+    guide = (ROOT / "docs" / "integrations" / "pytest.md").read_text()
+    (project / "test_guide.py").write_text(guide.split("```python\n")[1].split("```")[0])
+    (project / "src" / "counter.c").write_text(COUNTER)
     before = sorted(str(path) for path in project.rglob("*"))
 
-    done = run_pytest(project, "--basetemp", str(tmp_path / "base"), "test_counted.py")
+    done = run_pytest(project, "--basetemp", str(tmp_path / "base"), "test_counted.py", "test_guide.py")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    assert "10 passed" in done.stdout
     left = [path for path in sorted(str(path) for path in project.rglob("*")) if "__pycache__" not in path]
     assert left == before, "the user's own tree is not built in"
 
