@@ -16,6 +16,7 @@ ALLOWABLE = {
     "compiler-changed": "code of two compilers works together where both keep the ABI",
     "constructor-added": "the code may run well without what the constructor does",
     "flags-changed": "not every flag changes what two files must agree on",
+    "lambda-renumbered": "the new one may stand behind the others",
     "module-init": "the new variables may be of use as they are",
     "prototype-changed": "those that are named go on calling the old function, which stays as it is",
     "removed-referenced": "until the restart the old one is called",

@@ -25,6 +25,7 @@ from hotreload.build import store
 from hotreload.build.command import parse
 from hotreload.build.record import Record, Unit
 from hotreload.build.replay import Replayed, possible_headers, replay
+from hotreload.diff.closures import examine_closures
 from hotreload.diff.compare import UnitDiff, compare
 from hotreload.diff.cython import examine_constants, is_from_cython
 from hotreload.diff.graph import ObjectGraph
@@ -247,8 +248,10 @@ class Workshop:
         constants: list[Finding] = []
         if is_from_cython(replayed.texts.get(unit.source, "")):
             constants, replayed.told = examine_constants(old.get(unit.source, ""), replayed.texts[unit.source])
+        swapped = (*diff.changed, *diff.compiler_changed)
+        closures = examine_closures(graph, replayed.graph, swapped, unit.source)
         return diff._replace(
-            findings=(*constants, *diff.findings),
+            findings=(*constants, *closures, *diff.findings),
             changed=without_hooks(diff.changed),
             compiler_changed=without_hooks(diff.compiler_changed),
             added=without_hooks(diff.added),
