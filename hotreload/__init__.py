@@ -19,6 +19,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hotreload import errors as errors
+    from hotreload.integrations.ipython import load_ipython_extension as load_ipython_extension
+    from hotreload.integrations.ipython import unload_ipython_extension as unload_ipython_extension
     from hotreload.live import lock as lock
     from hotreload.live import redirect as redirect
     from hotreload.live import status as status
@@ -55,12 +57,14 @@ _HOMES = {
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
     "live_script": "hotreload.page.tag",
+    "load_ipython_extension": "hotreload.integrations.ipython",
     "lock": "hotreload.live",
     "redirect": "hotreload.live",
     "request": "hotreload.live.requests",
     "status": "hotreload.live",
     "subscribe": "hotreload.run.switch",
     "transition": "hotreload.live",
+    "unload_ipython_extension": "hotreload.integrations.ipython",
     "wsgi": "hotreload.live.requests",
 }
 

@@ -101,6 +101,11 @@ class IncompatibleError(HotReloadError):
     def findings(self) -> tuple[Finding, ...]:
         return tuple(self.fields.get("findings", ()))
 
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """The kinds of all findings, each once; see docs/refusals.md."""
+        return tuple(dict.fromkeys(finding.slug for finding in self.findings))
+
 
 class StageError(HotReloadError):
     """The process refused the patch; what was mapped for it is unmapped and nothing is redirected.

@@ -51,8 +51,9 @@ ALLOWED = {
         "agent",
         "",
     },
+    "integrations": {"", "build", "elf", "live", "patch", "run"},
     "__main__": {"cli"},
-    "": {"live", "run", "mark", "page"},
+    "": {"integrations", "live", "run", "mark", "page"},
 }
 # The server imports these rooms, so they may need nothing from outside but what is always there.
 SERVER_ROOMS = ("errors", "events", "wire", "live", "run", "agent", "artefact", "signing", "state")

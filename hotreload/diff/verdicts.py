@@ -17,6 +17,7 @@ ALLOWABLE = {
     "compiler-changed": "code of two compilers works together where both keep the ABI",
     "constructor-added": "the code may run well without what the constructor does",
     "flags-changed": "not every flag changes what two files must agree on",
+    "lambda-renumbered": "the new one may stand behind the others",
     "module-init": "the new variables may be of use as they are",
     "prototype-changed": "those that are named go on calling the old function, which stays as it is",
     "removed-referenced": "until the restart the old one is called",
@@ -27,6 +28,7 @@ ALLOWABLE = {
 NEVER = {
     "alias-moved": "there is one entry for both names",
     "code-address": "the address lies in code that is replaced",
+    "cython-constants": "the code would take another constant, or a name of another attribute",
     "ifunc": "the choice was made when the library was loaded",
     "method-flags": "how Python passes the arguments was chosen when the function object was made",
     "method-special": "classes that exist have asked for the name already",

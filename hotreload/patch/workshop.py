@@ -25,7 +25,9 @@ from hotreload.build import store
 from hotreload.build.command import parse
 from hotreload.build.record import Record, Unit
 from hotreload.build.replay import Replayed, possible_headers, replay
+from hotreload.diff.closures import examine_closures
 from hotreload.diff.compare import UnitDiff, compare
+from hotreload.diff.cython import examine_constants, is_from_cython
 from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.guards import Change, Examined, examine, examine_compiler
 from hotreload.diff.prototypes import Anew
@@ -84,11 +86,12 @@ class _Fresh:
         self.graph = self.meaning = ObjectGraph(replayed.elf)
         self.files, self.texts, self.warnings = replayed.files, replayed.texts, replayed.warnings
         self.diff: Union[UnitDiff, None] = None
+        self.told: list[str] = []
         if earlier is not None:
             old, new = earlier.graph, self.graph
             change = SourceChange(earlier.texts, self.texts, old.debug.headings, new.debug.headings)
             if compare(old, new, change, source).is_same_code:
-                self.meaning, self.diff = earlier.meaning, earlier.diff
+                self.meaning, self.diff, self.told = earlier.meaning, earlier.diff, earlier.told
 
 
 class _Draft(NamedTuple):
@@ -196,6 +199,7 @@ class Workshop:
         draft = self._draft(graphs, swapped, hooks, examined.anew, tables)
         has_changes = any(swapped.values()) or any(tables.values())
         notes = [*examined.notes, *self._judge(changes, examined, draft, fresh)]
+        notes += chain.from_iterable(replayed.told for replayed in fresh.values())
         notes += notes_about(chain(*hooks.values()), has_changes=has_changes)
         path = self._link(draft) if has_changes else None
         linked = time.monotonic()
@@ -257,7 +261,13 @@ class Workshop:
         old = {path: _decode(store.load_text(name)) for path, name in unit.files.items()}
         change = SourceChange(old, replayed.texts, graph.debug.headings, replayed.graph.debug.headings)
         diff = compare(graph, replayed.graph, change, unit.source)
+        constants: list[Finding] = []
+        if is_from_cython(replayed.texts.get(unit.source, "")):
+            constants, replayed.told = examine_constants(old.get(unit.source, ""), replayed.texts[unit.source])
+        swapped = (*diff.changed, *diff.compiler_changed)
+        closures = examine_closures(graph, replayed.graph, swapped, unit.source)
         return diff._replace(
+            findings=(*constants, *closures, *diff.findings),
             changed=without_hooks(diff.changed),
             compiler_changed=without_hooks(diff.compiler_changed),
             added=without_hooks(diff.added),

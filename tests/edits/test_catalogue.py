@@ -20,6 +20,8 @@ WORKERS = 2
 ELSEWHERE = {
     "code-address": "no compiler was found to make such code of C",
     "compiler-changed": "tests/patch/test_workshop.py",
+    "cython-constants": "tests/integrations/test_cython.py",
+    "lambda-renumbered": "tests/integrations/test_pybind11.py",
     "variable-form": "tests/patch/test_clang.py",
 }
 

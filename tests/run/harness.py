@@ -105,13 +105,13 @@ def build(directory: Path, name: str = "tiny", source: str = "") -> Extension:
 class Program:
     """A child process whose stdout and stderr are read as they come; waits are for what it says, not for time."""
 
-    def __init__(self, arguments: Sequence[str], *, directory: Path, **more: str) -> None:
+    def __init__(self, arguments: Sequence[str], *, directory: Path, python: str = sys.executable, **more: str) -> None:
         self.directory = directory
         self._changed = threading.Condition()
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             cwd=directory,
             env=environment(directory, **more),
             stdin=subprocess.DEVNULL,
