@@ -15,6 +15,8 @@ from hotreload.elf.file import (
     HEADER,
     SECTION_HEADER,
     SHN_LORESERVE,
+    SHT_NOBITS,
+    SHT_NULL,
     SHT_PROGBITS,
     ElfFile,
     Section,
@@ -60,6 +62,22 @@ class Editor:
         index = len(self._sections)
         self._sections.append(Section(index, name, SHT_PROGBITS, 0, 0, offset, len(content), 0, 0, 1, 0))
         return index
+
+    def cut(self, indices: set[int]) -> None:
+        """Leave out what these sections hold, and what no section holds behind the first of them.
+
+        They keep their numbers. Nothing that is loaded may lie behind them, as in what a linker makes of debug sections.
+        """
+        start = min((self._sections[index].offset for index in indices), default=len(self._data))
+        behind = [s for s in self._sections if s.offset >= start and s.size and s.type not in (SHT_NULL, SHT_NOBITS)]
+        contents = {s.number: bytes(self._data[s.offset : s.offset + s.size]) for s in behind}
+        del self._data[start:]
+        for section in behind:
+            if section.number in indices:
+                self._sections[section.number] = section._replace(offset=0, size=0)
+            else:
+                offset = self._append(contents[section.number], max(section.align, 1))
+                self._sections[section.number] = section._replace(offset=offset)
 
     def to_bytes(self) -> bytes:
         """The changed file."""

@@ -36,6 +36,7 @@ from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base
 from hotreload.patch.bind import Binder
+from hotreload.patch.debug import DebugField
 from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
 from hotreload.patch.link import link_patch, make_slots
 from hotreload.patch.reduce import DirectField, NameTable, reduce_object
@@ -97,6 +98,7 @@ class _Draft(NamedTuple):
     stand_ins: NameTable
     hooks: list[HookRoot]
     findings: list[Finding]
+    debug: list[DebugField]
 
 
 class Workshop:
@@ -317,13 +319,14 @@ class Workshop:
         stand_ins = NameTable()
         inputs: dict[int, bytes] = {}
         fields: list[DirectField] = []
+        debug: list[DebugField] = []
         for unit, plan in binder.plans.items() if any(swapped.values()) else ():
-            source = self._record.units[unit].source
-            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, source)
+            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, self.base)
             findings += reduced.findings
             fields += reduced.fields
+            debug += reduced.debug
             inputs[unit] = reduced.content
-        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, findings)
+        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, findings, debug)
 
     def _link(self, draft: _Draft) -> Path:
         self._made += 1
@@ -347,6 +350,7 @@ class Workshop:
                 draft.stand_ins,
                 list(draft.binder.plans.values()),
                 draft.hooks,
+                draft.debug,
             )
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")
