@@ -132,8 +132,8 @@ class Patch:
 class Image:
     """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base.
 
-    ``text`` holds all its code, and may hold read-only data too. ``build_id`` is that of its file, in hexadecimal; it
-    is empty where the patch brings no debug information.
+    ``text`` holds all its code, and may hold read-only data too. ``build_id`` is its own, in hexadecimal; it is empty
+    where the patch brings no debug information. ``file`` is where tools find it, empty: in memory only.
     """
 
     address: int
@@ -144,6 +144,7 @@ class Image:
     text: Span
     handle: Any = field(repr=False, compare=False)
     build_id: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
