@@ -191,7 +191,7 @@ struct hr_debugger *hr_debugger_open(uintptr_t address, uint64_t len, uintptr_t 
 struct hr_debugger *hr_debugger_open_file(void *file, size_t len) {
     struct hr_debugger *debugger = calloc(1, sizeof *debugger);
     if (!debugger) {
-        munmap(file, len);
+        munmap(file, hr_page_up(len));
         return NULL;
     }
     debugger->view = file;
@@ -214,6 +214,6 @@ void hr_debugger_close(struct hr_debugger *debugger) {
     tell(entry, JIT_UNREGISTER);
     hr_unlock();
     if (debugger->view)
-        munmap(debugger->view, debugger->view_len);
+        munmap(debugger->view, hr_page_up(debugger->view_len));
     free(debugger);
 }

@@ -124,12 +124,24 @@ static enum hr_status map_segments(const struct hr_patch *patch, int fd, uintptr
     return HR_OK;
 }
 
-/* gdb reads names, lines and unwind tables from a view of the whole file; a page of it costs memory when it is read. */
-static void show(const struct hr_genfile *file, int fd, struct hr_image *image) {
-    size_t len = file->image_len + file->tail_len;
-    void *view = mmap(NULL, len, PROT_READ, MAP_PRIVATE, fd, 0);
+static int is_above(void *context, uintptr_t address) {
+    return address > *(const uintptr_t *)context;
+}
+
+/* gdb reads names, lines and unwind tables from a view of the whole file; a page of it costs memory when it is read.
+ * Shared, so that a core dump has what is in a memfd: the kernel takes it for shared memory without a name. The view of
+ * a file lies above the image: elfutils takes the lowest address at which a file is mapped for its start. */
+static void show(const struct hr_genfile *file, int fd, int has_name, struct hr_image *image) {
+    size_t len = hr_page_up(file->image_len + file->tail_len);
+    uintptr_t start = image->place.address, end = start + image->place.len, at = 0;
+    struct hr_error ignored;
+    if (has_name && hr_near_map(start, end, len, is_above, &start, &at, &ignored))
+        return;
+    void *view = mmap((void *)at, len, PROT_READ, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
     if (view != MAP_FAILED)
-        image->debugger = hr_debugger_open_file(view, len);
+        image->debugger = hr_debugger_open_file(view, file->image_len + file->tail_len);
+    else if (at)
+        munmap((void *)at, len);
 }
 
 static enum hr_status write_and_map(const struct hr_patch *patch, const struct hr_genfile *file, int given,
@@ -140,7 +152,7 @@ static enum hr_status write_and_map(const struct hr_patch *patch, const struct h
         return status;
     status = map_segments(patch, fd, image->place.address, &image->mapped_len, error);
     if (!status && file->tail)
-        show(file, fd, image);
+        show(file, fd, given >= 0, image);
     close(fd);
     return status;
 }
