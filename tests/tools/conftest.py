@@ -65,8 +65,8 @@ class Project(NamedTuple):
         return [sys.executable, str(HERE / "program.py"), str(self.hot.path), str(files)]
 
 
-def make_project(directory: Path, prologue: str = "") -> Project:
-    hot = HotExtension(directory, {"kernels.c": SOURCE}, flags=["-O2"], compiler="gcc", prologue=prologue)
+def make_project(directory: Path, prologue: str = "", flag: str = "-O2") -> Project:
+    hot = HotExtension(directory, {"kernels.c": SOURCE}, flags=[flag], compiler="gcc", prologue=prologue)
     hot.save(SOURCE, EDITED)
     path = hot.make().path
     assert path is not None

@@ -25,5 +25,7 @@ long score(long base, int weight)
     long scaled = base * weight;
     calls += 1;
     hidden += scaled;
+    if (weight > 100)
+        hidden = 0;
     return scaled + served;
 }
