@@ -27,8 +27,8 @@ enum { HR_BUILD_ID_LEN = 20, HR_NUMBER_ROOM = 10, HR_HEAD_LEN_MAX = 4096 };
 struct hr_debug_header {
     char magic[8]; /* HR_DEBUG_MAGIC, without its NUL */
     uint64_t total_len;
-    uint64_t tail_len;     /* a multiple of 8 */
-    uint32_t head_len;     /* a multiple of 8: ELF header and program headers, which take the place of the patch's own */
+    uint64_t tail_len; /* a multiple of 8 */
+    uint32_t head_len; /* a multiple of 8: ELF header and program headers, which take the place of the patch's own */
     uint32_t place_count;
     uint32_t name_count;
     uint32_t reserved;

@@ -198,9 +198,9 @@ static enum hr_status fill(const struct hr_binding *binding, const char *name, i
     return status;
 }
 
-/* Where the patch has no debug part. "score" of the generation "hotreload:shop.3" is score@hotreload.g3: gdb would take a number alone for a
- * suffix of Ada and leave it out. A function's length is not in the table: it ends
- * where the next one begins. */
+/* Where the patch has no debug part. "score" of the generation "hotreload:shop.3" is score@hotreload.g3: gdb would take
+ * a number alone for a suffix of Ada and leave it out. A function's length is not in the table: it ends where the next
+ * one begins. */
 static void name_functions(const struct hr_patch *patch, const char *label, struct hr_image *image) {
     const struct hr_link_header *header = &patch->header;
     struct hr_debugger_symbol *symbols = calloc(header->function_count + 1, sizeof *symbols);
@@ -215,7 +215,8 @@ static void name_functions(const struct hr_patch *patch, const char *label, stru
             if (last > start && last < end)
                 end = last;
         }
-        snprintf(names[i], NAME_LEN, "%.120s@hotreload.g%.30s", patch->strings + patch->functions[i].name, number_of(label));
+        snprintf(names[i], NAME_LEN, "%.120s@hotreload.g%.30s", patch->strings + patch->functions[i].name,
+                 number_of(label));
         symbols[i] = (struct hr_debugger_symbol){names[i], image->place.address + start, end - start};
     }
     if (symbols && names)

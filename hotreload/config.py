@@ -21,7 +21,7 @@
     keep = 1                   # HOTRELOAD_KEEP                          so many old generations stay to go back to
     max-generations = 100      # HOTRELOAD_MAX_GENERATIONS               of one extension kept in memory; 0: no cap
     max-bytes = 268435456      # HOTRELOAD_MAX_BYTES                     bytes of them; 0: no cap
-    files = "/var/cache/hot"   # HOTRELOAD_FILES                         files of generations, for perf and others; or off
+    files = "/var/cache/hot"   # HOTRELOAD_FILES                         files of generations, for perf; or off
 
 ``settle`` and ``settle-policy`` are 30 seconds and "wait" for a push, 2 seconds and "force" under ``hotreload run``,
 where they are not set. The policy has a longer name than its flag because [tool.hotreload.policy] says who may push.

@@ -66,7 +66,7 @@ class Editor:
     def cut(self, indices: set[int]) -> None:
         """Leave out what these sections hold, and what no section holds behind the first of them.
 
-        They keep their numbers. Nothing that is loaded may lie behind them, as in what a linker makes of debug sections.
+        They keep their numbers. Nothing that is loaded may lie behind them: what a linker makes is so.
         """
         start = min((self._sections[index].offset for index in indices), default=len(self._data))
         behind = [s for s in self._sections if s.offset >= start and s.size and s.type not in (SHT_NULL, SHT_NOBITS)]

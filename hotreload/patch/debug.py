@@ -52,7 +52,8 @@ __all__ = ["SECTION", "DebugField", "debug_fields", "debug_sections", "mark_name
 SECTION = ".hotreload.debug"
 MAGIC = b"HRDEBUG1"
 NUMBER_ROOM = 10
-MARK = "@hotreload.g"
+# gdb would take a number alone for a suffix of Ada and leave it out.
+MARK, MANGLED_MARK = "@hotreload.g", ".hotreload."
 _ROOM = "#" * NUMBER_ROOM
 _BUILD_ID_LEN = 20
 # The header's note, and the name in it: "GNU".
@@ -152,16 +153,15 @@ def mark_names(plan: UnitPlan, editor: Editor) -> None:
         if not indices:
             indices = {offset: index for index, offset in enumerate(debug.relocations)}
         named = debug.named(debug.die(subprogram.start))
-        for attribute in (AT_NAME, AT_LINKAGE_NAME):
-            form, position = named.values.get(attribute, (0, 0))
-            if form != FORM_STRP or position not in indices or attribute == AT_LINKAGE_NAME:
-                continue
-            relocation = debug.relocations[position]
-            name = debug.text(named, attribute)
-            value = len(content) - graph.elf.symbols[relocation.symbol].value
-            content += f"{name}{MARK}{_ROOM}".encode() + b"\0"
-            entry = RELA.pack(position, relocation.symbol << 32 | relocation.type, value)
-            editor.write(table.offset + indices[position] * RELA.size, entry)
+        attribute = AT_LINKAGE_NAME if AT_LINKAGE_NAME in named.values else AT_NAME
+        form, position = named.values[attribute]
+        if form != FORM_STRP or position not in indices:
+            continue
+        relocation = debug.relocations[position]
+        value = len(content) - graph.elf.symbols[relocation.symbol].value
+        content += _with_room(debug.text(named, attribute)).encode() + b"\0"
+        entry = RELA.pack(position, relocation.symbol << 32 | relocation.type, value)
+        editor.write(table.offset + indices[position] * RELA.size, entry)
     editor.replace(strings.number, bytes(content))
 
 
@@ -174,9 +174,9 @@ def to_debug_part(elf: ElfFile, image_len: int, fields: list[DebugField]) -> byt
     maker.add_debug(fields)
     maker.add_symbols()
     maker.finish()
-    names = list(_find_all(bytes(maker.tail), f"{MARK}{_ROOM}".encode()))
+    names = [*_find_all(bytes(maker.tail), f"{MARK}{_ROOM}"), *_find_all(bytes(maker.tail), f"{MANGLED_MARK}{_ROOM}")]
     places = b"".join(_PLACE.pack(where, kind, 0) for where, kind in maker.places)
-    numbers = b"".join(_NAME.pack(image_len + at + len(MARK)) for at in names)
+    numbers = b"".join(_NAME.pack(image_len + at) for at in names)
     tail = bytes(maker.tail) + bytes(-len(maker.tail) % 8)
     header = _HEADER.pack(
         *(MAGIC, _HEADER.size + len(maker.head) + len(places) + len(numbers) + len(tail), len(tail)),
@@ -201,8 +201,8 @@ class _FileMaker:
                 self._indices[section.number] = len(self._headers)
                 # What only a loader reads is bytes here: a tool is not to follow it.
                 kind = section.type if section.type in (SHT_NOTE, SHT_NOBITS) else SHT_PROGBITS
-                self._add_header(section.name, kind, section.flags & 7, section.addr, section.addr, section.size,
-                                 align=section.align)  # fmt: skip
+                self._add_header(section.name, kind, section.addr, section.size, flags=section.flags & 7,
+                                 address=section.addr, align=section.align)  # fmt: skip
 
     def _make_head(self) -> bytearray:
         """Program headers by which a file offset is an address less that of the image."""
@@ -218,8 +218,8 @@ class _FileMaker:
             self.places += [(at + 16, _IN_IMAGE), (at + 24, _IN_IMAGE)]
         return head
 
-    def _add_header(self, name: str, kind: int, flags: int, address: int, offset: int, size: int, *, link: int = 0,
-                    info: int = 0, align: int = 1, entsize: int = 0) -> None:  # noqa: PLR0913, PLR0917  # fmt: skip
+    def _add_header(self, name: str, kind: int, offset: int, size: int, *, flags: int = 0, address: int = 0,
+                    link: int = 0, info: int = 0, align: int = 1, entsize: int = 0) -> None:  # fmt: skip
         self._headers.append(
             SECTION_HEADER.pack(len(self._names), kind, flags, address, offset, size, link, info, align, entsize)
         )
@@ -255,7 +255,7 @@ class _FileMaker:
         for section in self._elf.sections:
             if section.number in contents:
                 starts[section.number] = offset = self._append(bytes(contents[section.number]))
-                self._add_header(section.name, SHT_PROGBITS, section.flags & ~SHF_ALLOC, 0, offset, section.size,
+                self._add_header(section.name, SHT_PROGBITS, offset, section.size, flags=section.flags & ~SHF_ALLOC,
                                  align=section.align, entsize=section.entsize)  # fmt: skip
         self.places += [(starts[section] + at, kind) for section, at, kind in found]
 
@@ -268,7 +268,7 @@ class _FileMaker:
             is_code = symbol.type == STT_FUNC and symbol.section != SHN_UNDEF and symbol.section in self._indices
             if not is_code or symbol.name.startswith("hr."):
                 continue
-            for name in (f"{symbol.name}{MARK}{_ROOM}", symbol.name):
+            for name in (_with_room(symbol.name), symbol.name):
                 homes.append(len(entries) + 8)
                 entries += SYMBOL.pack(len(names), STB_GLOBAL << 4 | STT_FUNC, 0, self._indices[symbol.section],
                                        symbol.value, symbol.size)  # fmt: skip
@@ -276,16 +276,16 @@ class _FileMaker:
         offset = self._append(bytes(entries))
         self.places += [(offset + home, _IN_IMAGE) for home in homes]
         number = len(self._headers)
-        self._add_header(".symtab", SHT_SYMTAB, 0, 0, offset, len(entries), link=number + 1, info=1, align=8,
+        self._add_header(".symtab", SHT_SYMTAB, offset, len(entries), link=number + 1, info=1, align=8,
                          entsize=SYMBOL.size)  # fmt: skip
-        self._add_header(".strtab", SHT_STRTAB, 0, 0, self._append(bytes(names)), len(names))
+        self._add_header(".strtab", SHT_STRTAB, self._append(bytes(names)), len(names))
 
     def finish(self) -> None:
         """Section names and headers, and where the ELF header finds them."""
         number = len(self._headers)
         size = len(self._names) + len(".shstrtab") + 1
         names_at = self._append(bytes(size))
-        self._add_header(".shstrtab", SHT_STRTAB, 0, 0, names_at, size)
+        self._add_header(".shstrtab", SHT_STRTAB, names_at, size)
         self.tail[names_at - self._image_len : names_at - self._image_len + size] = self._names
         start = self._append(b"".join(self._headers))
         self.places += [(start + i * SECTION_HEADER.size + 16, _IN_IMAGE) for i in sorted(self._indices.values())]
@@ -293,8 +293,15 @@ class _FileMaker:
         struct.pack_into("<HH", self.head, 60, len(self._headers), number)  # e_shnum, e_shstrndx
 
 
-def _find_all(data: bytes, word: bytes) -> Iterator[int]:
+def _with_room(name: str) -> str:
+    """A function's name, and where the number goes. A mangled one stays one: score(long) [clone .hotreload.3]."""
+    return f"{name}{MANGLED_MARK if name.startswith('_Z') else MARK}{_ROOM}"
+
+
+def _find_all(data: bytes, text: str) -> Iterator[int]:
+    """Where the room for a number begins behind each of these marks."""
+    word = text.encode()
     at = data.find(word)
     while at >= 0:
-        yield at
+        yield at + len(word) - NUMBER_ROOM
         at = data.find(word, at + len(word))

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import EDITED, SOURCE, Project, line_of, make_project, need, run
+from toolkit import EDITED, Project, line_of, make_project, need, run
 
 LINE = line_of(EDITED, "calls += 1")
 SHOW = ["backtrace 1", "info locals", "print served", "print hidden", "print calls"]

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EDITED, PATIENCE, Program, Project, line_of, need, run
+from toolkit import EDITED, PATIENCE, Program, Project, line_of, need, run
 
 LINE = line_of(EDITED, "return read")
 FRAME = rf"hold@hotreload\.g1 \(fd=[^)]+\) at kernels.c:{LINE}\b"

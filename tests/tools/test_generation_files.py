@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Program, Project
+from toolkit import Program, Project
 
 from hotreload.elf.file import ElfFile
 from hotreload.live.core import NativeCore

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import Program, Project
+from toolkit import Program, Project
 
 from hotreload.elf.file import ElfFile
 from hotreload.errors import StageError
@@ -49,9 +49,7 @@ def status_of(raw: bytes) -> str:
         (BUILD_ID_OFF, "<Q", 0x400),
     ],
 )
-def test_a_header_that_lies_is_refused(
-    whole: tuple[bytearray, int, int], field: int, form: str, value: int
-) -> None:
+def test_a_header_that_lies_is_refused(whole: tuple[bytearray, int, int], field: int, form: str, value: int) -> None:
     raw, start, _ = whole
     assert status_of(raw) == "OK"
     struct.pack_into(form, raw, start + field, value)
@@ -61,9 +59,7 @@ def test_a_header_that_lies_is_refused(
 @pytest.mark.parametrize(
     ("where", "kind"), [(2**64 - 4, 1), (0x800, 1), (2**40, 2), (64, 7)], ids=["wraps", "image", "behind", "kind"]
 )
-def test_a_place_outside_of_head_and_tail_is_refused(
-    whole: tuple[bytearray, int, int], where: int, kind: int
-) -> None:
+def test_a_place_outside_of_head_and_tail_is_refused(whole: tuple[bytearray, int, int], where: int, kind: int) -> None:
     raw, start, _ = whole
     head_len = struct.unpack_from("<I", raw, start + HEAD_LEN)[0]
     _PLACE.pack_into(raw, start + _HEADER.size + head_len, where, kind, 0)

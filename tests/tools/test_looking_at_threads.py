@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from conftest import EDITED, SOURCE, Program, line_of, need, py_spy, run
+from toolkit import EDITED, SOURCE, Program, line_of, need, py_spy, run
 
 OLD_HOLD, NEW_HOLD = line_of(SOURCE, "return read"), line_of(EDITED, "return read")
 QUIET = ("-q", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load off")
