@@ -38,7 +38,7 @@ def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> No
     [
         ('log_format = "json"', "did you mean 'log-format'"),
         ("poling = true", "did you mean 'polling'"),
-        ("zzz = 1", "known: allow, app, hint-after, keep, level, log-format"),
+        ("zzz = 1", "known: allow, app, files, hint-after, keep, level, log-format"),
         ('log-format = "jsn"', "did you mean 'json'"),
         ('polling = "maybe"', "neither true nor false"),
         ("quiet-ms = -1", "not a number of zero or more"),
