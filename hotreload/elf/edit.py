@@ -56,6 +56,12 @@ class Editor:
         offset = self._append(content, max(old.align, 1))
         self._sections[index] = old._replace(name=name or old.name, offset=offset, size=len(content))
 
+    def extend(self, index: int, content: bytes) -> int:
+        """Put more behind what section ``index`` holds by now; the offset in the section is returned."""
+        old = self._sections[index]
+        self.replace(index, bytes(self._data[old.offset : old.offset + old.size]) + content)
+        return old.size
+
     def add(self, name: str, content: bytes) -> int:
         """Add a section that is not loaded; its index is returned."""
         offset = self._append(content, 8)

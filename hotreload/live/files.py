@@ -117,7 +117,9 @@ class Files:
         """Insists that nobody else can put a file there, or take ours for another."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         found = os.stat(self.directory)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        if found.st_uid != os.geteuid():
+            raise OSError(0, "it belongs to another user")
+        if stat.S_IMODE(found.st_mode) & 0o022:
             raise OSError(0, "others can write there")
         if os.statvfs(self.directory).f_flag & os.ST_NOEXEC:
             raise OSError(0, "the file system is mounted noexec")

@@ -19,7 +19,8 @@ from __future__ import annotations
 import struct
 from typing import Iterator, NamedTuple, Union
 
-from hotreload.elf.dwarf import AT_LINKAGE_NAME, AT_NAME, FORM_STRP, OP_ADDR
+from hotreload.elf.debug import DebugInfo
+from hotreload.elf.dwarf import AT_LINKAGE_NAME, AT_NAME, FORM_STRING, FORM_STRP, OP_ADDR, Die
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
     HEADER,
@@ -43,9 +44,11 @@ from hotreload.elf.file import (
     ElfFile,
     R,
     Relocation,
+    Section,
 )
 from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import UnitPlan
+from hotreload.patch.respell import Tables
 
 __all__ = ["SECTION", "DebugField", "debug_fields", "debug_sections", "mark_names", "to_debug_part"]
 
@@ -139,30 +142,78 @@ class _Homes:
 def mark_names(plan: UnitPlan, editor: Editor) -> None:
     """Give the functions of the patch a name in the debug information that has room for the generation."""
     graph, debug = plan.graph, plan.graph.debug
-    strings = graph.elf.section(".debug_str")
-    info = graph.elf.section(".debug_info")
-    table = graph.elf.relocation_section(info.number) if info else None
-    if strings is None or table is None:
+    functions = [
+        subprogram
+        for subprogram in debug.subprograms
+        if subprogram.has_code and subprogram.name in graph.functions
+        if graph.functions[subprogram.name].section in plan.bindings
+    ]
+    info, strings, abbreviations = (graph.elf.section(f".debug_{name}") for name in ("info", "str", "abbrev"))
+    if not functions or info is None or strings is None or abbreviations is None:
         return
-    content = bytearray(graph.elf.content(strings))
-    indices: dict[int, int] = {}
-    for subprogram in debug.subprograms:
-        function = graph.functions.get(subprogram.name)
-        if not subprogram.has_code or function is None or function.section not in plan.bindings:
-            continue
-        if not indices:
-            indices = {offset: index for index, offset in enumerate(debug.relocations)}
-        named = debug.named(debug.die(subprogram.start))
-        attribute = AT_LINKAGE_NAME if AT_LINKAGE_NAME in named.values else AT_NAME
-        form, position = named.values[attribute]
-        if form != FORM_STRP or position not in indices:
-            continue
-        relocation = debug.relocations[position]
-        value = len(content) - graph.elf.symbols[relocation.symbol].value
-        content += _with_room(debug.text(named, attribute)).encode() + b"\0"
-        entry = RELA.pack(position, relocation.symbol << 32 | relocation.type, value)
-        editor.write(table.offset + indices[position] * RELA.size, entry)
-    editor.replace(strings.number, bytes(content))
+    marker = _Marker(debug, info, strings, abbreviations, editor)
+    for offset in dict.fromkeys(debug.named(debug.die(function.start)).offset for function in functions):
+        marker.mark(debug.die(offset))
+    marker.store()
+
+
+class _Marker:
+    """Changes names in the debug information of one object."""
+
+    def __init__(
+        self, debug: DebugInfo, info: Section, strings: Section, abbreviations: Section, editor: Editor
+    ) -> None:
+        table = debug.elf.relocation_section(info.number)
+        assert table is not None
+        self._debug, self._info, self._strings, self._abbreviations = debug, info, strings, abbreviations
+        self._editor, self._table, self._tables = editor, table, Tables(debug)
+        self._indices = {offset: index for index, offset in enumerate(debug.relocations)}
+        self._text = bytearray()
+        self._more: list[Relocation] = []
+        symbols = debug.elf.symbols
+        self._symbol = next(
+            (r.symbol for r in debug.relocations.values() if symbols[r.symbol].section == strings.number), 0
+        )
+
+    def mark(self, die: Die) -> None:
+        """Change the name of one entry, if there is a way."""
+        attribute = AT_LINKAGE_NAME if AT_LINKAGE_NAME in die.values else AT_NAME
+        form, position = die.values.get(attribute, (0, 0))
+        if not self._symbol:
+            return
+        if form == FORM_STRP and position in self._indices:
+            self._rewrite(self._refer(die, attribute, position))
+        elif form == FORM_STRING and attribute == AT_NAME:
+            respelt = self._tables.respell(die)
+            if respelt is not None:
+                self._editor.write(self._info.offset + die.offset, respelt.content)
+                self._more.append(self._refer(die, attribute, die.offset + respelt.reference))
+
+    def _refer(self, die: Die, attribute: int, position: int) -> Relocation:
+        """A reference from ``position`` to the longer name."""
+        value = self._strings.size + len(self._text) - self._debug.elf.symbols[self._symbol].value
+        self._text += _with_room(self._debug.text(die, attribute)).encode() + b"\0"
+        return Relocation(position, R.ABS32, self._symbol, value)
+
+    def _rewrite(self, relocation: Relocation) -> None:
+        at = self._table.offset + self._indices[relocation.offset] * RELA.size
+        self._editor.write(at, _pack(relocation))
+
+    def store(self) -> None:
+        """Put in what was added; last, since sections move."""
+        for unit, table in self._tables.units().items():
+            at = next(at for at in (unit + 8, unit + 6) if at in self._indices)
+            old = self._debug.relocations[at]
+            offset = self._editor.extend(self._abbreviations.number, table)
+            value = offset - self._debug.elf.symbols[old.symbol].value
+            self._rewrite(Relocation(at, old.type, old.symbol, value))
+        self._editor.extend(self._strings.number, bytes(self._text))
+        if self._more:
+            self._editor.extend(self._table.number, b"".join(map(_pack, self._more)))
+
+
+def _pack(relocation: Relocation) -> bytes:
+    return RELA.pack(relocation.offset, relocation.symbol << 32 | relocation.type, relocation.addend)
 
 
 def to_debug_part(elf: ElfFile, image_len: int, fields: list[DebugField]) -> bytes:

@@ -29,3 +29,6 @@ long score(long base, int weight)
         hidden = 0;
     return scaled + served;
 }
+
+long add(long a, long b) { return a + b; }
+long ab(long a) { return add(a, 1) * 2; }

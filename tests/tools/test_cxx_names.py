@@ -39,7 +39,14 @@ def test_gdb_shows_class_parameters_line_and_generation(tmp_path: Path) -> None:
         f"live.commit(live.stage(live.attach({str(hot.path)!r}), open({str(patch)!r}, 'rb').read()))\n"
         "library.score(3)\n"
     )
-    commands = ["handle SIGUSR1 stop nopass", "run", "backtrace 6", "set language c++", "print shop::Price::made", "kill"]
+    commands = [
+        "handle SIGUSR1 stop nopass",
+        "run",
+        "backtrace 6",
+        "set language c++",
+        "print shop::Price::made",
+        "kill",
+    ]
     words = [word for command in commands for word in ("-ex", command)]
     quiet = ("-q", "-batch", "-iex", "set debuginfod enabled off", "-iex", "set auto-load off")
     done = run("gdb", *quiet, *words, "--args", sys.executable, program, check=False)

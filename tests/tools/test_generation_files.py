@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from toolkit import Program, Project
 
 from hotreload.elf.file import ElfFile
@@ -41,6 +42,31 @@ def test_a_file_is_a_library_at_its_address_that_only_its_owner_can_read(
     link = tmp_path / "files" / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
     assert link.resolve() == path
     assert build_id != ElfFile.read(project.hot.path).build_id.hex()
+
+
+def test_debug_information_reads_well_and_has_the_generation_in_names_of_any_length(
+    program: Program, project: Project, tmp_path: Path
+) -> None:
+    program("commit", project.patch)
+    (path,) = (tmp_path / "files").glob("*.so")
+    with open(path, "rb") as file:
+        dwarf = ELFFile(file).get_dwarf_info(relocate_dwarf_sections=False)
+        dies = [die for unit in dwarf.iter_CUs() for die in unit.iter_DIEs()]
+        functions = {
+            die.attributes["DW_AT_name"].value.decode(): die.attributes["DW_AT_low_pc"].value
+            for die in dies
+            if die.tag == "DW_TAG_subprogram" and die.attributes.get("DW_AT_low_pc", (0, 0, 0))[2]
+        }
+        lines = [line for unit in dwarf.iter_CUs() for line in dwarf.line_program_for_CU(unit).get_entries()]
+    names = ("hold", "spin", "score", "add", "ab")
+    assert set(functions) == {f"{name}@hotreload.g1" for name in names}
+    mapped = [
+        [int(word, 16) for word in line.split()[0].split("-")]
+        for line in Path(f"/proc/{program.pid}/maps").read_text().splitlines()
+        if line.endswith(str(path)) and "r-xp" in line
+    ]
+    assert all(mapped[0][0] <= address < mapped[0][1] for address in functions.values())
+    assert any(line.state and line.state.address == functions["add@hotreload.g1"] for line in lines)
 
 
 def test_what_never_ran_leaves_no_file(program: Program, project: Project, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SOURCE = (HERE / "kernels.c").read_text()
 #: Two lines more at the top, so that no line of a function has the number that it had.
 EDITED = "/* more to\n   say */\n" + SOURCE.replace("base * weight;", "base * weight + 1000;").replace(
     "turns += 3", "turns += 5"
-).replace("held += 1;", "held += 10;")
+).replace("held += 1;", "held += 10;").replace("a + b;", "a + b + 3;").replace("* 2;", "* 5;")
 PATIENCE = 60
 
 
