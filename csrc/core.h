@@ -28,6 +28,7 @@
  *              over now?    host      code for      threads      names for gdb, of
  *                                     one entry     from outside stubs and generations
  *
+ * genfile.c makes the file that image.c maps and debugger.c shows (genfile.h);
  * and status.c (texts) and lock.c (the locks, fork) under all of them; marker.c stands beside them and is called by
  * fatal signals. Above this header nobody computes addresses; below it nobody knows Python.
  *

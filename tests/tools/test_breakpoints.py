@@ -56,7 +56,7 @@ def test_what_is_unmapped_is_forgotten_and_a_breakpoint_on_an_entry_refuses(proj
     need("gdb")
     words = [f"stage {project.patch}", "mark", "unstage", "mark", f"commit {project.patch}", "mark", "score 1 1"]
     text = debug(
-        *(project, tmp_path, words, "info symbol 'score@hotreload.g1'"),
+        *(project, tmp_path, words, "info symbol 'score@hotreload.g1'", "tbreak kernels.c:20"),
         *("continue", "echo GONE\\n", "info symbol 'score@hotreload.g1'", "break *score", "continue", "delete"),
         *("break score", "info breakpoints", "kill"),
     )

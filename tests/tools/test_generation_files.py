@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from elftools.elf.elffile import ELFFile
 from toolkit import Program, Project
 
+from hotreload.agent.health import _files
 from hotreload.elf.file import ElfFile
 from hotreload.live.core import NativeCore
 from hotreload.live.files import Files
@@ -84,6 +87,8 @@ def test_a_directory_that_others_can_write_is_not_used(project: Project, tmp_pat
     running = Program(project, directory)
     assert running("commit", project.patch) == "1"
     assert "others can write there" in running("status")
+    told = {"files": ast.literal_eval(running("status"))}
+    assert "others can write there" in _files(SimpleNamespace(status=lambda: told)), "and the doctor says so"  # type: ignore[arg-type]
     assert "memfd:hotreload:ext.1" in Path(f"/proc/{running.pid}/maps").read_text()
     running.close()
 
