@@ -65,7 +65,7 @@ class ReloadLoop:
         self._worker = worker
         self._log = log
         self._config = config
-        self._files = config.files or os.path.abspath(os.path.join(store.root(), "generations"))
+        self._files = config.files or os.path.join(os.path.abspath(store.root()), "generations")
         self._clock = clock
         self._hints = Hints(program, opener, worker, log)
         self._peers: dict[Peer, Mapping[str, str]] = {}
