@@ -3,6 +3,7 @@
  *   ELF header -> section headers -> ".hotreload.link" -> link table -> every offset, index, count and overlap
  *        |                                                   (drawn in linktable.h)
  *        +-----> program headers: no PT_TLS
+ *        +-----> ".hotreload.debug", if there is one -> every offset and count (drawn in genfile.h)
  *
  * The rest of the ELF file is the linker's own bookkeeping and is not used. Everything is read by copying out of the
  * one private buffer, so a file that changes meanwhile, is hostile or ends early gives a refusal and nothing else.
@@ -89,14 +90,17 @@ static void read_section(const struct hr_patch *patch, const Elf64_Ehdr *elf, si
     memcpy(section, patch->file + elf->e_shoff + index * sizeof *section, sizeof *section);
 }
 
-/* Does the name at this offset of the section names equal HR_LINK_SECTION, all of it inside the file? */
-static int is_link_section(const struct hr_patch *patch, const Elf64_Shdr *names, const Elf64_Shdr *section) {
-    return fits(section->sh_name, sizeof HR_LINK_SECTION, names->sh_size) &&
-           !memcmp(patch->file + names->sh_offset + section->sh_name, HR_LINK_SECTION, sizeof HR_LINK_SECTION);
+/* Does the name at this offset of the section names equal this one, all of it inside the file? */
+static int is_named(const struct hr_patch *patch, const Elf64_Shdr *names, const Elf64_Shdr *section,
+                    const char *name) {
+    size_t len = strlen(name) + 1;
+    return fits(section->sh_name, len, names->sh_size) &&
+           !memcmp(patch->file + names->sh_offset + section->sh_name, name, len);
 }
 
-static enum hr_status find_table(const struct hr_patch *patch, const Elf64_Ehdr *elf, Elf64_Shdr *found,
-                                 struct hr_error *error) {
+/* HR_NO_TABLE when no section has that name. */
+static enum hr_status find_section(const struct hr_patch *patch, const Elf64_Ehdr *elf, const char *name,
+                                   Elf64_Shdr *found, struct hr_error *error) {
     Elf64_Shdr names;
     if (elf->e_shstrndx >= elf->e_shnum)
         return hr_refuse(error, HR_NO_TABLE);
@@ -105,10 +109,10 @@ static enum hr_status find_table(const struct hr_patch *patch, const Elf64_Ehdr 
         return truncated(error, "section names", names.sh_offset, patch->file_len);
     for (size_t i = 0; i < elf->e_shnum; i++) {
         read_section(patch, elf, i, found);
-        if (found->sh_type == SHT_NOBITS || !is_link_section(patch, &names, found))
+        if (found->sh_type == SHT_NOBITS || !is_named(patch, &names, found, name))
             continue;
         if (!fits(found->sh_offset, found->sh_size, patch->file_len))
-            return truncated(error, HR_LINK_SECTION, found->sh_offset + found->sh_size, patch->file_len);
+            return truncated(error, name, found->sh_offset + found->sh_size, patch->file_len);
         return HR_OK;
     }
     return hr_refuse(error, HR_NO_TABLE);
@@ -396,6 +400,82 @@ static enum hr_status check_frames(const struct hr_patch *patch, struct hr_error
                            header->eh_frame_len, error);
 }
 
+static int is_place(const struct hr_debug_header *header, uint64_t image_len, uint64_t where, uint64_t len) {
+    return fits(where, len, header->head_len) || (where >= image_len && fits(where - image_len, len, header->tail_len));
+}
+
+/* What it changes of the image is what a loader would not look at: never a field of a fixup, code or unwind tables,
+ * which were checked as they are in the patch. */
+static enum hr_status check_debug_image(const struct hr_patch *patch, const struct hr_debug_header *debug,
+                                        struct hr_error *error) {
+    const struct hr_link_segment *segment = segment_of(patch, debug->build_id_off, HR_BUILD_ID_LEN);
+    const uint64_t frames = patch->header.eh_frame, end = debug->build_id_off + HR_BUILD_ID_LEN;
+    if (debug->head_len % 8 || debug->head_len > HR_HEAD_LEN_MAX || !segment_of(patch, 0, debug->head_len + 1))
+        return bad(error, "debug.head_len", debug->head_len, HR_HEAD_LEN_MAX);
+    if (!segment || segment->image_off || debug->build_id_off < debug->head_len)
+        return bad(error, "debug.build_id_off", debug->build_id_off, patch->header.image_len);
+    if (frames && frames < end)
+        return bad(error, "debug.build_id_off", debug->build_id_off, frames);
+    for (uint32_t i = 0; i < patch->header.function_count; i++)
+        if (patch->functions[i].image_off < end)
+            return bad(error, "debug.build_id_off", debug->build_id_off, patch->functions[i].image_off);
+    for (uint32_t i = 0; i < patch->header.fixup_count; i++)
+        if (patch->fixups[i].where < end)
+            return bad(error, "debug.build_id_off", debug->build_id_off, patch->fixups[i].where);
+    return HR_OK;
+}
+
+static enum hr_status check_debug(const struct hr_patch *patch, const struct hr_debug *debug, struct hr_error *error) {
+    const uint64_t image_len = patch->header.image_len;
+    for (uint32_t i = 0; i < debug->header->place_count; i++) {
+        const struct hr_debug_place *place = &debug->places[i];
+        if (!is_place(debug->header, image_len, place->where, sizeof(uint64_t)))
+            return bad(error, "debug.place", place->where, image_len + debug->header->tail_len);
+        if (place->kind != HR_PLACE_IMAGE && place->kind != HR_PLACE_BASE)
+            return bad(error, "debug.kind", place->kind, HR_PLACE_BASE);
+    }
+    for (uint32_t i = 0; i < debug->header->name_count; i++)
+        if (debug->names[i].where < image_len ||
+            !is_place(debug->header, image_len, debug->names[i].where, HR_NUMBER_ROOM))
+            return bad(error, "debug.name", debug->names[i].where, image_len + debug->header->tail_len);
+    return HR_OK;
+}
+
+/* The section may be missing. It stays where it is in the file, which is private memory too. */
+static enum hr_status read_debug(struct hr_patch *patch, const Elf64_Ehdr *elf, struct hr_error *error) {
+    Elf64_Shdr section;
+    enum hr_status status = find_section(patch, elf, HR_DEBUG_SECTION, &section, error);
+    if (status == HR_NO_TABLE)
+        return hr_refuse(error, HR_OK);
+    if (status)
+        return status;
+    const struct hr_debug_header *header = (const void *)(patch->file + section.sh_offset);
+    if (section.sh_offset % 8)
+        return bad(error, "debug.offset", section.sh_offset, 8);
+    if (section.sh_size < sizeof *header)
+        return truncated(error, HR_DEBUG_SECTION, sizeof *header, section.sh_size);
+    if (memcmp(header->magic, HR_DEBUG_MAGIC, sizeof header->magic))
+        return HR_OK; /* of another version: nothing that the code depends on */
+    uint64_t places = sizeof *header + header->head_len;
+    uint64_t names = places + header->place_count * sizeof *patch->debug.places;
+    uint64_t tail = names + header->name_count * sizeof *patch->debug.names;
+    if (header->total_len != section.sh_size || tail > section.sh_size || section.sh_size - tail != header->tail_len)
+        return bad(error, "debug.total_len", header->total_len, section.sh_size);
+    status = check_debug_image(patch, header, error);
+    struct hr_debug debug = {
+        .header = header,
+        .head = (const uint8_t *)header + sizeof *header,
+        .places = (const void *)((const uint8_t *)header + places),
+        .names = (const void *)((const uint8_t *)header + names),
+        .tail = (const uint8_t *)header + tail,
+    };
+    if (!status)
+        status = check_debug(patch, &debug, error);
+    if (!status)
+        patch->debug = debug;
+    return status;
+}
+
 static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error) {
     Elf64_Ehdr elf;
     Elf64_Shdr section;
@@ -403,7 +483,7 @@ static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error
     if (!status)
         status = check_program_headers(patch, &elf, error);
     if (!status)
-        status = find_table(patch, &elf, &section, error);
+        status = find_section(patch, &elf, HR_LINK_SECTION, &section, error);
     if (!status)
         status = read_table(patch, &section, error);
     if (!status)
@@ -426,6 +506,8 @@ static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error
         status = check_tables(patch, error);
     if (!status)
         status = check_frames(patch, error);
+    if (!status)
+        status = read_debug(patch, &elf, error);
     return status;
 }
 

@@ -126,7 +126,7 @@ class Config:
     ui_port: int = _option(
         0, "the port of that page, on the loopback; 0: any that is free", most=65535, flag="--ui-port"
     )
-    files: str = _option("", "a directory for generation files; empty: they are kept in memory")
+    files: str = _option("", 'a directory for the files of generations, for perf and core dumps; "off": kept in memory')
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
         _check("audit trail", lambda: _audit(books)),
         _check("policy", lambda: _policy(policy)),
         _check("not locked", live.check_unlocked),
+        _check("files of generations", lambda: _files(live)),
     ]
     return {
         "checks": checks,
@@ -72,6 +73,12 @@ def _try_memfd() -> None:
 def _state(books: Books) -> str:
     books.directory.check()
     return books.directory.path
+
+
+def _files(live: Live) -> str:
+    """No fault when there are none: perf and others then have no names for new code."""
+    files = live.status().get("files", {})
+    return f"in memory only: {files['reason']}" if files.get("reason") else str(files.get("directory", ""))
 
 
 def _audit(books: Books) -> str:

@@ -199,9 +199,11 @@ class _Process:
 
         config = load_config()
         app = app_name(config.app)
-        agent = Agent(app, StateDirectory(state_path(app, config.state)), PolicySource.find(), config.probation)
+        state = StateDirectory(state_path(app, config.state))
+        agent = Agent(app, state, PolicySource.find(), config.probation)
         # What was live before a trial must be there to go back to.
-        manager().configure(**{**config.limits, "keep": max(1, config.keep)})
+        files = config.files or state.path_of("generations")
+        manager().configure(**{**config.limits, "keep": max(1, config.keep), "files": files})
         agent.start()
         self.agent = agent
         if not self._has_hooks:

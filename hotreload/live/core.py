@@ -151,7 +151,8 @@ class Patch:
 class Image:
     """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base.
 
-    ``text`` holds all its code, and may hold read-only data too.
+    ``text`` holds all its code, and may hold read-only data too. ``build_id`` is its own, in hexadecimal; it is empty
+    where the patch brings no debug information. ``file`` is where tools find it, empty: in memory only.
     """
 
     address: int
@@ -161,6 +162,8 @@ class Image:
     is_from_reserve: bool
     text: Span
     handle: Any = field(repr=False, compare=False)
+    build_id: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,7 @@ class Core(Protocol):
     def reserve(self, base: Base, length: int) -> int: ...
     def open_patch(self, source: PatchSource) -> Patch: ...
     def close_patch(self, patch: Patch) -> None: ...
-    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image: ...
+    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str, file: int = -1) -> Image: ...
     def unstage(self, image: Image, *, has_run: bool = False) -> None: ...
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
@@ -336,11 +339,15 @@ class NativeCore:
     def close_patch(self, patch: Patch) -> None:
         lib.hr_patch_close(patch.handle)
 
-    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image:
-        """Maps a patch near its base. ``carried`` has each carried symbol's address, 0 for what is new here."""
+    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str, file: int = -1) -> Image:
+        """Maps a patch near its base.
+
+        ``carried`` has each carried symbol's address, 0 for what is new here. ``file`` is a descriptor of an empty file
+        of ours, which becomes the generation's; without one the memory has no file that tools could read.
+        """
         result, error = ffi.new("struct hr_image **"), _new_error()
         owners = ffi.new("uintptr_t[]", list(carried) or [0])
-        _check(lib.hr_image_stage(patch.handle, base.handle, owners, name.encode(), result, error), error)
+        _check(lib.hr_image_stage(patch.handle, base.handle, owners, name.encode(), file, result, error), error)
         info = ffi.new("struct hr_image_info *")
         lib.hr_image_describe(result[0], info)
         return Image(
@@ -351,6 +358,7 @@ class NativeCore:
             is_from_reserve=bool(info.is_from_reserve),
             text=Span(info.text_start, info.text_end),
             handle=result[0],
+            build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)).hex(),
         )
 
     def unstage(self, image: Image, *, has_run: bool = False) -> None:

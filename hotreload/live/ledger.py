@@ -128,6 +128,7 @@ class Ledger:
             "bytes_retained": sum(image.mapped for image in self.retained),
             "distance": self.live.distance,
             "staged": len(self.staged),
+            "files": {str(number): mapped.image.file for number, mapped in self.mapped.items() if mapped.image.file},
             "poisoned": self.poison is not None,
             "taints": [taint.describe() for taint in self.taints],
             "generations": [generation.describe() for generation in self.generations.values()],

@@ -25,6 +25,7 @@ from hotreload.errors import StageError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
 from hotreload.live import shadow
 from hotreload.live.core import Core, NativeCore, PatchSource
+from hotreload.live.files import Files
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Terms
 from hotreload.live.report import Guard, Report, Subscribers, swap_fields
@@ -69,8 +70,14 @@ class Manager:
         self._transitions = Transitions(
             self._core, self._guard, self._retirement, allow_unsynchronised=allow_unsynchronised
         )
+        self._files = Files(self._core)
         self._swaps = Swaps(
-            self._core, self._guard, self._transitions, self._retirement, allow_unsynchronised=allow_unsynchronised
+            self._core,
+            self._guard,
+            self._transitions,
+            self._retirement,
+            self._files,
+            allow_unsynchronised=allow_unsynchronised,
         )
         self._is_locked = False
 
@@ -85,8 +92,12 @@ class Manager:
         keep: int | None = None,
         max_generations: int | None = None,
         max_bytes: int | None = None,
+        files: str | None = None,
     ) -> None:
         """Changes what holds where a commit says nothing, from the next one on; None leaves it as it is.
+
+        ``files`` is a directory in which each generation gets a file that tools can open, or "off". One that cannot be
+        used is no error: generations are then in memory only, and :meth:`status` says why.
 
         Raises:
             ValueError: no such level or policy; nothing was changed.
@@ -97,6 +108,8 @@ class Manager:
             self._retirement.limits = self._retirement.limits.but(
                 retire=retire, keep=keep, max_generations=max_generations, max_bytes=max_bytes
             )
+            if files is not None:
+                self._files.use(files)
 
     # What there is -------------------------------------------------------------------------------------------------
 
@@ -147,7 +160,13 @@ class Manager:
             modules = [
                 {**ledger.describe(), "kept": self._retirement.kept(ledger)} for ledger in self._ledgers.values()
             ]
-            return {"pid": os.getpid(), "modules": modules, "transition": transition, "shadow": shadow.describe()}
+            return {
+                "pid": os.getpid(),
+                "modules": modules,
+                "transition": transition,
+                "shadow": shadow.describe(),
+                "files": self._files.describe(),
+            }
 
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Has ``callback`` called with a dict after each stage, commit, rollback and refusal.
@@ -227,6 +246,7 @@ class Manager:
             ledger.drop_staged(staged)
             if staged.image.handle not in [kept.handle for kept in ledger.retained]:
                 self._core.unstage(staged.image)
+                self._files.forget(staged.image)
 
     def check(self, module: LoadedModule, to: StagedPatch | int, *, level: str | None = None) -> str:
         """Insists that a staged patch, or an earlier generation, could be made live now at a level; returns the level.

@@ -21,6 +21,7 @@ from typing import Any
 from hotreload.errors import HotReloadError, PoisonedError, TransitionError
 from hotreload.live import hooks
 from hotreload.live.core import Core, Image, PatchSource
+from hotreload.live.files import Files
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, Redirect, StagedPatch, Terms
 from hotreload.live.report import Guard
@@ -40,6 +41,7 @@ class Swaps:
         guard: Guard,
         transitions: Transitions,
         retirement: Retirement,
+        files: Files,
         *,
         allow_unsynchronised: bool,
     ) -> None:
@@ -47,6 +49,7 @@ class Swaps:
         self._guard = guard
         self._transitions = transitions
         self._retirement = retirement
+        self._files = files
         self._allow_unsynchronised = allow_unsynchronised
 
     def stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
@@ -57,13 +60,14 @@ class Swaps:
             prepare(patch.tables)
             number = ledger.newest + 1
             label = f"hotreload:{ledger.name}.{number}"[:200]
-            image = self._core.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
+            image = self._files.stage(patch, ledger.base, ledger.owner_addresses(patch), label)
             try:
                 self._retirement.check_bytes(ledger, image.mapped)
                 redirects = ledger.redirects_of(patch, image)
                 self._open_sites(ledger, redirects)
             except BaseException:
                 self._core.unstage(image)
+                self._files.forget(image)
                 raise
             ledger.learn_ranges(patch)
         finally:

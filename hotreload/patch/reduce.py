@@ -16,7 +16,7 @@ Symbols that are added (they cannot clash: no C identifier has a dot):
     hr.t.N    a thread-local of the base, undefined
     hr.s.U.N  where section N of unit U ends up, hidden: gone if the section is
 
-What no root reaches is then dropped by the linker, with its unwind entries.
+What no root reaches is then dropped by the linker, with its unwind entries. Debug information is kept (``debug.py``).
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ from hotreload.elf.file import (
     R,
 )
 from hotreload.errors import Finding
-from hotreload.patch.base import Place
+from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
+from hotreload.patch.debug import DebugField, debug_fields, debug_sections, mark_names
 
 __all__ = ["DirectField", "NameTable", "reduce_object", "table_symbol"]
 
@@ -93,6 +94,7 @@ class Reduced(NamedTuple):
     content: bytes
     fields: list[DirectField]
     findings: list[Finding]
+    debug: list[DebugField]
 
 
 def reduce_object(
@@ -100,14 +102,13 @@ def reduce_object(
     roots: dict[str, str],
     carried: list[CarriedSymbol],
     names: NameTable,
-    path: str,
+    base: Base,
 ) -> Reduced:
     """Make the link input of one unit.
 
-    ``roots`` maps functions and hooks of this unit to their ``hr.f.N`` and ``hr.h.N`` names; ``path`` is the source,
-    for findings.
+    ``roots`` maps functions and hooks of this unit to their ``hr.f.N`` and ``hr.h.N`` names.
     """
-    elf = plan.graph.elf
+    elf, path = plan.graph.elf, base.record.units[plan.unit].source
     editor = Editor(elf)
     prepare_object(elf, editor)
     for section in elf.sections:
@@ -157,8 +158,14 @@ def reduce_object(
                     )
                 )
         _rewrite(elf, editor, section_index, rewritten)
+    debug: list[DebugField] = []
+    for section_index in debug_sections(elf):
+        marker = f"hr.s.{plan.unit}.{section_index}"
+        symbols.add(marker, STT_NOTYPE, STV_HIDDEN, section_index, 0, 0)
+        debug += debug_fields(plan, base, editor, section_index, marker)
+    mark_names(plan, editor)
     symbols.store(editor)
-    return Reduced(editor.to_bytes(), fields, findings)
+    return Reduced(editor.to_bytes(), fields, findings, debug)
 
 
 def _forget_relocations(elf: ElfFile, editor: Editor, section: int) -> None:

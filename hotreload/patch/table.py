@@ -28,6 +28,7 @@ from hotreload.errors import Finding, IncompatibleError
 from hotreload.patch import linktable
 from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
+from hotreload.patch.debug import SECTION, DebugField, to_debug_part
 from hotreload.patch.extent import code_extents, data_escapes
 from hotreload.patch.link import SLOTS
 from hotreload.patch.linktable import PAGE, Fixup, FixupKind, LinkTable, Protection
@@ -72,6 +73,7 @@ class PatchInput(NamedTuple):
     plans: list[UnitPlan]
     hooks: list[HookRoot]
     tables: list[TableRoot]
+    debug: list[DebugField]
 
 
 def to_patch(content: bytes, given: PatchInput) -> bytes:
@@ -83,6 +85,7 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
     elf = ElfFile(content, "patch")
     symbols = {symbol.name: symbol for symbol in elf.symbols if symbol.section != SHN_UNDEF}
     editor = Editor(elf)
+    editor.cut({section.number for section in elf.sections if section.name.startswith(".debug_")})
     fixups = _TableMaker(elf, given, symbols, editor)
     fixups.add_direct_fields()
     fixups.add_dynamic_relocations()
@@ -108,6 +111,9 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
         eh_frame_len=frames.size if frames else 0,
     )
     editor.add(linktable.SECTION, table.to_bytes())
+    debug = to_debug_part(elf, table.image_len, given.debug)
+    if debug:
+        editor.add(SECTION, debug)
     return editor.to_bytes()
 
 

@@ -39,6 +39,7 @@ from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
 from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import Binder
+from hotreload.patch.debug import DebugField
 from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
 from hotreload.patch.link import link_patch, make_slots
 from hotreload.patch.reduce import DirectField, NameTable, reduce_object, table_symbol
@@ -105,6 +106,7 @@ class _Draft(NamedTuple):
     hooks: list[HookRoot]
     tables: list[TableRoot]
     findings: list[Finding]
+    debug: list[DebugField]
 
 
 class Workshop:
@@ -362,11 +364,12 @@ class Workshop:
         stand_ins = NameTable()
         inputs: dict[int, bytes] = {}
         fields: list[DirectField] = []
+        debug: list[DebugField] = []
         for unit, plan in binder.plans.items() if any(swapped.values()) or any(tables.values()) else ():
-            source = self._record.units[unit].source
-            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, source)
+            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, self.base)
             findings += reduced.findings
             fields += reduced.fields
+            debug += reduced.debug
             inputs[unit] = reduced.content
         table_roots = [
             TableRoot(table_symbol(unit, table), table, place)
@@ -375,7 +378,7 @@ class Workshop:
             for place in [self._live_table(self.base.graphs[unit], unit, table)]
             if place is not None
         ]
-        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, table_roots, findings)
+        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, table_roots, findings, debug)
 
     def _link(self, draft: _Draft) -> Path:
         self._made += 1
@@ -400,6 +403,7 @@ class Workshop:
                 list(draft.binder.plans.values()),
                 draft.hooks,
                 draft.tables,
+                draft.debug,
             )
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")

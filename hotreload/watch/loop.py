@@ -7,12 +7,14 @@ and :meth:`ReloadLoop.tick` says when it wants to be called next. So a test can 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from hotreload import events
+from hotreload.build import store
 from hotreload.build.looks import look_at
 from hotreload.config import Config
 from hotreload.errors import BuildError, HotReloadError
@@ -71,6 +73,7 @@ class ReloadLoop:
         self._worker = worker
         self._log = log
         self._config = config
+        self._files = config.files or os.path.join(os.path.abspath(store.root()), "generations")
         self._clock = clock
         self._hints = Hints(program, opener, worker, log)
         self._peers: dict[Peer, Mapping[str, str]] = {}
@@ -293,7 +296,7 @@ class ReloadLoop:
         peer, path = holder
         bench.holders[holder] = self._peers.get(peer, {}).get(path, "")
         message = {"cmd": "attach", "path": path, "build_id": bench.workshop.build_id}
-        peer.send({**message, "limits": self._config.limits})
+        peer.send({**message, "limits": {**self._config.limits, "files": self._files}})
         self._bring_up(bench, holder)
 
     def _bring_up(self, bench: Bench, holder: Holder) -> None:
