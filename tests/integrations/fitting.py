@@ -22,6 +22,8 @@ from hotreload.run.reloaders import name_of_reloader
 
 VERSION = 1
 FIRST = tiny.value()
+with open("imported.txt", "a") as file:
+    file.write(name_of_reloader() + "\\n")
 
 def answer():
     return json.dumps({{

@@ -190,5 +190,7 @@ def test_c_goes_live_without_a_restart_and_py_restarts_into_the_newest_c(
     assert {Path(file).name for file in restarts} == {"answers.py"}
     assert {reload["outcome"] for reload in program.reloads()} == {"live"}
     assert not [line for line in program.stderr if line.startswith("hotreload:")]
+    if name != "flask-script":  # its first process imports everything before it calls run(debug=True)
+        assert set((tmp_path / "imported.txt").read_text().splitlines()) == {framework.reloader}
     program.end()
     assert not helper_pids(tmp_path)
