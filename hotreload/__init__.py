@@ -26,17 +26,21 @@ if TYPE_CHECKING:
     from hotreload.live.requests import asgi as asgi
     from hotreload.live.requests import request as request
     from hotreload.live.requests import wsgi as wsgi
+    from hotreload.mark import about as about
+    from hotreload.mark import hotpatchable as hotpatchable
     from hotreload.run.switch import disable as disable
     from hotreload.run.switch import enable as enable
     from hotreload.run.switch import subscribe as subscribe
 
 __all__ = [
     "__version__",
+    "about",
     "asgi",
     "disable",
     "enable",
     "errors",
     "get_include",
+    "hotpatchable",
     "lock",
     "redirect",
     "request",
@@ -49,9 +53,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "about": "hotreload.mark",
     "asgi": "hotreload.live.requests",
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
+    "hotpatchable": "hotreload.mark",
     "lock": "hotreload.live",
     "redirect": "hotreload.live",
     "request": "hotreload.live.requests",

@@ -24,6 +24,8 @@ static PyObject *call_hook(PyObject *module, PyObject *arguments) {
 static PyMethodDef methods[] = {
     {"call_hook", call_hook, METH_VARARGS, "call_hook(address, module, from, to) -> (result, message)"},
     {"shadow_stats", hr_shadow_stats, METH_NOARGS, "shadow_stats() -> (objects, fields, bytes, hooked types)"},
+    {"c_functions", hr_c_functions, METH_O, "c_functions(object) -> addresses of the C functions behind it"},
+    {"locate", hr_locate, METH_O, "locate(address) -> (path, base, symbol, start, the eight bytes there)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -2,6 +2,7 @@
  *
  *   module.c   the module; calls migration hooks with the GIL held, as any function of an extension is called
  *   shadow.c   shadow data: fields attached to live objects
+ *   callable.c the C functions behind a Python object, and where an address is
  *
  * The core in csrc/ knows nothing of Python and is called without the GIL; what is here is the opposite, and therefore
  * a library of its own. It imports nothing, so an extension that uses shadow data can use it without being patched.
@@ -17,5 +18,8 @@
 /* The capsule of hotreload.h; prepares what shadow data needs. NULL with an exception set. */
 PyObject *hr_shadow_open(void);
 PyObject *hr_shadow_stats(PyObject *module, PyObject *unused);
+
+PyObject *hr_c_functions(PyObject *module, PyObject *object);
+PyObject *hr_locate(PyObject *module, PyObject *address);
 
 #endif

@@ -24,6 +24,7 @@ from typing import Any
 from hotreload.errors import StageError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
 from hotreload.live import shadow
+from hotreload.live.around import Around
 from hotreload.live.core import Core, NativeCore, PatchSource
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Terms
@@ -62,15 +63,23 @@ class Manager:
         self._core: Core = core or NativeCore()
         self._reserve_bytes = reserve_bytes
         self._terms = terms or Terms()
+        #: Whom the program has asked to be called around each swap, and what it has marked, for ``status``.
+        self.around = Around()
+        self.describe_marks: Callable[[], list[dict[str, Any]]] = list
         self._ledgers: dict[str, Ledger] = {}
         self._subscribers = Subscribers()
         self._guard = Guard(self._subscribers)
         self._retirement = Retirement(self._core, self._guard, limits or Limits())
         self._transitions = Transitions(
-            self._core, self._guard, self._retirement, allow_unsynchronised=allow_unsynchronised
+            self._core, self._guard, self._retirement, self.around, allow_unsynchronised=allow_unsynchronised
         )
         self._swaps = Swaps(
-            self._core, self._guard, self._transitions, self._retirement, allow_unsynchronised=allow_unsynchronised
+            self._core,
+            self._guard,
+            self._transitions,
+            self._retirement,
+            self.around,
+            allow_unsynchronised=allow_unsynchronised,
         )
         self._is_locked = False
 
@@ -147,7 +156,13 @@ class Manager:
             modules = [
                 {**ledger.describe(), "kept": self._retirement.kept(ledger)} for ledger in self._ledgers.values()
             ]
-            return {"pid": os.getpid(), "modules": modules, "transition": transition, "shadow": shadow.describe()}
+            return {
+                "pid": os.getpid(),
+                "modules": modules,
+                "transition": transition,
+                "shadow": shadow.describe(),
+                "marked": self.describe_marks(),
+            }
 
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Has ``callback`` called with a dict after each stage, commit, rollback and refusal.
@@ -198,7 +213,7 @@ class Manager:
             PoisonedError: an earlier undo has failed here.
         """
         started = time.perf_counter()
-        with Report(self._subscribers, module, "stage") as report:
+        with Report(self._subscribers, self.around, module, "stage") as report:
             self.check_unlocked()
             with self._guard:
                 staged = self._swaps.stage(self._healthy(module), patch)
@@ -279,7 +294,7 @@ class Manager:
             PoisonedError: an undo failed; restart the process.
         """
         terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason, by=by)
-        with Report(self._subscribers, staged.module, "commit") as report:
+        with Report(self._subscribers, self.around, staged.module, "commit", staged) as report:
             with self._guard:
                 ledger = self._healthy(staged.module)
                 self._transitions.check_free()
@@ -320,7 +335,7 @@ class Manager:
             PoisonedError: an undo failed; restart the process.
         """
         terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason, by=by)
-        with Report(self._subscribers, module, "rollback") as report:
+        with Report(self._subscribers, self.around, module, "rollback") as report:
             if not is_promised:
                 self.check_unlocked()
             with self._guard:

@@ -3,8 +3,8 @@
 ::
 
     stage      room? ─▶ mapped ─▶ sites ─▶ what is known of the original code
-    commit     hooks before ─▶ swap ─▶ in the books ─▶ hooks after
-    go_back    what is open turns round, or: hooks before ─▶ swap ─▶ in the books ─▶ hooks after
+    commit     callbacks, hooks before ─▶ swap ─▶ in the books ─▶ hooks, callbacks after
+    go_back    what is open turns round, or: the same
 
     swap       level function: stored          level call, request: a transition begins
     settle                                     it is driven on for a moment, then by a thread
@@ -20,9 +20,10 @@ from typing import Any
 
 from hotreload.errors import HotReloadError, PoisonedError, TransitionError
 from hotreload.live import hooks
+from hotreload.live.around import Around
 from hotreload.live.core import Core, Image, PatchSource
 from hotreload.live.ledger import Ledger
-from hotreload.live.records import Generation, Redirect, StagedPatch, Terms
+from hotreload.live.records import Generation, HookRun, Redirect, StagedPatch, Terms
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
 from hotreload.live.transitions import OpenTransition, Transitions
@@ -39,6 +40,7 @@ class Swaps:
         guard: Guard,
         transitions: Transitions,
         retirement: Retirement,
+        around: Around,
         *,
         allow_unsynchronised: bool,
     ) -> None:
@@ -46,6 +48,7 @@ class Swaps:
         self._guard = guard
         self._transitions = transitions
         self._retirement = retirement
+        self._around = around
         self._allow_unsynchronised = allow_unsynchronised
 
     def stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
@@ -95,11 +98,15 @@ class Swaps:
         """Makes a staged patch live, or has threads begin to move to it; returns the generation."""
         draft = staged.draft(info)
         left = ledger.live.number
+        swap = ledger.swap_to(draft)
+        if not info.get("restored"):  # at an import nobody is in the middle of anything yet
+            terms = terms.at_least(self._around.level_of(swap), len(ledger.switches(draft.redirects)))
         self._check_policy(ledger, staged, terms)
+        self._around.before(swap)
         runs = hooks.run_pre(draft, left)
-        if runs:  # they are code of others, which may have asked the manager for anything
-            self._transitions.check_free()
-            ledger.check_staged(staged)
+        # They are code of others, which may have asked the manager for anything.
+        self._transitions.check_free()
+        ledger.check_staged(staged)
         try:
             generation = self._swap(ledger, draft, staged.image, terms)
         except HotReloadError as error:
@@ -110,6 +117,7 @@ class Swaps:
             raise
         ledger.record(staged, generation)
         generation = ledger.mark(generation.number, hook_runs=(*runs, *hooks.run_post(generation, left)))
+        self._around.after(swap)
         self._after_swap(ledger)
         return generation
 
@@ -122,6 +130,7 @@ class Swaps:
             StageError: what a swap would raise before its first store; nothing was changed.
         """
         switches = ledger.switches(goal.redirects)
+        terms = terms.at_least(self._around.level_of(ledger.swap_to(goal)), len(switches))
         level = terms.level_for(len(switches))
         transition = self._transitions.open
         is_way_back = transition is not None and transition.ledger is ledger and goal.number == transition.origin
@@ -161,8 +170,14 @@ class Swaps:
         self._free_for(ledger, generation.number)
         left = ledger.live
         is_same = left.number == generation.number
-        runs = () if is_same else hooks.run_pre(generation, left.number, may_veto=may_veto)
-        if runs:  # they are code of others, which may have asked the manager for anything
+        swap = ledger.swap_to(generation)
+        if may_veto:  # what was promised is kept, where threads cannot come over one by one too
+            terms = terms.at_least(self._around.level_of(swap), len(ledger.switches(generation.redirects)))
+        runs: tuple[HookRun, ...] = ()
+        if not is_same:
+            self._around.before(swap, may_veto=may_veto)
+            runs = hooks.run_pre(generation, left.number, may_veto=may_veto)
+            # They are code of others, which may have asked the manager for anything.
             self._free_for(ledger, generation.number)
         swapped = self._swap(ledger, generation, None, terms)
         # When it went live first, and how, stays in the record.
@@ -170,6 +185,7 @@ class Swaps:
         if not is_same:
             runs += hooks.run_rollback(left, generation.number) + hooks.run_post(generation, left.number)
             ledger.mark(generation.number, hook_runs=runs)
+            self._around.after(swap)
         self._after_swap(ledger)
         return swapped.duration
 

@@ -39,7 +39,13 @@ class _Switch:
         """Connects to a helper process. Raises OSError or WireError; then nothing has changed."""
         from hotreload.live import manager
 
-        link = Link(socket_path, manager(), self._publish)
+        patcher = manager()
+
+        def hear(event: Event) -> None:
+            self._publish(event)
+            patcher.around.hear(event, patcher.modules())
+
+        link = Link(socket_path, patcher, hear)
         self.link = link
         self._watch_imports()
         self._watch_forks()
