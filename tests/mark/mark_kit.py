@@ -103,15 +103,18 @@ def error_of(call):
 
 def hammer(call, check, swap, times, threads=4):
     """Calls on four threads while ``swap`` is done so often; what was seen and how many calls there were."""
+    sys.setswitchinterval(1e-4)  # who swaps asks for the GIL many times, and each time waits for so long
     seen, calls, wrong, go = set(), [0] * threads, [], True
     def work(number):
         while go:
-            got = call()
-            calls[number] += 1
-            if not check(got):
-                wrong.append(got)
-                return
-            seen.add(got)
+            for _ in range(200):
+                got = call()
+                calls[number] += 1
+                if not check(got):
+                    wrong.append(got)
+                    return
+                seen.add(got)
+            time.sleep(0.0005)  # whoever swaps needs the GIL as well
     workers = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
     for worker in workers:
         worker.start()

@@ -204,7 +204,7 @@ tell(loaded=[name for name in sys.modules if name in ("hotreload.elf", "hotreloa
         "static method": ["plain"], "property": ["get"], "slot": ["show"], "bound": ["add"],
     }  # fmt: skip
     assert set(told["reasons"]) == {""}
-    assert told["names"]["method"].endswith("Heap.add")
+    assert told["names"]["method"].endswith(".add")
     assert told["source"].startswith("static PyObject *score(")
     assert told["of_type"] == ["add", "get", "make", "plain", "show"]
     assert told["of_module"] == ["add", "calls_of", "get", "make", "plain", "score", "show"]
