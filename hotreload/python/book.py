@@ -60,6 +60,7 @@ class Version:
     additions: tuple[Addition, ...] = ()
     evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
     names: list[Name] = field(default_factory=list)
+    is_base: bool = False
 
     def __post_init__(self) -> None:
         self.by_line = {(code.co_name, code.co_firstlineno): key for key, code in self.codes.items()}
@@ -119,6 +120,8 @@ class Book:
         self.versions: dict[int, Version] = {}
         self.originals: dict[int, Original] = {}
         self.introduced: list[FunctionType] = []
+        #: Cells that a closure has had and its code of now does not use; another may.
+        self.cells: weakref.WeakKeyDictionary[FunctionType, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._known: dict[int, tuple[CodeType, str, str]] = {}
 
     # As the manager sees a ledger ----------------------------------------------------------------------------------
@@ -194,7 +197,7 @@ class Book:
     def open_base(self, codes: dict[str, CodeType]) -> Version:
         """Version 0, from the base text as it was compiled beside this process."""
         if 0 not in self.versions:
-            self.versions[0] = Version(codes)
+            self.versions[0] = Version(codes, is_base=True)
         return self.versions[0]
 
     def learn(self, code: CodeType, key: str) -> None:
@@ -279,9 +282,15 @@ class Book:
         place = _place(key)
         return one.counts.get(place) == other.counts.get(place)
 
+    def remember_cells(self, orders_back: list[tuple[Any, ...]]) -> None:
+        """What closures had before an exchange."""
+        for function, code, *_fields, closure in orders_back:
+            if closure is not ... and code is not ... and closure:
+                self.cells.setdefault(function, {}).update(zip(code.co_freevars, closure))
+
     def version(self, number: int) -> Version:
         """The version of a generation; before anything was staged, the base has none."""
-        return self.versions.get(number) or Version({})
+        return self.versions.get(number) or Version({}, is_base=True)
 
 
 def _place(key: str) -> tuple[str, str]:
