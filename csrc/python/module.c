@@ -26,6 +26,8 @@ static PyMethodDef methods[] = {
     {"shadow_stats", hr_shadow_stats, METH_NOARGS, "shadow_stats() -> (objects, fields, bytes, hooked types)"},
     {"c_functions", hr_c_functions, METH_O, "c_functions(object) -> addresses of the C functions behind it"},
     {"locate", hr_locate, METH_O, "locate(address) -> (path, base, symbol, start, the eight bytes there)"},
+    {"exchange", hr_exchange, METH_VARARGS,
+     "exchange(functions, names, undo_names, inside, nested, referrers) -> (threads inside, orders back or None)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -103,8 +103,8 @@ class Report:
         self._step = step
         number = staged.number if staged is not None else module.generation
         redirects = staged.redirects if staged is not None else ()
-        names, entries = tuple(r.name for r in redirects), frozenset(r.entry for r in redirects)
-        self._swap = Swap(module.name, module.path, module.generation, number, names, entries)
+        functions, entries = staged.functions if staged is not None else (), frozenset(r.entry for r in redirects)
+        self._swap = Swap(module.name, module.path, module.generation, number, functions, entries)
 
     def __enter__(self) -> Report:  # noqa: PYI034 - Self is not in typing before 3.11
         return self

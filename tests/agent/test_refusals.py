@@ -333,7 +333,10 @@ def test_a_function_that_is_not_marked(app: Application) -> str:
     wait_until(lambda: len(app.status(pid)["marked"]) > 1, "it is not marked")
     app.push(pid, "p3", artefact)
     assert app.generation(pid) == 1
-    assert {mark["name"]: mark["generation"] for mark in app.status(pid)["marked"]} == {"tiny.count": 0, "tiny.value": 1}
+    assert {mark["name"]: mark["generation"] for mark in app.status(pid)["marked"]} == {
+        "tiny.count": 0,
+        "tiny.value": 1,
+    }
     return refused.value.status
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.hot import HotExtension
 from tests.mark.mark_kit import SHADE, run, write_kernels
 
-STUBS = '''
+STUBS = """
 from hotreload.live import manager
 order = []
 
@@ -35,7 +35,7 @@ from hotreload.mark.stub import _loaded
 SHADES = [f"#define SHADE {number}\\n" for number in (2, 3)]
 made = patches(loaded.entry.build_id, "shade.h", *SHADES)
 module = manager().attach(loaded.entry.path)
-'''
+"""
 
 
 def test_a_stub_is_swapped_a_thousand_times_under_four_threads(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_a_stub_is_swapped_a_thousand_times_under_four_threads(tmp_path: Path) -
     told = run(
         tmp_path,
         STUBS
-        + '''
+        + """
 def swap(number):
     staged = manager().stage(module, made[number % 2])
     manager().commit(staged, level="function")
@@ -56,7 +56,7 @@ tell(seen=seen, state_kept=count() == calls, wrong=wrong, events=len(order), gen
 manager().rollback(module)
 tell(back=value(0), base=value.hotreload.generation, kept=count() == calls + 2,
      first=[m.is_live for m in value.hotreload.history][0])
-''',
+""",
     )
     assert told["seen"] == ["1", "2", "3"]
     assert told["wrong"] == []
@@ -106,7 +106,7 @@ PyMODINIT_FUNC PyInit__ext(void)
 }
 """
 
-MARKED = '''
+MARKED = """
 import _ext
 from hotreload.live import manager
 from hotreload._state import c_functions
@@ -117,7 +117,7 @@ things = {
     "descriptor": heap.__dict__["make"], "static method": heap.plain, "property": static.tens, "slot": static.__repr__,
     "bound": _ext.Static().add,
 }
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,15 @@ def build(directory: Path, *, hot: bool) -> None:
     from tests.run.harness import environment
 
     wrapper = [sys.executable, "-m", "hotreload", "cc"] if hot else []
-    argv = [*wrapper, os.environ.get("CC", "gcc"), "-O2", "-g", "-fPIC", "-shared", f"-I{sysconfig.get_paths()['include']}"]
+    argv = [
+        *wrapper,
+        os.environ.get("CC", "gcc"),
+        "-O2",
+        "-g",
+        "-fPIC",
+        "-shared",
+        f"-I{sysconfig.get_paths()['include']}",
+    ]
     subprocess.run([*argv, "_ext.c", "-o", "_ext.so"], cwd=directory, env=environment(directory), check=True)
 
 
@@ -146,7 +154,7 @@ def test_a_marked_extension_function_is_swapped_a_thousand_times(extension: Path
     told = run(
         extension,
         MARKED
-        + '''
+        + """
 from hotreload.live.core import NativeCore
 order = []
 hotpatchable(_ext.score, before_swap=lambda s: order.append(("before", s.function, s.entered)),
@@ -160,7 +168,7 @@ tell(same=same, seen=seen, wrong=wrong, state_kept=_ext.calls() == calls, events
      generation=about(_ext.score).generation, last=_ext.score(0),
      name=about(_ext.score).name, source=[about(_ext.score).source.line, about(_ext.score).source.text],
      unchanged=[type(_ext.score).__name__, _ext.score.__doc__])
-''',
+""",
     )
     assert told["same"]
     assert told["seen"] == ["1", "2", "3"]
@@ -179,7 +187,7 @@ def test_each_kind_of_c_function_is_found_from_its_object(extension: Path) -> No
     told = run(
         extension,
         MARKED
-        + '''
+        + """
 class Mine(heap):
     def method(self): ...
 
@@ -197,7 +205,7 @@ import _struct
 hotpatchable(_struct.calcsize)
 tell(plain=about(_struct.calcsize).reason, is_patchable=about(_struct.calcsize).is_patchable, calls=_struct.calcsize("i"))
 tell(loaded=[name for name in sys.modules if name in ("hotreload.elf", "hotreload.build")])
-''',
+""",
     )
     assert told["symbols"] == {
         "score": ["score"], "method": ["add"], "static type": ["add"], "class method": ["make"], "descriptor": ["make"],
@@ -226,7 +234,7 @@ def test_a_plain_build_comes_up_without_a_word(tmp_path: Path) -> None:
     told = run(
         tmp_path,
         MARKED
-        + '''
+        + """
 import logging
 from hotreload.mark import book
 records = []
@@ -234,7 +242,7 @@ logging.getLogger("hotreload").addHandler(type("Kept", (logging.Handler,), {"emi
 book.tell_unpatchable(), book.tell_unpatchable()
 (mark,) = hotreload.status()["marked"]
 tell(value=_ext.score(1), patchable=about(_ext.score).is_patchable, records=records, mark=mark)
-''',
+""",
     )
     assert told["value"] == 2
     assert not told["patchable"]
@@ -252,7 +260,7 @@ def test_callbacks_may_refuse_and_hear_of_every_refusal_once(tmp_path: Path) -> 
     told = run(
         tmp_path,
         STUBS
-        + '''
+        + """
 def attempt(patch=None):
     order.clear()
     raised = error_of(lambda: manager().commit(manager().stage(module, patch or made[0]), level="function"))
@@ -280,7 +288,7 @@ tell(rollback=list(order), back=value(0))
 
 manager().lock()
 tell(locked=attempt())
-''',
+""",
     )
     raised, order, live = told["garbage"]
     assert raised.startswith("StageError: ")
@@ -317,7 +325,7 @@ def test_a_group_moves_together_whatever_is_configured(tmp_path: Path, extension
     told = run(
         tmp_path,
         STUBS
-        + f'''
+        + f"""
 sys.path.insert(0, {str(extension)!r})
 import _ext
 alone = manager().commit(manager().stage(module, made[0]), level="function")
@@ -341,7 +349,7 @@ tell(alone=alone.level, one_of_it=one_of_it.level, checked=checked, together=tog
      group=value.hotreload.group, order=order,
      elsewhere=error_of(lambda: hotpatchable(_ext.score, group="sums")),
      marked=[(mark["name"], mark["group"]) for mark in hotreload.status()["marked"]])
-''',
+""",
     )
     assert told["alone"] == "function"
     assert told["one_of_it"] == "function"
@@ -363,7 +371,7 @@ def test_a_transition_that_turns_round_is_told_as_a_swap_back(tmp_path: Path) ->
     )
     told = run(
         tmp_path,
-        '''
+        """
 from hotreload.live import manager
 order = []
 @hotpatchable(source="kernels.c", before_swap=lambda s: order.append(["before", s.left, s.entered]),
@@ -385,7 +393,7 @@ manager().reverse(wait=0.0)
 release()
 worker.join()
 tell(over=manager().wait(20), order=order, after=value(0), generation=value.hotreload.generation)
-''',
+""",
     )
     assert told["transition"] == "open"
     assert told["over"]

@@ -13,15 +13,15 @@ import pytest
 from tests.mark.mark_kit import finish, run, start, write_kernels
 from tests.run.harness import ROOT, environment
 
-PROGRAM = '''
+PROGRAM = """
 @hotpatchable(source="kernels.c")
 def value(n: int) -> int: ...
 
 from hotreload.mark.stub import _loaded
 (loaded,) = _loaded.values()
 tell(value=value(0), path=loaded.entry.path, build_id=loaded.entry.build_id)
-'''
-FAILING = '''
+"""
+FAILING = """
 def stub():
     @hotpatchable(source="kernels.c")
     def value(n: int) -> int: ...
@@ -30,7 +30,7 @@ try:
     stub()
 except hotreload.errors.BuildError as error:
     tell(message=error.message, hint=error.hint, diagnostics=error.diagnostics, command=error.command)
-'''
+"""
 
 
 def logging_compiler(directory: Path) -> dict[str, str]:
@@ -128,7 +128,11 @@ def test_a_builder_that_dies_leaves_nothing_that_is_taken_for_whole(tmp_path: Pa
         ("long value(long n, ...) { return n; }", "", "`value`: it takes any number of arguments"),
         ("extern long far_away(long); long value(long n) { return far_away(n); }", "", "undefined symbol: far_away"),
         ("long value(long n) { return n; }", ', libraries=["no_such_library"]', "no_such_library"),
-        ("long value(long n) { return n; }", ', flags="-fsanitize=address"', "a sanitizer registers each variable once"),
+        (
+            "long value(long n) { return n; }",
+            ', flags="-fsanitize=address"',
+            "a sanitizer registers each variable once",
+        ),
     ],
     ids=["syntax", "include", "static", "variadic", "undefined", "library", "sanitizer"],
 )
@@ -179,9 +183,9 @@ def test_stubs_find_headers_and_libraries_by_their_options(tmp_path: Path) -> No
     (tmp_path / "kernels.c").write_text(
         '#include <math.h>\n#include "deep.h"\ndouble deep(double x) { return DEEP + cos(x) * MORE; }\n'
     )
-    program = '''
+    program = """
 @hotpatchable(source="kernels.c", include_dirs=["include"], flags="-DMORE=2", libraries=["m"])
 def deep(x: float) -> float: ...
 tell(deep=deep(0.0))
-'''
+"""
     assert run(tmp_path, program)["deep"] == 42.0
