@@ -101,13 +101,13 @@ def error_of(call):
         return f"{type(error).__name__}: {error}"
     return "nothing was raised"
 
-def hammer(call, check, swap, times, threads=4):
+def hammer(call, check, swap, times, threads=4, burst=200):
     """Calls on four threads while ``swap`` is done so often; what was seen and how many calls there were."""
     sys.setswitchinterval(1e-4)  # who swaps asks for the GIL many times, and each time waits for so long
     seen, calls, wrong, go = set(), [0] * threads, [], True
     def work(number):
         while go:
-            for _ in range(200):
+            for _ in range(burst):
                 got = call()
                 calls[number] += 1
                 if not check(got):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.hot import HotExtension
 from tests.mark.mark_kit import SHADE, run, write_kernels
 
 STUBS = """
@@ -248,8 +246,10 @@ tell(value=_ext.score(1), patchable=about(_ext.score).is_patchable, records=reco
     assert not told["patchable"]
     assert told["stderr"] == ""
     assert told["records"] == [
-        "_ext.score is marked and cannot be patched here: _ext.so was built without hotreload: "
-        "build it with `hotreload build`"
+        (
+            "_ext.score is marked and cannot be patched here: _ext.so was built without hotreload: "
+            "build it with `hotreload build`"
+        )
     ]
     assert told["mark"]["name"] == "_ext.score"
     assert not told["mark"]["patchable"]
