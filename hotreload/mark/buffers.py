@@ -40,10 +40,13 @@ def acceptor(ffi: Any, kind: Any, *, reads_only: bool, where: str) -> Callable[[
     size = 1 if item.kind == "void" else ffi.sizeof(item)
     array = ffi.typeof("char[]") if item.kind == "void" else ffi.typeof(ffi.getctype(item, "[]"))
     wanted = "any" if item.kind == "void" else _kind_of(ffi, item)
-    plain = plain_classes(ffi)
+    plain, lend = plain_classes(ffi), ffi.from_buffer
+    fitting: set[tuple[str, int]] = set()  # formats that were found to be right
 
     def accept(value: Any) -> Any:
-        if value.__class__ in plain:
+        if type(value) is bytearray:  # single bytes in one piece, which may be written to
+            return lend(array, value)
+        if type(value) in plain:
             return value
         try:
             view = memoryview(value)
@@ -54,16 +57,20 @@ def acceptor(ffi: Any, kind: Any, *, reads_only: bool, where: str) -> Callable[[
                 f"{where}: {type(value).__name__} is read-only, and `{kind.cname}` may be written through: "
                 "pass a bytearray or another buffer that can be written to"
             )
-        code = view.format.lstrip("@=<") if view.format else "B"
-        is_same = view.itemsize == size and _KINDS.get(code) == wanted
-        if not (wanted == "any" or code in _BYTES or is_same):
+        if (view.format, view.itemsize) not in fitting:
+            check(view, value)
+        if not view.c_contiguous:
+            raise TypeError(f"{where}: {type(value).__name__} is not in one piece: copy it first")
+        return lend(array, value)
+
+    def check(view: memoryview, value: Any) -> None:
+        code = view.format.lstrip("@=<")
+        if not (wanted == "any" or code in _BYTES or (view.itemsize == size and _KINDS.get(code) == wanted)):
             raise TypeError(
                 f"{where}: the items of {type(value).__name__} are of format {view.format!r} ({view.itemsize} bytes), "
                 f"those of `{kind.cname}` are {wanted}s of {size}"
             )
-        if not view.c_contiguous:
-            raise TypeError(f"{where}: {type(value).__name__} is not in one piece: copy it first")
-        return ffi.from_buffer(array, value, require_writable=not reads_only)
+        fitting.add((view.format, view.itemsize))
 
     return accept
 

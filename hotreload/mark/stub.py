@@ -198,7 +198,7 @@ def _not_there(name: str, loaded: _Loaded, place: str) -> MarkError:
 def _make(stub: FunctionType, ffi: Any, target: Any, kind: Any, known: dict[str, Any]) -> FunctionType:
     """A function with the stub's signature whose body is the call."""
     parameters = prototype.parameters_of(stub)
-    scope: dict[str, Any] = {"_hot_call": target, "_hot_plain": plain_classes(ffi)}
+    scope: dict[str, Any] = {"_hot_call": target, "_hot_plain": plain_classes(ffi), "_hot_type": type}
     arguments = []
     for number, (parameter, c_type) in enumerate(zip(parameters, kind.args)):
         accept = acceptor(
@@ -209,7 +209,7 @@ def _make(stub: FunctionType, ffi: Any, target: Any, kind: Any, known: dict[str,
             arguments.append(word)
         else:
             scope[f"_hot_{number}"] = accept
-            arguments.append(f"{word} if {word}.__class__ in _hot_plain else _hot_{number}({word})")
+            arguments.append(f"{word} if _hot_type({word}) in _hot_plain else _hot_{number}({word})")
     # In a function of its own, so that these names are cells of the new function and not globals of the stub's module.
     bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty, default=_DEFAULT)
                               if parameter.default is not inspect.Parameter.empty
