@@ -15,7 +15,7 @@ __all__ = ["Handle", "Moment", "Source"]
 
 #: What the eight bytes at an entry are that can be redirected: untouched, marked in C, redirected, through a slot.
 _PROLOGUES = (bytes.fromhex("0f1f840000000000"), bytes.fromhex("488da42400000000"))
-_JUMP, _SLOT = b"\xe9", b"\xff\x25"
+_JUMP, _SLOT, _NEVER_RUN = b"\xe9", b"\xff\x25", b"\xcc"
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,16 @@ class Handle:
             symbol = symbol_of(entry)
             if "pybind11" in symbol and "dispatcher" in symbol:
                 yield "every function of pybind11 is called through one that all share: mark the whole module"
-            if head not in _PROLOGUES and head[:1] != _JUMP and head[:2] != _SLOT:
+            if not _can_be_redirected(head):
                 name = os.path.basename(path)
                 yield f"{name} was built without hotreload: build it with `hotreload build`"
+
+
+def _can_be_redirected(head: bytes) -> bool:
+    """Whether a function begins so that it can be, or is already: see ARCHITECTURE.md for the bytes."""
+    is_jump = head[:1] == _JUMP and head[5:] == 3 * _NEVER_RUN
+    is_slot = head[:2] == _SLOT and head[6:] == 2 * _NEVER_RUN
+    return head in _PROLOGUES or is_jump or is_slot
 
 
 def _ask_place(mark: Mark) -> tuple[str, int, str]:

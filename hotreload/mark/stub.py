@@ -65,6 +65,11 @@ def bind(how: dict[str, Any], options: dict[str, Any], stub: Any) -> Any:
             hint="put it directly above `def`, below other decorators",
         )
     place = f"{stub.__code__.co_filename}:{stub.__code__.co_firstlineno}"
+    if inspect.iscoroutinefunction(stub) or inspect.isgeneratorfunction(stub):
+        raise MarkError(
+            f"{place}: {stub.__name__} is a coroutine or a generator, and a C function simply returns",
+            hint="write a plain def, and await it as loop.run_in_executor: it runs without the GIL",
+        )
     loaded = _load(_wanted(how, stub, place), stub, place)
     name = stub.__name__
     if name not in loaded.entry.functions:

@@ -108,6 +108,7 @@ bad("variadic", stub + "variadic(n): ...")
 bad("bit_fields", stub + "by_bits(b): ...")
 bad("complex", stub + "complicated(z): ...")
 bad("any_number", stub + "value(*n): ...")
+bad("coroutine", "@hotpatchable(source='kernels.c')\\nasync def value(n): ...")
 bad("on_a_class", "@hotpatchable(source='kernels.c')\\nclass A: ...")
 bad("no_file", "@hotpatchable(source='kernel.c')\\ndef value(n): ...")
 bad("no_c", "@hotpatchable(source='kernels.cpp')\\ndef value(n): ...")
@@ -220,6 +221,7 @@ def test_a_stub_that_disagrees_is_refused_with_both_prototypes(told: dict[str, A
         ("bit_fields", "parameter 1: `struct bits` by value, whose layout cannot be told"),
         ("complex", "its result: the type `complex double`"),
         ("any_number", "value takes *n, and a C function takes what its prototype says"),
+        ("coroutine", "value is a coroutine or a generator, and a C function simply returns"),
         ("on_a_class", "source= is for a stub, a Python function without a body"),
         ("no_file", "there is no {}/kernel.c (did you mean 'kernels.c'?)"),
         ("no_c", "source='kernels.cpp' is no C file"),
