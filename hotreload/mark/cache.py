@@ -19,6 +19,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -91,10 +92,34 @@ def obtain(wanted: Wanted) -> Entry:
             f"{wanted.source} was not built for this Python yet, and there is no C compiler here",
             hint="build it where there is one, by importing the module once with the same HOTRELOAD_STORE; or set CC",
         )
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    _make_directory(directory, wanted.source)
     with open(os.path.join(directory, "lock"), "w", encoding="ascii") as lock, _Progress(wanted.source):
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _find(directory, compiler) or _make(wanted, directory, compiler, lock.fileno(), key)
+
+
+def _make_directory(directory: str, source: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise BuildError(
+            f"{source}: what is built of it cannot be kept in {directory}: {error.strerror}",
+            hint="HOTRELOAD_STORE names another directory",
+        ) from None
+
+
+def _check_owner(directory: str) -> None:
+    """Code that somebody else could have put there is not loaded.
+
+    Raises:
+        BuildError: the directory is another user's, or others may write to it.
+    """
+    found = os.stat(directory)
+    if found.st_uid not in (0, os.geteuid()) or stat.S_IMODE(found.st_mode) & 0o002:
+        raise BuildError(
+            f"{directory} belongs to user {found.st_uid} or can be changed by others: nothing is loaded from there",
+            hint="HOTRELOAD_STORE names another directory",
+        )
 
 
 def root() -> str:
@@ -147,6 +172,7 @@ def _find_compiler() -> dict[str, Any] | None:
 def _find(directory: str, compiler: dict[str, Any] | None) -> Entry | None:
     """A fresh entry: its headers are as they were, its library is whole and, if there is one, of this compiler."""
     with suppress(OSError):
+        _check_owner(directory)
         for home in sorted(os.listdir(directory)):
             known = os.path.join(directory, home, "entry.json")
             try:

@@ -124,6 +124,7 @@ def test_a_builder_that_dies_leaves_nothing_that_is_taken_for_whole(tmp_path: Pa
     [
         ("long value(long n) { return n + ; }", "", "expected expression before"),
         ('#include "missing.h"\nlong value(long n) { return n; }', "", "missing.h: No such file"),
+        ("#include <Python.h>\nlong value(long n) { return n; }", "", "Python.h"),
         ("static long value(long n) { return n; }", "", "has no function that can be called from Python"),
         ("long value(long n, ...) { return n; }", "", "`value`: it takes any number of arguments"),
         ("extern long far_away(long); long value(long n) { return far_away(n); }", "", "undefined symbol: far_away"),
@@ -134,7 +135,7 @@ def test_a_builder_that_dies_leaves_nothing_that_is_taken_for_whole(tmp_path: Pa
             "a sanitizer registers each variable once",
         ),
     ],
-    ids=["syntax", "include", "static", "variadic", "undefined", "library", "sanitizer"],
+    ids=["syntax", "include", "python", "static", "variadic", "undefined", "library", "sanitizer"],
 )
 def test_a_file_that_cannot_be_built_is_a_build_error(tmp_path: Path, text: str, options: str, message: str) -> None:
     (tmp_path / "kernels.c").write_text(text)
@@ -175,6 +176,21 @@ def test_a_build_that_takes_its_time_is_announced_on_a_terminal_and_nowhere_else
             said += terminal.read(4096)
         assert program.wait(60) == 0
     assert said.startswith(b"hotreload: building kernels.c ... done in ")
+
+
+def test_a_cache_that_is_not_ours_is_refused_and_one_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    write_kernels(tmp_path)
+    first = run(tmp_path, PROGRAM)
+    directory = Path(first["path"]).parents[1]
+    directory.chmod(0o707)
+    assert "can be changed by others: nothing is loaded from there" in run(tmp_path, FAILING)["message"]
+    directory.chmod(0o700)
+    assert run(tmp_path, PROGRAM)["path"] == first["path"]
+
+    (tmp_path / "file").write_text("")
+    refused = run(tmp_path, FAILING, HOTRELOAD_STORE=str(tmp_path / "file"))
+    assert "cannot be kept in" in refused["message"]
+    assert "HOTRELOAD_STORE" in refused["hint"]
 
 
 def test_stubs_find_headers_and_libraries_by_their_options(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ bad("bad_result", stub + "value(n: int) -> float: ...")
 bad("bad_void", stub + "value(n: int) -> None: ...")
 bad("bad_bytes", stub + "blur(px: bytes, w: int, h: int, r: float): ...")
 bad("bad_annotation", stub + "value(n: list): ...")
-bad("no_function", stub + "valeu(n): ...")
+bad("no_function", stub + "valuu(n): ...")
 bad("static", stub + "clamp(v): ...")
 bad("variadic", stub + "variadic(n): ...")
 bad("bit_fields", stub + "by_bits(b): ...")
@@ -215,7 +215,7 @@ def test_a_stub_that_disagrees_is_refused_with_both_prototypes(told: dict[str, A
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("no_function", "kernels.c has no function `valeu` (did you mean `value`?)"),
+        ("no_function", "kernels.c has no function `valuu` (did you mean `value`?)"),
         ("static", "`clamp` is static in"),
         ("variadic", "`variadic` in {}/kernels.c cannot be called from Python: it takes any number of arguments"),
         ("bit_fields", "parameter 1: `struct bits` by value, whose layout cannot be told"),

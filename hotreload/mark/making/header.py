@@ -222,6 +222,9 @@ class _Speller:
             return name
         if die.tag in TAGS and name:
             return self._tagged(die, name)
+        body = self._body(die) if die.tag in TAGS else ""
+        if body:  # the type of one field of a record
+            return f"{TAGS[die.tag]} {body}"
         raise Inexpressible(f"the type `{name or 'without a name'}`")
 
     def _typedef(self, name: str, target: int) -> None:

@@ -112,7 +112,9 @@ def _run(argv: list[str], source: str) -> None:
     except steps.HotStepError as failure:
         what = "compile" if command.step == "compile" else "link"
         hint = "correct it; the compiler's own words are above"
-        if "Python.h" in str(failure):
+        if "Python.h" in str(failure) and command.sources == [source]:
+            hint = "a stub is called without the GIL and needs no Python.h: for code that does, build an extension"
+        elif "Python.h" in str(failure):
             hint = "install the headers of this Python, as python3-dev"
         raise BuildError(
             f"{source} does not {what}\n{failure}".rstrip(), hint=hint, diagnostics=str(failure), command=argv
