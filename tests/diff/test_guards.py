@@ -13,7 +13,7 @@ import hotreload
 from hotreload.diff.verdicts import ALLOWABLE, NEVER, SLUGS
 from hotreload.errors import HotReloadError, IncompatibleError
 from hotreload.patch.workshop import Workshop
-from hotreload.python.verdicts import NEVER as PYTHON
+from hotreload.python.verdicts import NEVER as PYTHON_SLUGS
 from tests.hot import hot_cc
 
 LEVELS = pytest.mark.parametrize("level", ["-O0", "-O2"])
@@ -603,8 +603,8 @@ ROOT = Path(hotreload.__file__).parent
 def test_every_refusal_has_its_page_and_its_verdict():
     text = (ROOT.parent / "docs" / "refusals.md").read_text()
     pages = dict(zip(PAGE.findall(text), PAGE.split(text)[2::2]))
-    of_c = [slug for slug in SLUGS if slug not in PYTHON]
-    assert list(pages) == sorted(of_c) + sorted(PYTHON)  # each part is in order
+    of_c = [slug for slug in SLUGS if slug not in PYTHON_SLUGS]
+    assert list(pages) == sorted(of_c) + sorted(PYTHON_SLUGS)  # each part is in order
     for slug, page in pages.items():
         for part in ("**What**", "**Why**", "**What to do**"):
             assert part in page, f"{slug}: no {part}"
@@ -622,7 +622,7 @@ def test_every_slug_that_the_code_says_is_known():
     assert emitted & set(SLUGS) == emitted, emitted - set(SLUGS)
     assert len(emitted) > 15
     said = "".join(path.read_text() for path in (ROOT / "python").glob("*.py") if path.stem != "verdicts")
-    assert [slug for slug in PYTHON if f'"{slug}"' not in said] == []
+    assert [slug for slug in PYTHON_SLUGS if f'"{slug}"' not in said] == []
 
 
 OF_CLANG = {
