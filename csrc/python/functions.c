@@ -76,7 +76,8 @@ static int store_function(PyObject *function, PyObject *const *fields) {
 
 /* (function, code, defaults, kwdefaults, annotations, doc, closure), checked before anything is stored. */
 static int is_order(PyObject *order) {
-    if (!PyTuple_Check(order) || PyTuple_GET_SIZE(order) != 1 + FIELDS || !PyFunction_Check(PyTuple_GET_ITEM(order, 0))) {
+    if (!PyTuple_Check(order) || PyTuple_GET_SIZE(order) != 1 + FIELDS ||
+        !PyFunction_Check(PyTuple_GET_ITEM(order, 0))) {
         PyErr_SetString(PyExc_TypeError, "an order is a tuple of a function and its six fields");
         return 0;
     }
@@ -136,9 +137,8 @@ static int add_closures(PyObject *nested, PyObject *referrers, PyObject *orders)
                 PyTuple_SET_ITEM(closure, n,
                                  Py_NewRef(PyTuple_GET_ITEM(old, PyLong_AsSsize_t(PyTuple_GET_ITEM(kept, n)))));
         PyObject *doc = closure ? PyTuple_GetItem(change, 2) : NULL;
-        PyObject *order = doc ? PyTuple_Pack(1 + FIELDS, function, code, Py_Ellipsis, Py_Ellipsis, Py_Ellipsis, doc,
-                                             closure)
-                              : NULL;
+        PyObject *order =
+            doc ? PyTuple_Pack(1 + FIELDS, function, code, Py_Ellipsis, Py_Ellipsis, Py_Ellipsis, doc, closure) : NULL;
         failed = failed || !order || PyList_Append(orders, order);
         Py_XDECREF(order);
         Py_XDECREF(closure);
@@ -157,7 +157,8 @@ static PyObject *order_back(PyObject *order) {
         return NULL;
     PyTuple_SET_ITEM(back, 0, Py_NewRef((PyObject *)function));
     for (int i = 0; i < FIELDS; i++) {
-        int stays = PyTuple_GET_ITEM(order, 1 + i) == Py_Ellipsis || (i == ANNOTATIONS && now[i] && !PyDict_Check(now[i]));
+        int stays =
+            PyTuple_GET_ITEM(order, 1 + i) == Py_Ellipsis || (i == ANNOTATIONS && now[i] && !PyDict_Check(now[i]));
         PyTuple_SET_ITEM(back, 1 + i, Py_NewRef(stays ? Py_Ellipsis : now[i] ? now[i] : Py_None));
     }
     return back;
@@ -208,7 +209,8 @@ static PyObject *store(PyObject *orders, PyObject *names, PyObject *undo_names) 
         return NULL;
     }
     PyErr_Clear();
-    PyErr_Format(PyExc_SystemError, "a function could not be given its new code, nor another its old one back: %S", value);
+    PyErr_Format(PyExc_SystemError, "a function could not be given its new code, nor another its old one back: %S",
+                 value);
     Py_XDECREF(kind);
     Py_XDECREF(value);
     Py_XDECREF(trace);
