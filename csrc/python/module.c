@@ -27,7 +27,7 @@ static PyMethodDef methods[] = {
     {"c_functions", hr_c_functions, METH_O, "c_functions(object) -> addresses of the C functions behind it"},
     {"locate", hr_locate, METH_O, "locate(address) -> (path, base, symbol, start, the eight bytes there)"},
     {"exchange", hr_exchange, METH_VARARGS,
-     "exchange(functions, names, undo_names, inside, nested, referrers) -> (threads inside, orders back or None)"},
+     "exchange(functions, names, undo_names, inside, nested, objects) -> (threads inside, orders back or None)"},
     {NULL, NULL, 0, NULL},
 };
 

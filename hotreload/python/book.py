@@ -49,7 +49,11 @@ class Name(NamedTuple):
 
 @dataclass
 class Version:
-    """One text as code. ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations."""
+    """One text as code.
+
+    ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations. ``made`` are the functions that
+    its additions have made, by their numbers: they have their parameters already.
+    """
 
     codes: dict[str, CodeType]
     swapped: frozenset[str] = frozenset()
@@ -60,6 +64,7 @@ class Version:
     additions: tuple[Addition, ...] = ()
     evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
     names: list[Name] = field(default_factory=list)
+    made: set[int] = field(default_factory=set)
     is_base: bool = False
 
     def __post_init__(self) -> None:
@@ -275,6 +280,7 @@ class Book:
             if key is not None and not any(function is known for known in self.introduced):
                 self.learn(function.__code__, key)
                 self.introduced.append(function)
+                version.made.add(id(function))
                 self._meet(function, key)
 
     def is_countable(self, key: str, one: Version, other: Version) -> bool:

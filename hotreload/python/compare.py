@@ -152,6 +152,8 @@ def _compare_functions(found: Difference, base: Text, new: Text) -> None:
         elif fingerprint(before) != fingerprint(code):
             found.moved.append(key)
     for key, function in now.functions.items():
+        if key not in old.functions:  # the next edit may find it alive
+            found.signatures[key] = _signature(new, function, None)
         if key in old.functions and old.functions[key].decorators != function.decorators:
             _tell_decorators(found, new.path, old.functions[key], function)
 
@@ -266,7 +268,6 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
                 )
                 continue
             _add(found, new, owner, function.node, without_number(function.key) + "()")
-            found.signatures[function.key] = _signature(new, function, None)
     for each in now.classes.values():
         if each.owner == owner and each.key not in old.classes and each.node.name not in known:
             _add(found, new, owner, each.node, f"class {each.key}")
