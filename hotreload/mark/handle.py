@@ -15,6 +15,7 @@ __all__ = ["Handle", "Moment", "Source"]
 
 #: What the eight bytes at an entry are that can be redirected: untouched, marked in C, redirected, through a slot.
 _PROLOGUES = (bytes.fromhex("0f1f840000000000"), bytes.fromhex("488da42400000000"))
+_NOT_HOT = "{} was built without hotreload: build it with `hotreload build`"
 _JUMP, _SLOT, _NEVER_RUN = b"\xe9", b"\xff\x25", b"\xcc"
 
 
@@ -183,6 +184,11 @@ class Handle:
     def _reasons(self) -> Iterator[str]:
         from hotreload._state import locate
 
+        if self._mark.is_whole and not self._mark.entries:  # as of Cython, whose functions have no address to ask for
+            from hotreload.live.arrivals import is_hot
+
+            if not is_hot(self._mark.path):
+                yield _NOT_HOT.format(os.path.basename(self._mark.path))
         for entry in self._mark.entries:
             path, _, _, _, head = locate(entry)
             if not path:
@@ -192,8 +198,7 @@ class Handle:
             if "pybind11" in symbol and "dispatcher" in symbol:
                 yield "every function of pybind11 is called through one that all share: mark the whole module"
             if not _can_be_redirected(head):
-                name = os.path.basename(path)
-                yield f"{name} was built without hotreload: build it with `hotreload build`"
+                yield _NOT_HOT.format(os.path.basename(path))
 
 
 def _can_be_redirected(head: bytes) -> bool:

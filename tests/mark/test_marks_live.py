@@ -199,7 +199,13 @@ hotpatchable(heap), hotpatchable(_ext)
 tell(of_type=sorted(about(heap).symbols), of_module=sorted(about(_ext).symbols), kinds=[about(heap).kind, about(_ext).kind],
      builtin=error_of(lambda: hotpatchable(len)), interpreter=error_of(lambda: hotpatchable(str.upper)),
      module=error_of(lambda: hotpatchable(sys)), slot_of=error_of(lambda: hotpatchable(_ext.Static().__repr__)))
-import _struct
+import ctypes
+class cython_function_or_method: ...
+tell(misuse={type(thing).__name__: error_of(lambda: hotpatchable(thing)) for thing in
+             (slice.start, cython_function_or_method(), ctypes.CDLL(None), ctypes.CDLL(None).getpid)})
+import _struct, _bisect
+hotpatchable(_bisect)
+tell(whole=about(_bisect).reason, empty=about(hotpatchable(__import__("_opcode"))).is_patchable)
 hotpatchable(_struct.calcsize)
 tell(plain=about(_struct.calcsize).reason, is_patchable=about(_struct.calcsize).is_patchable, calls=_struct.calcsize("i"))
 tell(loaded=[name for name in sys.modules if name in ("hotreload.elf", "hotreload.build")])
@@ -219,6 +225,12 @@ tell(loaded=[name for name in sys.modules if name in ("hotreload.elf", "hotreloa
     assert "is a function of the Python interpreter itself" in told["interpreter"]
     assert "module sys is built into Python" in told["module"]
     assert "mark it in its type, as type(x).__repr__" in told["slot_of"]
+    assert "it is a field of a struct: mark the functions that use it" in told["misuse"]["member_descriptor"]
+    assert "mark the whole module" in told["misuse"]["cython_function_or_method"]
+    assert "mark functions of an extension, or say source=" in told["misuse"]["CDLL"]
+    assert "mark functions of an extension, or say source=" in told["misuse"]["_FuncPtr"]
+    assert "was built without hotreload" in told["whole"]
+    assert not told["empty"]
     assert told["plain"].endswith("was built without hotreload: build it with `hotreload build`")
     assert not told["is_patchable"]
     assert told["calls"] == 4
