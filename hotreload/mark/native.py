@@ -52,10 +52,12 @@ def find(thing: Any, *, is_asked: bool = False) -> Mark | None:
     return None
 
 
+_CYTHON = "cython_function_or_method"  # whose objects have a layout of their own
+#: What is C and has no address, and what to do instead.
 _WITHOUT = {
     "member_descriptor": "it is a field of a struct: mark the functions that use it",
     "method-wrapper": "mark it in its type, as type(x).__repr__",
-    "cython_function_or_method": "mark the whole module: hotpatchable(the_module)",
+    _CYTHON: "mark the whole module: hotpatchable(the_module)",
     "CDLL": "mark functions of an extension, or say source= over a stub",
     "_FuncPtr": "mark functions of an extension, or say source= over a stub",
 }
@@ -83,6 +85,10 @@ def _of_type(cls: type) -> Mark | None:
     entries: dict[int, str] = {}
     path = ""
     for name, value in list(vars(cls).items()):
+        if type(value).__name__ == _CYTHON:
+            raise MarkError(
+                f"the methods of {cls.__module__}.{cls.__qualname__} are Cython's ({_CYTHON})", hint=_WITHOUT[_CYTHON]
+            )
         for entry in entries_of(value):
             library = _library(entry)
             if library != _library_of_python() and path in ("", library):

@@ -201,6 +201,8 @@ tell(of_type=sorted(about(heap).symbols), of_module=sorted(about(_ext).symbols),
      module=error_of(lambda: hotpatchable(sys)), slot_of=error_of(lambda: hotpatchable(_ext.Static().__repr__)))
 import ctypes
 class cython_function_or_method: ...
+class Cythons: method = cython_function_or_method()
+tell(cython=error_of(lambda: hotpatchable(Cythons)))
 tell(misuse={type(thing).__name__: error_of(lambda: hotpatchable(thing)) for thing in
              (slice.start, cython_function_or_method(), ctypes.CDLL(None), ctypes.CDLL(None).getpid)})
 import _struct, _bisect
@@ -226,6 +228,7 @@ tell(loaded=[name for name in sys.modules if name in ("hotreload.elf", "hotreloa
     assert "module sys is built into Python" in told["module"]
     assert "mark it in its type, as type(x).__repr__" in told["slot_of"]
     assert "it is a field of a struct: mark the functions that use it" in told["misuse"]["member_descriptor"]
+    assert "the methods of __main__.Cythons are Cython's" in told["cython"]
     assert "mark the whole module" in told["misuse"]["cython_function_or_method"]
     assert "mark functions of an extension, or say source=" in told["misuse"]["CDLL"]
     assert "mark functions of an extension, or say source=" in told["misuse"]["_FuncPtr"]
