@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from hotreload.live.requests import asgi as asgi
     from hotreload.live.requests import request as request
     from hotreload.live.requests import wsgi as wsgi
+    from hotreload.mark import about as about
+    from hotreload.mark import hotpatchable as hotpatchable
     from hotreload.page.tag import live_script as live_script
     from hotreload.run.switch import disable as disable
     from hotreload.run.switch import enable as enable
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "about",
     "asgi",
     "disable",
     "enable",
     "errors",
     "get_include",
+    "hotpatchable",
     "live_script",
     "lock",
     "redirect",
@@ -53,9 +57,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "about": "hotreload.mark",
     "asgi": "hotreload.live.requests",
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
+    "hotpatchable": "hotreload.mark",
     "live_script": "hotreload.page.tag",
     "load_ipython_extension": "hotreload.integrations.ipython",
     "lock": "hotreload.live",

@@ -7,7 +7,8 @@
     ├── IncompatibleError   the new code compiles but cannot go live on this base; nothing was tried
     ├── StageError          a process could not take the patch; nothing in it is redirected
     ├── TransitionError     the swap failed and was reverted; the earlier generation serves
-    └── PoisonedError       an undo failed: what runs is unknown; restart the process
+    ├── PoisonedError       an undo failed: what runs is unknown; restart the process
+    └── MarkError           @hotpatchable makes no sense there; nothing was marked
 
 Every error has a one-sentence message, a ``hint`` that says what to do next, survives ``pickle`` and can be
 turned into plain data with :meth:`HotReloadError.as_dict` for ``--json``.
@@ -22,6 +23,7 @@ __all__ = [
     "Finding",
     "HotReloadError",
     "IncompatibleError",
+    "MarkError",
     "PoisonedError",
     "StageError",
     "TransitionError",
@@ -124,6 +126,13 @@ class TransitionError(HotReloadError):
 
 class PoisonedError(HotReloadError):
     """A swap failed and its undo failed too: which code runs is unknown. Restart the process."""
+
+
+class MarkError(HotReloadError, TypeError):
+    """``@hotpatchable`` cannot mean anything there, or a stub and its C function disagree; nothing was marked.
+
+    It is raised where the decorator stands. ``file`` and ``line`` are of the C function or of the Python one, if known.
+    """
 
 
 def _rebuild(kind: type[HotReloadError], message: str, hint: str, fields: dict[str, Any]) -> HotReloadError:

@@ -27,6 +27,10 @@ static PyMethodDef methods[] = {
     {"show_table", hr_show_table, METH_VARARGS,
      "show_table(kind, live, live_length, new, new_length, changes, holders) -> (added, taken away, names taken, "
      "owners)"},
+    {"c_functions", hr_c_functions, METH_O, "c_functions(object) -> addresses of the C functions behind it"},
+    {"locate", hr_locate, METH_O, "locate(address) -> (path, base, symbol, start, the eight bytes there)"},
+    {"exchange", hr_exchange, METH_VARARGS,
+     "exchange(functions, names, undo_names, inside, nested, objects) -> (threads inside, orders back or None)"},
     {NULL, NULL, 0, NULL},
 };
 

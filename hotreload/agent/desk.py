@@ -24,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -171,6 +172,7 @@ class Desk:
             return answer
         self._live.check_unlocked()
         self._session.check_free()
+        _tell_marks()
         raw = read_sealed(fd)
         signer = policy.check_signature(raw)
         artefact = parse(raw)
@@ -183,7 +185,8 @@ class Desk:
         policy.check_module(module.name)
         _check_generation(module, message)
         about = _about(peer, artefact, signer, is_allowed=why is not None)
-        change = self._make_change(module, artefact, push, about, terms, is_rollback=_flag_of(message, "rollback"))
+        is_rollback = _flag_of(message, "rollback")
+        change = self._make_change(module, artefact, push, about, terms, policy=policy, is_rollback=is_rollback)
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _check_same(self, push: str, fd: int | None) -> None:
@@ -193,7 +196,15 @@ class Desk:
             raise refuse("BAD_REQUEST", f"push {push} was prepared here with another artefact")
 
     def _make_change(
-        self, module: Any, artefact: Artefact, push: str, about: dict[str, Any], terms: Terms, *, is_rollback: bool
+        self,
+        module: Any,
+        artefact: Artefact,
+        push: str,
+        about: dict[str, Any],
+        terms: Terms,
+        *,
+        policy: Policy,
+        is_rollback: bool,
     ) -> Change:
         now = live_generation(self._live, module)
         if now.number and now.info.get("sha256") == artefact.sha256:
@@ -208,6 +219,7 @@ class Desk:
         info = {"push": push, "at": time.time(), **about}
         staged = self._live.stage(module, artefact.elf)
         try:
+            policy.check_marked(staged, module.path)
             return Patch(self._live, module, artefact, staged, info=info, terms=terms)
         except BaseException:
             self._live.unstage(staged)
@@ -293,6 +305,14 @@ class Desk:
             self._books.audit(AGENT_REFUSED, **about, **peer.as_dict(), error=error)
         except HotReloadError:
             pass
+
+
+def _tell_marks() -> None:
+    """What this process has marked in vain is told at its first push: production code comes up without a word."""
+    if "hotreload.mark.book" in sys.modules:
+        from hotreload.mark.book import tell_unpatchable
+
+        tell_unpatchable()
 
 
 def _push_of(message: Message) -> str:

@@ -31,6 +31,7 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
         _check("policy", lambda: _policy(policy)),
         _check("not locked", live.check_unlocked),
         _check("files of generations", lambda: _files(live)),
+        *_marked(live),
     ]
     return {
         "checks": checks,
@@ -54,6 +55,16 @@ def _prologues(found: Iterable[Any], live: Live) -> Iterator[dict[str, Any]]:
         is_fine = usable.is_usable or usable.prologue not in needed
         told = {"name": f"prologue {usable.prologue}", "ok": is_fine, "detail": usable.why, "hint": ""}
         yield {**told, "usable": usable.is_usable}
+
+
+def _marked(live: Live) -> Iterator[dict[str, Any]]:
+    """What is marked and cannot be patched is worth a line and is no fault: a plain build serves as well."""
+    marked = live.status().get("marked") or ()
+    for mark in marked:
+        if not mark["patchable"]:
+            yield {"name": f"marked {mark['name']}", "ok": True, "detail": mark["reason"], "hint": "", "note": True}
+    if marked:
+        yield {"name": "marked", "ok": True, "detail": [mark["name"] for mark in marked], "hint": ""}
 
 
 def _check(name: str, check: Callable[[], Any]) -> dict[str, Any]:

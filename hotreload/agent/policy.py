@@ -9,6 +9,7 @@
     signature = "required"  # or "optional"
     keys = ["deploy.pub"]  # public keys: files beside this one, or "ed25519:BASE64"
     audit = "required"  # or "optional": whether a push that cannot be written down is refused
+    marked-only = true  # what is not marked with hotreload.hotpatchable in this process is not to be pushed
 
 Everybody but the own user and root must also be let through to the socket, whose directory is shut to them.
 
@@ -35,7 +36,9 @@ __all__ = ["Policy", "PolicySource", "read_policy"]
 
 _CHOICES = ("required", "optional")
 _LISTS = ("users", "readers", "modules", "functions", "keys")
+_WORDS = ("signature", "audit", "marked-only")
 _LIMIT = 1 << 20
+_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Policy:
     signature: str = "optional"
     keys: tuple[bytes, ...] = ()
     audit: str = "optional"
+    marked_only: bool = False
     path: str = ""
 
     @property
@@ -101,6 +105,28 @@ class Policy:
         if self.modules and not any(fnmatchcase(module, pattern) for pattern in self.modules):
             raise refuse("MODULE", f"the policy does not allow the module {printable(module)} to be patched")
 
+    def check_marked(self, staged: Any, path: str) -> None:
+        """Insists that the C functions that a staged patch would redirect are marked here, where that is asked for.
+
+        What an earlier patch brought came by the same door; Python functions are marked, or they are not swapped.
+
+        Raises:
+            StageError: UNMARKED, with their names; nothing was redirected, and the patch is still staged.
+        """
+        if not self.marked_only:
+            return
+        from hotreload.mark.book import unmarked
+
+        names = [printable(redirect.name) for redirect in unmarked(path, getattr(staged, "redirects", ()))]
+        if names:
+            what = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
+            is_one = len(names) == 1
+            raise refuse(
+                "UNMARKED",
+                f"the policy is marked-only, and {what} {'is' if is_one else 'are'} not marked in this process",
+                functions=names,
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``doctor``."""
         return {
@@ -112,6 +138,7 @@ class Policy:
             "signature": self.signature,
             "keys": len(self.keys),
             "audit": self.audit,
+            "marked_only": self.marked_only,
         }
 
 
@@ -151,9 +178,9 @@ def read_policy(path: str) -> Policy:
         raise refuse("POLICY", f"{path}: the policy must be a table")
     for key in table:
         if key == "only-marked":
-            raise refuse("POLICY", f"{path}: only-marked is not available yet: leave it out, or list the functions")
-        if key not in (*_LISTS, "signature", "audit"):
-            known = ", ".join((*_LISTS, "signature", "audit"))
+            raise refuse("POLICY", f"{path}: a policy has no key only-marked; did you mean marked-only?")
+        if key not in (*_LISTS, *_WORDS):
+            known = ", ".join((*_LISTS, *_WORDS))
             raise refuse("POLICY", f"{path}: a policy has no key {printable(key)}; it has {known}")
     lists = {key: _list_of(table, key, path) for key in _LISTS}
     policy = Policy(
@@ -164,6 +191,7 @@ def read_policy(path: str) -> Policy:
         signature=_choice_of(table, "signature", path),
         keys=tuple(_key_of(key, path) for key in _texts_of(lists["keys"], "keys", path)),
         audit=_choice_of(table, "audit", path),
+        marked_only=_truth_of(table, "marked-only", path),
         path=path,
     )
     if policy.signature == "required" and not policy.keys:
@@ -218,6 +246,13 @@ def _choice_of(table: Mapping[str, Any], key: str, path: str) -> str:
     if value not in _CHOICES:
         raise refuse("POLICY", f'{path}: {key} is "required" or "optional", not {printable(repr(value))}')
     return str(value)
+
+
+def _truth_of(table: Mapping[str, Any], key: str, path: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise refuse("POLICY", f"{path}: {key} is true or false, not {printable(repr(value))}")
+    return value
 
 
 def _uid_of(user: object, path: str) -> int:

@@ -27,6 +27,7 @@ HINTS = {
     "POLICY": "correct the policy file",
     "MODULE": "see `modules` in [tool.hotreload.policy]",
     "FUNCTION": "see `functions` in [tool.hotreload.policy]",
+    "UNMARKED": "mark them with hotreload.hotpatchable, or their whole module; or make helpers static inline",
     "QUARANTINED": "a process died soon after it took this patch: correct it, or push with --allow-quarantined",
     # What this process is.
     "NOT_LOADED": "the module is loaded by its first import",

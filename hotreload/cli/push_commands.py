@@ -396,6 +396,7 @@ def _lines_below(answers: Answers) -> Iterator[str]:
         if not isinstance(answer, ProcessStatus):
             continue
         pid = client.identity.pid
+        yield from _marked_lines(pid, answer.raw.get("marked") or ())
         found = answer.raw.get("transition")
         if isinstance(found, Mapping):
             yield from tell_transition(pid, found)
@@ -467,6 +468,16 @@ def _usual(statuses: Sequence[ProcessStatus]) -> dict[str, str]:
         for live in status.live:
             counts.setdefault(live.module, Counter())[f"{live.build_id}/{live.sha256}"] += 1
     return {module: counter.most_common(1)[0][0] for module, counter in counts.items()}
+
+
+def _marked_lines(pid: int, marked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a process has marked with ``hotpatchable``, and what of it cannot be patched there."""
+    if marked:
+        names = [f"{mark.get('name')}{' of ' + repr(mark['group']) if mark.get('group') else ''}" for mark in marked]
+        yield printable(f"{pid}: marked: {', '.join(names)}")
+    for mark in marked:
+        if not mark.get("patchable", True):
+            yield printable(f"{pid}: {mark.get('name')} is marked and cannot be patched: {mark.get('reason')}")
 
 
 def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str, str]) -> list[list[str]]:
@@ -576,6 +587,10 @@ def _doctor_line(told: Mapping[str, Any]) -> str:
     versions = told.get("versions") or {}
     line = ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
     for check in told.get("checks") or ():
+        if check.get("note"):
+            line += f"; {check.get('name')}: {check.get('detail')}"
+        if check.get("name") == "marked":
+            line += f"; {len(check.get('detail') or ())} marked"
         if "usable" in check:
             line += f"; {check.get('name')}" if check["usable"] else f"; no {check.get('name')}: {check.get('detail')}"
     return line

@@ -4,7 +4,8 @@
 
     commit     before, in the order in which they were added ─▶ swap ─▶ after, in the same order
                  └─ one raises: VETO, nothing was changed, and those that were called are told that it was refused
-    rollback   the same, with ``entered`` the earlier generation
+    rollback   the same, with ``entered`` the earlier generation; so is a transition that turns round
+    refused    by this process at any step, by a guard or by the compiler: those whom it concerns
 
 Both kinds of code come through here: C functions are told by the addresses of their entries, Python functions by
 their qualified names. The callbacks run on the thread that commits, with the manager's lock held: they may ask
@@ -14,11 +15,13 @@ anything and must not commit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from hotreload.errors import HotReloadError, StageError
+from hotreload.errors import BuildError, HotReloadError, IncompatibleError, StageError
+from hotreload.events import RELOAD_FINISHED
 
 __all__ = ["Around", "Listener", "Swap"]
 
@@ -53,6 +56,7 @@ class Around:
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
+        self._told: Callable[[], HotReloadError | None] = lambda: None
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Has ``listener`` called from now on. Returns what ends it; calling that twice does nothing."""
@@ -64,8 +68,12 @@ class Around:
 
         return remove
 
-    def before(self, swap: Swap) -> None:
+    def before(self, swap: Swap, *, may_veto: bool = True) -> None:
         """Asks everybody.
+
+        Args:
+            swap: what is about to happen.
+            may_veto: without it a refusal is shown and does not hold, as where others rely on what was promised.
 
         Raises:
             StageError: VETO, with what the callback raised as its cause; nothing was redirected.
@@ -76,6 +84,9 @@ class Around:
             try:
                 listener.before(swap)
             except Exception as error:  # whatever a callback raises is its "no"
+                if not may_veto:
+                    sys.excepthook(*sys.exc_info())
+                    continue
                 refusal = StageError(
                     f"{swap.module}: before_swap refuses the change: {type(error).__name__}: {error}",
                     hint="nothing was redirected; the change can be tried again",
@@ -94,12 +105,32 @@ class Around:
                 sys.excepthook(*sys.exc_info())
 
     def refused(self, swap: Swap, error: HotReloadError, whom: list[Listener] | None = None) -> None:
-        """Tells everybody, or those that were asked, that it did not happen."""
+        """Tells everybody, or those that were asked, that it did not happen; of one error once, whoever passes it."""
+        if self._told() is error:
+            return
+        self._told = weakref.ref(error)
         for listener in list(self._listeners.values()) if whom is None else whom:
             try:
                 listener.refused(swap, error)
             except Exception:  # noqa: BLE001 - the refusal is what the caller needs to hear
                 sys.excepthook(*sys.exc_info())
+
+    def hear(self, event: Mapping[str, Any], modules: Iterable[Any]) -> None:
+        """Tells of what was refused before it came here: a save that does not compile, or that the guards refuse.
+
+        ``event`` is what the helper process says of each save, ``modules`` are the manager's. What a process has
+        refused it has told its own listeners already.
+        """
+        kind = {"build_failed": BuildError, "refused": IncompatibleError}.get(str(event.get("outcome")))
+        if event.get("event") != RELOAD_FINISHED or kind is None or "details" in event:
+            return
+        error = kind(
+            str(event.get("reason", "")), hint=str(event.get("hint", "")), diagnostics=str(event.get("diagnostics", ""))
+        )
+        for module in modules:
+            if module.build_id == event.get("build_id"):
+                functions = tuple(map(str, event.get("functions") or ()))
+                self.refused(Swap(module.name, module.path, module.generation, module.generation, functions), error)
 
     def level_of(self, swap: Swap) -> str:
         """The least level that somebody insists on, as for a group; empty where nobody does."""

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hotreload.errors import PoisonedError, StageError
+from hotreload.live.around import Swap
 from hotreload.live.core import Base, Image, Patch, PatchCarried, PatchTable, Site, Span, Switch, Transition
 from hotreload.live.records import Generation, History, LoadedModule, Redirect, StagedPatch, Taint
 
@@ -210,6 +211,24 @@ class Ledger:
             for entry in {**now, **then}
             if now.get(entry, 0) != then.get(entry, 0)
         ]
+
+    def swap_to(self, goal: Generation) -> Swap:
+        """What making a generation live changes, for those who want to be called around it."""
+        now = {redirect.entry: redirect for redirect in self.live.redirects}
+        then = {redirect.entry: redirect for redirect in goal.redirects}
+        changed = [
+            then.get(entry) or now[entry]
+            for entry in {**now, **then}
+            if entry not in now or entry not in then or now[entry].target != then[entry].target
+        ]
+        return Swap(
+            self.name,
+            self.path,
+            self.live.number,
+            goal.number,
+            tuple(redirect.name for redirect in changed),
+            frozenset(redirect.entry for redirect in changed),
+        )
 
     def sides(self, switches: Iterable[Switch], to: int, image: Image | None) -> tuple[list[Span], list[Span]]:
         """The code that a thread must not be in to leave what is live now, and to come back from generation ``to``.

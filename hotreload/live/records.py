@@ -257,6 +257,12 @@ class Terms:
         """The level of a swap of so many entries."""
         return self.level or ("function" if entries <= 1 else "call")
 
+    def at_least(self, level: str, entries: int) -> Terms:
+        """These terms for a swap of so many entries, at that level where they would have it at a lower one."""
+        if level not in LEVELS or LEVELS.index(self.level_for(entries)) >= LEVELS.index(level):
+            return self
+        return replace(self, level=level)
+
 
 def check_reason(reason: str) -> None:
     """Insists that a force says why.

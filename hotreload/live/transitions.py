@@ -37,6 +37,7 @@ from hotreload.events import (
     TRANSITION_STARTED,
 )
 from hotreload.live import hooks
+from hotreload.live.around import Around
 from hotreload.live.core import CommitReport, Core, Image, Progress, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
@@ -198,10 +199,13 @@ class OpenTransition:
 class Transitions:
     """Begins, drives and ends them, one at a time. The manager's lock guards it."""
 
-    def __init__(self, core: Core, guard: Guard, retirement: Retirement, *, allow_unsynchronised: bool) -> None:
+    def __init__(
+        self, core: Core, guard: Guard, retirement: Retirement, around: Around, *, allow_unsynchronised: bool
+    ) -> None:
         self._core = core
         self._guard = guard
         self._retirement = retirement
+        self._around = around
         self._allow_unsynchronised = allow_unsynchronised
         self.open: OpenTransition | None = None
 
@@ -379,9 +383,11 @@ class Transitions:
         """Turns it round: who has moved goes back, who has not stays.
 
         Raises:
-            StageError: VETO, where a hook may: it goes on as before.
+            StageError: VETO, where a hook or a callback may: it goes on as before.
         """
         ledger = transition.ledger
+        swap = ledger.swap_to(ledger.generations[transition.origin])
+        self._around.before(swap, may_veto=may_veto)
         runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
         transition.turn()
         goal = transition.goal
@@ -389,6 +395,7 @@ class Transitions:
         ledger.make_live(ledger.generations[goal])
         runs += hooks.run_rollback(left, goal) + hooks.run_post(ledger.generations[goal], left.number)
         ledger.mark(goal, transition="open", hook_runs=runs)
+        self._around.after(swap)
         self._tell(TRANSITION_REVERSED, transition, reason=reason)
 
     def force(self, transition: OpenTransition, reason: str, by: str) -> None:

@@ -129,13 +129,16 @@ def _end_compilers() -> None:
 
 
 class _Store:
-    """The opener of ``seams`` over what ``hotreload cc`` has recorded."""
+    """The opener of ``seams``: what ``hotreload cc`` has recorded, and ``.py`` files that a process announces."""
 
-    def __init__(self, *, colours: bool, allow: frozenset[str]) -> None:
+    def __init__(self, directory: str, *, colours: bool, allow: frozenset[str]) -> None:
+        self._directory = directory
         self._colours = colours
         self._allow = allow
 
-    def knows(self, build_id: str) -> bool:
+    def knows(self, build_id: str, path: str) -> bool:
+        if path.endswith(".py"):  # a process announces those with marked functions, and no others
+            return True
         from hotreload.build import store
 
         return store.find(build_id) is not None
@@ -156,7 +159,11 @@ class _Store:
         except (OSError, ValueError, BuildError):
             return False
 
-    def open(self, build_id: str) -> Any:
+    def open(self, build_id: str, path: str) -> Any:
+        if path.endswith(".py"):
+            from hotreload.python.workshop import PythonWorkshop
+
+            return PythonWorkshop.open(build_id, path, self._directory)
         from hotreload.patch.workshop import Workshop
 
         workshop = Workshop.open(build_id)
@@ -190,7 +197,7 @@ class _Helper:
         )
         self._page = None if options.page_fd is None else self._open_page(options)
         self._loop = ReloadLoop(
-            opener=_Store(colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
+            opener=_Store(options.directory, colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
             watcher=self._watcher,
             worker=self._worker,
             log=self._log,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
@@ -78,10 +79,12 @@ def describe(
     # Going to an earlier patch builds nothing: what its build took, and said, is not told again.
     is_built = attempt.trigger != "page"
     seconds = dict(result.seconds) if result is not None and is_built else {}
+    functions = [list(reply["functions"]) for reply in taken if "functions" in reply]
+    notes = [note for reply in taken for note in reply.get("notes") or ()]
     line: dict[str, Any] = {
         "outcome": outcome,
         "module": bench.workshop.module,
-        "functions": list(result.changed) if result is not None else [],
+        "functions": _once(chain(*functions)) if functions else list(result.changed) if result is not None else [],
         "compiler_changed": list(result.compiler_changed) if result is not None else [],
         "edited": list(result.edited) if result is not None else [],
         "added": list(result.added) if result is not None else [],
@@ -103,7 +106,7 @@ def describe(
         "build_id": bench.workshop.build_id,
         "trigger": attempt.trigger,
         "discarded": attempt.discarded,
-        "notes": list(result.notes) if result is not None else [],
+        "notes": _once([*(result.notes if result is not None else ()), *notes]),
         "warnings": result.warnings[:_TEXT_LIMIT] if result is not None and is_built else "",
     }
     line.update(more)
@@ -173,6 +176,11 @@ def explain(error: Exception) -> dict[str, Any]:
     if isinstance(error, HotReloadError):
         return {"reason": error.message, "hint": error.hint}
     return {"reason": f"{type(error).__name__}: {error}", "hint": "this is a fault of hotreload, please report it"}
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    """What several processes say alike is said once."""
+    return list(dict.fromkeys(texts))
 
 
 def _ms(seconds: float | None) -> float | None:

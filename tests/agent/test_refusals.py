@@ -18,7 +18,7 @@ from hotreload import signing
 from hotreload.agent.refusal import HINTS
 from hotreload.agent.sealed import SEALS
 from hotreload.wire import encode, receive
-from tests.agent.kit import Application, Refused, build_hot, refusal_of, sealed
+from tests.agent.kit import Application, Refused, build_hot, refusal_of, sealed, wait_until
 from tests.run.harness import ROOT
 
 PROVOKED: set[str] = set()
@@ -313,6 +313,31 @@ def test_a_module_that_may_not_be_patched(app: Application) -> str:
 def test_a_function_that_may_not_be_patched(app: Application) -> str:
     pid = with_policy(app, 'modules = ["t*"]\nfunctions = ["count"]')
     return refusal_of(app.prepare, pid, "p1", app.hot.artefact("x + 41", sequence=10))
+
+
+@provokes("UNMARKED")
+def test_a_function_that_is_not_marked(app: Application) -> str:
+    pid = with_policy(app, "marked-only = true")
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    with pytest.raises(Refused) as refused:
+        app.prepare(pid, "p1", artefact)
+    assert "the policy is marked-only, and value is not marked in this process" in refused.value.message
+    assert "static inline" in refused.value.error["hint"]
+    assert app.generation(pid) == 0
+
+    app.do("import tiny; hotreload.hotpatchable(tiny.count)")
+    wait_until(lambda: app.status(pid)["marked"], "it is not marked")
+    assert refusal_of(app.prepare, pid, "p2", artefact) == "UNMARKED"  # that was another one
+
+    app.do("hotreload.hotpatchable(tiny.value)")
+    wait_until(lambda: len(app.status(pid)["marked"]) > 1, "it is not marked")
+    app.push(pid, "p3", artefact)
+    assert app.generation(pid) == 1
+    assert {mark["name"]: mark["generation"] for mark in app.status(pid)["marked"]} == {
+        "tiny.count": 0,
+        "tiny.value": 1,
+    }
+    return refused.value.status
 
 
 def test_signatures_are_asked_for_and_checked(app: Application) -> None:

@@ -1,0 +1,172 @@
+"""One C file and its wrapper, compiled and linked by ``hotreload cc`` into one hot extension.
+
+::
+
+    DIRECTORY/               of the file, its text, flags, compiler, Python: see cache.py
+    └── DIGEST/              of the headers that it read
+        ├── kernels_c_wrapper.c
+        ├── kernels_c.so
+        └── entry.json       last: it is what makes the rest known
+
+The same texts at the same places give the same library, byte for byte: a patch that was packed on one host fits the
+build of another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import sysconfig
+import time
+from typing import Any
+
+from hotreload.build import steps, store
+from hotreload.build.command import parse
+from hotreload.build.flags import reason_to_leave
+from hotreload.build.record import read_units
+from hotreload.elf.file import ElfFile
+from hotreload.errors import BuildError
+from hotreload.mark.making.header import Header, read_header
+
+__all__ = ["make"]
+
+DAY = 86400.0
+
+
+def make(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Makes the extension of ``wanted["source"]`` in ``wanted["directory"]``; returns its entry.
+
+    Raises:
+        BuildError: the compiler or the linker says no, or the code cannot be made patchable; nothing is left behind.
+    """
+    source, directory, module = wanted["source"], wanted["directory"], wanted["module"]
+    flags, compiler = list(wanted["flags"]), list(wanted["compiler"])
+    includes = [f"-I{path}" for path in wanted["include_dirs"]]
+    os.environ["HOTRELOAD_PROLOGUE"] = wanted["prologue"]
+    unit, wrapper = os.path.join(directory, f"{module}.o"), f"{module}_wrapper.c"
+    home = ""
+    try:
+        os.chdir(os.path.dirname(source))
+        _run([*compiler, "-O2", "-fPIC", *includes, *flags, "-c", source, "-o", unit], source)
+        elf = ElfFile.read(unit)
+        (line,) = read_units(elf)
+        home = os.path.join(directory, hashlib.sha256(json.dumps(sorted(line.files.items())).encode()).hexdigest()[:16])
+        os.makedirs(home, exist_ok=True)
+        header = read_header(elf)
+        _check_any(source, header)
+        os.chdir(home)
+        _write(wrapper, _wrapper(module, header))
+        python = [
+            f"-I{path}" for path in dict.fromkeys((sysconfig.get_path("include"), sysconfig.get_path("platinclude")))
+        ]
+        _run([*compiler, "-O2", "-fPIC", *python, "-c", wrapper, "-o", "wrapper.o"], source)
+        libraries = [f"-l{name}" for name in wanted["libraries"]]
+        argv = [*compiler, "-shared", *flags, unit, "wrapper.o", "-Wl,-Bsymbolic-functions", *libraries]
+        _run([*argv, "-o", f"{module}.so"], source)
+        with open(f"{module}.so", "rb") as file:
+            content = file.read()
+        entry = {
+            "home": home,
+            "module": module,
+            "library": f"{module}.so",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "build_id": ElfFile(content, f"{module}.so").build_id.hex(),
+            "source": source,
+            "files": line.files,
+            "compiler": wanted["identity"],
+            "functions": {
+                name: {"prototype": f.prototype, "line": f.line, "reads_only": f.reads_only}
+                for name, f in header.functions.items()
+            },
+            "left_out": header.left_out,
+            "statics": header.statics,
+        }
+        _write("entry.json.new", json.dumps(entry))
+        os.replace("entry.json.new", "entry.json")
+    except BaseException:
+        if home and not os.path.exists(os.path.join(home, "entry.json")):
+            os.chdir(directory)
+            shutil.rmtree(home, ignore_errors=True)
+        raise
+    finally:
+        for path in (unit, os.path.join(home or directory, "wrapper.o")):
+            if os.path.exists(path):
+                os.unlink(path)
+    _forget_old(directory, home)
+    return entry
+
+
+def _run(argv: list[str], source: str) -> None:
+    """One step of ``hotreload cc``, which must come out hot."""
+    command = parse(argv)
+    reason = reason_to_leave(command.args)
+    if reason:
+        raise BuildError(f"{source}: it cannot be made patchable: {reason}", hint="leave that flag out", command=argv)
+    try:
+        steps.run_hot(command, lambda text: print(f"hotreload: {text}", file=sys.stderr))
+    except steps.HotStepError as failure:
+        what = "compile" if command.step == "compile" else "link"
+        hint = "correct it; the compiler's own words are above"
+        if "Python.h" in str(failure) and command.sources == [source]:
+            hint = "a stub is called without the GIL and needs no Python.h: for code that does, build an extension"
+        elif "Python.h" in str(failure):
+            hint = "install the headers of this Python, as python3-dev"
+        raise BuildError(
+            f"{source} does not {what}\n{failure}".rstrip(), hint=hint, diagnostics=str(failure), command=argv
+        ) from None
+    except OSError as error:
+        raise BuildError(
+            f"{source}: {argv[0]} cannot be run: {error.strerror}", hint="install gcc, or set CC"
+        ) from None
+
+
+def _wrapper(module: str, header: Header) -> str:
+    """What cffi writes for these prototypes."""
+    import cffi
+
+    ffi = cffi.FFI()
+    try:
+        ffi.cdef(header.cdef)
+    except Exception as error:
+        raise BuildError(
+            f"cffi does not understand the prototypes of {module}: {error}",
+            hint="this is a fault of hotreload, please report it with the C file",
+            diagnostics=header.cdef,
+        ) from error
+    ffi.set_source(module, header.preamble)
+    path = f"{module}_wrapper.tmp.c"
+    with contextlib.redirect_stdout(io.StringIO()):  # it says that it writes
+        ffi.emit_c_code(path)
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    os.unlink(path)
+    return text
+
+
+def _check_any(source: str, header: Header) -> None:
+    if header.functions:
+        return
+    told = "; ".join(f"`{name}`: {reason}" for name, reason in header.left_out.items())
+    raise BuildError(
+        f"{source} has no function that can be called from Python" + (f" ({told})" if told else ""),
+        hint="a function that is static is for its own file: remove the word" if header.statics else "write one",
+    )
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _forget_old(directory: str, kept: str) -> None:
+    """Removes what was made for other headers and not used for as long as the store keeps a build."""
+    for entry in os.scandir(directory):
+        known = os.path.join(entry.path, "entry.json")
+        is_old = not os.path.exists(known) or time.time() - os.stat(known).st_mtime > store.KEPT_DAYS * DAY
+        if entry.is_dir() and entry.path != kept and is_old:
+            shutil.rmtree(entry.path, ignore_errors=True)
