@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -57,13 +58,19 @@ def write_kernels(directory: Path, shade: int = 1) -> Path:
     return directory / "kernels.c"
 
 
+def surroundings(directory: Path, **more: str) -> dict[str, str]:
+    """What programs and builds run in: the checkout, a store of the test's own, and the prologue that is tested."""
+    prologue = {"HOTRELOAD_PROLOGUE": os.environ[name] for name in ("HOTRELOAD_PROLOGUE",) if name in os.environ}
+    return {**environment(directory), "PYTHONPATH": str(ROOT), **prologue, **more}
+
+
 def start(directory: Path, code: str, name: str = "program.py", **more: str) -> subprocess.Popen[str]:
     """Starts a program that is a file, so that paths are relative to it."""
     (directory / name).write_text(PRELUDE + textwrap.dedent(code))
     return subprocess.Popen(
         [sys.executable, name],
         cwd=directory,
-        env={**environment(directory), "PYTHONPATH": str(ROOT), **more},
+        env=surroundings(directory, **more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

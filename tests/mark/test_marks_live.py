@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mark.mark_kit import SHADE, run, write_kernels
+from tests.mark.mark_kit import SHADE, run, surroundings, write_kernels
 
 STUBS = """
 from hotreload.live import manager
@@ -133,8 +133,6 @@ def build(directory: Path, *, hot: bool) -> None:
     import sys
     import sysconfig
 
-    from tests.run.harness import environment
-
     wrapper = [sys.executable, "-m", "hotreload", "cc"] if hot else []
     argv = [
         *wrapper,
@@ -145,7 +143,7 @@ def build(directory: Path, *, hot: bool) -> None:
         "-shared",
         f"-I{sysconfig.get_paths()['include']}",
     ]
-    subprocess.run([*argv, "_ext.c", "-o", "_ext.so"], cwd=directory, env=environment(directory), check=True)
+    subprocess.run([*argv, "_ext.c", "-o", "_ext.so"], cwd=directory, env=surroundings(directory), check=True)
 
 
 def test_a_marked_extension_function_is_swapped_a_thousand_times(extension: Path) -> None:

@@ -370,3 +370,18 @@ def test_without_hot_reload_marks_do_nothing(run: tuple, tmp_path: Path) -> None
         source.write_text(PRICING.replace("n * 2", "n * 9"))
         assert program.end() != 0
         assert not [line for line in program.stdout if line.startswith("value 27")]
+
+
+def test_two_files_of_the_same_text_are_edited_each_by_itself(run: tuple, tmp_path: Path) -> None:
+    start, source = run
+    (tmp_path / "twin.py").write_text(PRICING)
+    (tmp_path / "server.py").write_text(SERVER.replace("import pricing\n", "import pricing, twin\n"))
+    program = start()
+    program.wait_for(lambda: len([e for e in program.events if e["event"] == "extension.found"]) == 2, "not both")
+    (tmp_path / "twin.py").write_text(PRICING.replace("n * 2", "n * 5"))
+    assert program.wait_reloads(1)["module"] == "twin"
+    source.write_text(PRICING.replace("n * 2", "n * 7"))
+    assert program.wait_reloads(2)["module"] == "pricing"
+    program.wait_line("value 21")
+    assert not [line for line in program.stdout if line.startswith("value 15")]
+    program.end()
