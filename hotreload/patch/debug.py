@@ -68,6 +68,11 @@ _NAME = struct.Struct("<Q")
 _IN_IMAGE, _IN_BASE = 1, 2
 _PT_NULL = 0
 
+# Where a thread-local is, as an offset in its library's block: of a library that the loader knows, which a generation
+# is not. gdb would look in the block of the program, so it is told of a piece that is nowhere: <optimized out>.
+_OP_CONST8U, _OPS_TLS = 0x0E, (0x9B, 0xE0)
+_NOT_THERE = bytes([0x96] * 8 + [0x93, 0x01])
+
 
 class DebugField(NamedTuple):
     """8 bytes of a debug section that hold an address: at ``offset`` of the part that ``marker`` names.
@@ -91,19 +96,25 @@ def debug_fields(plan: UnitPlan, base: Base, editor: Editor, section: int, marke
     """The addresses in one debug section; those of variables of the base are taken away from the linker."""
     elf = plan.graph.elf
     is_info = elf.sections[section].name == ".debug_info"
+    info = plan.graph.debug.info
     relocations = plan.graph.debug.relocations.values() if is_info else elf.relocations(section)
     homes = _Homes(plan, base)
     table = elf.relocation_section(section)
     assert table is not None
     fields = []
     for index, relocation in enumerate(relocations):
-        if relocation.type != R.ABS64:
+        at = relocation.offset
+        is_offset = is_info and relocation.type in (R.DTPOFF32, R.DTPOFF64)
+        is_thread_local = is_offset and info[at - 1] == _OP_CONST8U and info[at + 8] in _OPS_TLS
+        if is_thread_local:
+            editor.write(elf.sections[section].offset + at - 1, _NOT_THERE)
+        elif relocation.type != R.ABS64:
             continue
-        place = homes.find(relocation) if is_info and plan.graph.debug.info[relocation.offset - 1] == OP_ADDR else None
-        if place is not None:
-            entry = RELA.pack(relocation.offset, R.NONE, 0)
-            editor.write(table.offset + index * RELA.size, entry)
-        fields.append(DebugField(marker, relocation.offset, place))
+        place = homes.find(relocation) if is_info and info[at - 1] == OP_ADDR else None
+        if place is not None or is_thread_local:
+            editor.write(table.offset + index * RELA.size, RELA.pack(at, R.NONE, 0))
+        if not is_thread_local:
+            fields.append(DebugField(marker, at, place))
     return fields
 
 
