@@ -8,7 +8,7 @@
  * what perf and others open, what a core dump is read with. Its build-id is its own.
  *
  * A patch says all that in the section ".hotreload.debug" (not loaded), which may be missing. Written by
- * hotreload/patch/debug.py; little-endian; the arrays follow the header in the order of its counts:
+ * hotreload/patch/genfile.py; little-endian; the arrays follow the header in the order of its counts:
  *
  *   +--------+------+--------+-------+------+
  *   | header | head | places | names | tail |
@@ -49,7 +49,7 @@ struct hr_debug_name {
     uint64_t where;
 };
 
-_Static_assert(sizeof(struct hr_debug_header) == 48, "as struct.Struct in debug.py");
-_Static_assert(sizeof(struct hr_debug_place) == 16, "as struct.Struct in debug.py");
+_Static_assert(sizeof(struct hr_debug_header) == 48, "as struct.Struct in genfile.py");
+_Static_assert(sizeof(struct hr_debug_place) == 16, "as struct.Struct in genfile.py");
 
 #endif

@@ -28,8 +28,9 @@ from hotreload.errors import Finding, IncompatibleError
 from hotreload.patch import linktable
 from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
-from hotreload.patch.debug import SECTION, DebugField, to_debug_part
+from hotreload.patch.debug import DebugField
 from hotreload.patch.extent import code_extents, data_escapes
+from hotreload.patch.genfile import SECTION, to_debug_part
 from hotreload.patch.link import SLOTS
 from hotreload.patch.linktable import PAGE, Fixup, FixupKind, LinkTable, Protection
 from hotreload.patch.reduce import DirectField, NameTable

@@ -2,6 +2,7 @@
 
 long served = 40;
 static long hidden = 7;
+static __thread long mine = 4;
 
 long hold(int fd)
 {
@@ -25,6 +26,7 @@ long score(long base, int weight)
     long scaled = base * weight;
     calls += 1;
     hidden += scaled;
+    mine += scaled;
     if (weight > 100)
         hidden = 0;
     return scaled + served;

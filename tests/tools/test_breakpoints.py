@@ -9,7 +9,7 @@ import pytest
 from toolkit import EDITED, Project, line_of, make_project, need, run
 
 LINE = line_of(EDITED, "calls += 1")
-SHOW = ["backtrace 1", "info locals", "print served", "print hidden", "print calls"]
+SHOW = ["backtrace 1", "info locals", "print served", "print hidden", "print calls", "print mine"]
 
 
 def debug(project: Project, tmp_path: Path, words: list[str], *commands: str) -> str:
@@ -46,6 +46,7 @@ def test_a_breakpoint_that_was_set_before_the_patch_stops_the_new_code_too(tmp_p
     assert re.search(rf"#0  score \(base=2, weight=3\) at kernels.c:{LINE}", old), text
     assert re.search(rf"#0  score@hotreload\.g1 \(base=2, weight=3\) at kernels.c:{LINE}", new), text
     assert re.search(r"\$3 = 1\n", new), "calls: a static of the function"
+    assert "$4 = <optimized out>" in new, "a thread-local is not taken from another library's block"
     assert "$1 = 40" in new, "a variable of the base is read where it lives"
     assert re.search(r"\$2 = 13\n", new), "the one that is static too: the old code has added 6 to its 7"
     assert re.search(r"1\.1 .*score@hotreload\.g1|1\.2 .*score@hotreload\.g1", new), "one breakpoint, two places"

@@ -12,7 +12,7 @@ from toolkit import Program, Project
 from hotreload.elf.file import ElfFile
 from hotreload.errors import StageError
 from hotreload.live.core import NativeCore
-from hotreload.patch.debug import _HEADER, _PLACE, SECTION
+from hotreload.patch.genfile import PART, PLACE, SECTION
 
 TOTAL_LEN, TAIL_LEN, HEAD_LEN, PLACE_COUNT, NAME_COUNT, BUILD_ID_OFF = 8, 16, 24, 28, 32, 40
 
@@ -62,7 +62,7 @@ def test_a_header_that_lies_is_refused(whole: tuple[bytearray, int, int], field:
 def test_a_place_outside_of_head_and_tail_is_refused(whole: tuple[bytearray, int, int], where: int, kind: int) -> None:
     raw, start, _ = whole
     head_len = struct.unpack_from("<I", raw, start + HEAD_LEN)[0]
-    _PLACE.pack_into(raw, start + _HEADER.size + head_len, where, kind, 0)
+    PLACE.pack_into(raw, start + PART.size + head_len, where, kind, 0)
     assert status_of(raw) == "BAD_TABLE"
 
 
@@ -77,7 +77,7 @@ def test_a_flipped_byte_never_ends_the_process(
 ) -> None:
     raw, start, size = whole
     chance = random.Random(5)
-    head = struct.unpack_from("<I", raw, start + HEAD_LEN)[0] + _HEADER.size
+    head = struct.unpack_from("<I", raw, start + HEAD_LEN)[0] + PART.size
     running = Program(project, tmp_path / "files")
     for turn in range(60):
         flipped = bytearray(raw)
