@@ -172,7 +172,7 @@ class Patch:
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
-        self._staged = self._live.stage(self.module, self.artefact.elf)
+        self._staged = self._live.stage(self.module, self.artefact.body)
         return self._commit(probation, push)
 
     def _commit(self, probation: Probation, push: str) -> Any:

@@ -176,7 +176,7 @@ class Desk:
         artefact = parse(raw)
         policy.check_functions((*artefact.functions, *artefact.carried))
         is_allowed = _flag_of(message, "allow_quarantined")
-        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.elf_sha256)
+        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.body_sha256)
         if why is not None and not is_allowed:
             raise refuse("QUARANTINED", f"the patch is in quarantine: {why}", sha256=artefact.sha256)
         module = self._find_module(artefact.manifest.build_id, artefact.manifest.module)
@@ -206,7 +206,7 @@ class Desk:
         if not is_rollback:
             self._check_newer(now, artefact)
         info = {"push": push, "at": time.time(), **about}
-        staged = self._live.stage(module, artefact.elf)
+        staged = self._live.stage(module, artefact.body)
         try:
             return Patch(self._live, module, artefact, staged, info=info, terms=terms)
         except BaseException:
@@ -216,7 +216,7 @@ class Desk:
     def _check_newer(self, now: Any, artefact: Artefact) -> None:
         sequence = artefact.manifest.sequence
         live = now.info.get("sequence", 0)
-        is_other = now.info.get("elf_sha256") != artefact.manifest.elf_sha256
+        is_other = now.info.get("body_sha256") != artefact.manifest.body_sha256
         if isinstance(live, int) and (sequence < live or (sequence == live and is_other)):
             what = f"{live} is live here" if sequence < live else "other code with that number is live here"
             raise refuse("OLDER", f"the patch has sequence number {sequence}, and {what}", sequence=sequence)
@@ -340,7 +340,7 @@ def _about(peer: Peer, artefact: Artefact, signer: str, *, is_allowed: bool) -> 
         "build_id": manifest.build_id,
         "sequence": manifest.sequence,
         "sha256": artefact.sha256,
-        "elf_sha256": manifest.elf_sha256,
+        "body_sha256": manifest.body_sha256,
         "author": manifest.author,
         "created": manifest.created,
         "signer": signer,

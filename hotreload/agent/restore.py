@@ -117,7 +117,7 @@ class Restorer:
             "build_id": module.build_id,
             "sequence": artefact.manifest.sequence,
             "sha256": artefact.sha256,
-            "elf_sha256": artefact.manifest.elf_sha256,
+            "body_sha256": artefact.manifest.body_sha256,
             "author": artefact.manifest.author,
             "created": artefact.manifest.created,
         }
@@ -125,7 +125,7 @@ class Restorer:
         try:
             self._live.check_unlocked()
             signer = self._check(module, artefact)
-            staged = self._live.stage(module, artefact.elf)
+            staged = self._live.stage(module, artefact.body)
             try:
                 info = {"push": push, "at": time.time(), "restored": True, "signer": signer, **about}
                 with self._probation.trying(module, staged.draft(info), artefact, push):
@@ -154,7 +154,7 @@ class Restorer:
         signer = policy.check_signature(artefact.raw, was_committed=True)
         policy.check_module(module.name)
         policy.check_functions((*artefact.functions, *artefact.carried))
-        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.elf_sha256)
+        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.body_sha256)
         if why is not None:
             raise refuse("QUARANTINED", f"the current patch is in quarantine, the base serves: {why}")
         return signer

@@ -442,7 +442,7 @@ def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str
     for build_id in current:
         try:
             artefact = store.current(build_id)
-            why = quarantine.find(artefact.sha256, artefact.manifest.elf_sha256) if artefact else None
+            why = quarantine.find(artefact.sha256, artefact.manifest.body_sha256) if artefact else None
         except HotReloadError as error:
             withheld[build_id] = f"it cannot be read: {error}"
         else:

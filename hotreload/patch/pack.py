@@ -100,7 +100,7 @@ def pack(
         notes=tuple(notes),
         sources=tuple(sorted(_short(record, path) for path in texts)),
         source_diff=diff,
-        elf_sha256="",
+        body_sha256="",
         inputs_sha256=_inputs_digest(record, result),
         expires=_expiry(expires, moment // 10**9) if expires else "",
     )

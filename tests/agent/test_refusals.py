@@ -360,10 +360,10 @@ def test_an_audit_trail_that_cannot_be_written_refuses_where_it_is_required(app:
 
 
 @provokes("QUARANTINED")
-@pytest.mark.parametrize("which", ["sha256", "elf_sha256"])
+@pytest.mark.parametrize("which", ["sha256", "body_sha256"])
 def test_a_patch_in_quarantine(app: Application, serving: int, which: str) -> str:
     artefact = app.hot.artefact("x + 41", sequence=10)
-    app.quarantine.add(artefact.sha256 if which == "sha256" else artefact.manifest.elf_sha256, "a process died of it")
+    app.quarantine.add(artefact.sha256 if which == "sha256" else artefact.manifest.body_sha256, "a process died of it")
     with pytest.raises(Refused, match="a process died of it"):
         app.prepare(serving, "p1", artefact)
     status = refusal_of(app.prepare, serving, "p1", artefact)

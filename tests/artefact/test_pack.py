@@ -52,7 +52,7 @@ def test_the_manifest_says_what_changed_who_and_when(hot: HotExtension) -> None:
     assert (manifest.edited, manifest.changed, manifest.sources) == (("f",), ("f",), ("ext.c",))
     assert manifest.compiler.startswith("GCC: ")
     assert found.functions == ("f",)
-    assert ".hotreload.manifest" not in [section.name for section in ElfFile(found.elf).sections]
+    assert ".hotreload.manifest" not in [section.name for section in ElfFile(found.body).sections]
 
 
 def test_a_live_process_takes_the_whole_file(hot: HotExtension, tmp_path: Path) -> None:
