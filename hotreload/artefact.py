@@ -11,21 +11,20 @@
     footer   "HOTPATCH"   u32 format = 2   u32 signature_len   u64 manifest_len   u64 body_len    little-endian
 
     kind     "elf"        a shared library, as ld and the link table make it: functions in C
-             "python"     the new text of one module's .py, whole and as it was saved: functions in Python
+             "python"     a payload: the new text of one module's .py, whole and as it was saved: functions in Python
 
 The four lengths are those of the file, to the byte: whatever is cut off, added or moved is refused. The manifest has
 one spelling (:meth:`Manifest.to_bytes`), so two files that say the same are the same. What is signed is everything
 but the signature, with a footer that says there is one: base build-id and sequence number stand in the manifest, so
 a signed patch can be neither moved to another module nor passed off as newer than it is.
 
-A Python body is text and never marshalled code: what is signed is then what a person has read, it fits every version
-of the interpreter, and nobody's bytes are unmarshalled, which may crash a process and cannot be checked. So a server
-compiles it, while it prepares.
+A payload (``hotreload/python/payload.py``) in an artefact carries no marshalled code: what is signed is then what a
+person has read, it fits every version of the interpreter, and nobody's bytes are unmarshalled, which may crash a
+process and cannot be checked. So the server compiles the text, while it prepares.
 
-This module is imported by servers. It reads of an ELF file only what it must compare with the manifest: build-id
-and names of functions in the link table (drawn in ``csrc/linktable.h``); the core believes none of it either. Of a
-text it reads nothing: what it would change is found by the engine (``hotreload/python``), which is held to the names
-in the manifest.
+This module is imported by servers. It reads of the body only what it must compare with the manifest: build-id and names
+of functions, in the link table (drawn in ``csrc/linktable.h``) or in the head of the payload. Neither core nor engine
+believes any of it.
 """
 
 from __future__ import annotations
@@ -44,6 +43,7 @@ __all__ = [
     "ELF",
     "FORMAT",
     "MAX_LEN",
+    "MAX_PAYLOAD_LEN",
     "MAX_TEXT_LEN",
     "PYTHON",
     "SIGNATURE_LEN",
@@ -68,6 +68,8 @@ MAX_LEN = 64 << 20
 MAX_MANIFEST_LEN = 4 << 20
 #: The text of a module, which the server compiles with its interpreter held.
 MAX_TEXT_LEN = 1 << 20
+#: That with its head, names and notes.
+MAX_PAYLOAD_LEN = 4 << 20
 #: What a link table may hold, so that reading one takes milliseconds whatever is in it.
 MAX_FUNCTIONS = 1 << 16
 MAX_NAME_LEN = 4096
@@ -85,6 +87,9 @@ _LINK_MAGIC = b"HRLINK02"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
 _LINK_RANGE, _LINK_HOOK = 24, 16  # bytes
 _SHT_NOBITS = 8
+
+#: How a payload says that a function or a class is new; what else is new is no definition.
+_DEFINED = re.compile(r"(.+)\(\)|class (.+)")
 
 _HEX_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -105,8 +110,8 @@ class ArtefactError(StageError):
 class Manifest(NamedTuple):
     """What an artefact says about itself.
 
-    ``kind`` is what the body is, "elf" or "python". ``module`` is the name of the init function of an extension, and the
-    dotted name of a Python module; functions in Python are named as in the module, ``Basket.total``.
+    ``kind`` is what the body is, "elf" or "python". ``module`` is the name of the init function of an extension, and
+    the dotted name of a Python module; functions in Python are named as in the module, ``Basket.total``.
     ``sequence`` only grows for one base: a process refuses a smaller one than the newest it knows. ``edited`` are the
     functions whose text was changed, ``changed`` and ``compiler_changed`` those that are swapped. ``sources`` are the
     files that differ from the base's and ``source_diff`` how. ``expires`` is a time like ``created``, or empty: never.
@@ -166,8 +171,7 @@ class Artefact:
     """An artefact that is whole and agrees with itself. Whether its signature is good is asked elsewhere.
 
     ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not:
-    read from what would be mapped, not from the manifest. For a Python body they are the manifest's: the most that
-    it may change, to which the agent holds what is staged.
+    read from what would be mapped, not from the manifest; of a payload from its head.
     """
 
     manifest: Manifest
@@ -191,7 +195,7 @@ def parse(raw: bytes) -> Artefact:
     digest = hashlib.sha256(envelope.body).hexdigest()
     if digest != manifest.body_sha256:
         raise ArtefactError("the code is not the code of this manifest: its SHA-256 differs", hint=_FETCH_AGAIN)
-    table = _read_text(envelope.body, manifest) if manifest.kind == PYTHON else _read_table(envelope.body)
+    table = _read_payload(envelope.body) if manifest.kind == PYTHON else _read_table(envelope.body)
     if table.build_id != manifest.build_id:
         raise ArtefactError(
             f"the manifest is for the base {manifest.build_id}, the code for {table.build_id}",
@@ -362,20 +366,29 @@ def _footer(signature_len: int, manifest_len: int, body_len: int) -> bytes:
 
 
 class _Table(NamedTuple):
-    """What is read of a link table, or said of a text."""
+    """What is read of a link table or of a payload."""
 
     build_id: str
     functions: tuple[str, ...]
     carried: tuple[str, ...]
 
 
-def _read_text(text: bytes, manifest: Manifest) -> _Table:
-    """What the text of a module may change: as its manifest says, since only a compiler could tell."""
-    if len(text) > MAX_TEXT_LEN:
-        raise ArtefactError(f"a text of {len(text):,} bytes is over the limit of {MAX_TEXT_LEN:,}")
-    if manifest.compiler_changed:
-        raise ArtefactError("a text of Python has no functions that a compiler changed", hint="pack it again")
-    return _Table(manifest.build_id, manifest.changed, manifest.added)
+def _read_payload(body: bytes) -> _Table:
+    """What the head of a payload says; its text is not looked at."""
+    from hotreload.python.payload import decode
+
+    if len(body) > MAX_PAYLOAD_LEN:
+        raise ArtefactError(f"a payload of {len(body):,} bytes is over the limit of {MAX_PAYLOAD_LEN:,}")
+    try:
+        payload = decode(body)
+    except StageError as error:
+        raise _damaged(error.message) from None
+    if payload.code or payload.python:
+        raise ArtefactError("the payload carries code that nobody can read", hint="pack it again from its text")
+    if len(payload.text) > MAX_TEXT_LEN:
+        raise ArtefactError(f"a text of {len(payload.text):,} bytes is over the limit of {MAX_TEXT_LEN:,}")
+    defined = [found[1] or found[2] for found in map(_DEFINED.fullmatch, payload.added) if found]
+    return _Table(payload.build_id, (*payload.functions, *payload.moved), tuple(defined))
 
 
 def _read_table(elf: bytes) -> _Table:

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from hotreload.agent.refusal import refuse
 from hotreload.agent.terms import Terms
-from hotreload.artefact import Artefact
+from hotreload.artefact import PYTHON, Artefact, printable
 from hotreload.errors import HotReloadError, StageError
 from hotreload.live.hooks import check_automatic_rollback
 from hotreload.live.records import PRE_COMMIT
 
-__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
+__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation", "stage"]
 
 
 class Live(Protocol):
@@ -96,6 +96,21 @@ def live_generation(live: Live, module: Any) -> Any:
     return live.history(module)[live.attach(module.path).generation]
 
 
+def stage(live: Live, module: Any, artefact: Artefact) -> Any:
+    """Stages an artefact, and insists that it does no more than it says.
+
+    Raises:
+        StageError: the manager refused it; or UNNAMED: a text would change functions that are not named in front of
+            it. What was staged is dropped.
+    """
+    staged = live.stage(module, artefact.body)
+    unnamed = sorted(set(staged.functions) - set(artefact.functions)) if artefact.manifest.kind == PYTHON else []
+    if unnamed:
+        live.unstage(staged)
+        raise refuse("UNNAMED", f"the text changes {printable(unnamed[0])}, which the artefact does not name")
+    return staged
+
+
 def _level_of_turn(live: Live, module: Any, to: int) -> str:
     """The level of what is open, where going to that generation is to turn it round; empty where it is not.
 
@@ -172,7 +187,7 @@ class Patch:
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
-        self._staged = self._live.stage(self.module, self.artefact.body)
+        self._staged = stage(self._live, self.module, self.artefact)
         return self._commit(probation, push)
 
     def _commit(self, probation: Probation, push: str) -> Any:

@@ -29,7 +29,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hotreload.agent.books import Books
-from hotreload.agent.change import Change, Live, Nothing, Patch, Rollback, live_generation
+from hotreload.agent.change import Change, Live, Nothing, Patch, Rollback, live_generation, stage
 from hotreload.agent.peer import Peer
 from hotreload.agent.policy import Policy, PolicySource
 from hotreload.agent.refusal import refuse
@@ -206,7 +206,7 @@ class Desk:
         if not is_rollback:
             self._check_newer(now, artefact)
         info = {"push": push, "at": time.time(), **about}
-        staged = self._live.stage(module, artefact.body)
+        staged = stage(self._live, module, artefact)
         try:
             return Patch(self._live, module, artefact, staged, info=info, terms=terms)
         except BaseException:
@@ -250,7 +250,7 @@ class Desk:
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _find_module(self, build_id: str, name: str) -> Any:
-        """The loaded extension with that build-id, taken under management."""
+        """The module with that build-id, taken under management."""
         paths = [path for path, found in self._live.loaded_libraries() if found == build_id]
         if len(paths) > 1:
             raise refuse("TWICE", f"the build {build_id} is loaded {len(paths)} times: {', '.join(paths)}")
@@ -337,6 +337,7 @@ def _about(peer: Peer, artefact: Artefact, signer: str, *, is_allowed: bool) -> 
     manifest = artefact.manifest
     return {
         "module": manifest.module,
+        "kind": manifest.kind,
         "build_id": manifest.build_id,
         "sequence": manifest.sequence,
         "sha256": artefact.sha256,

@@ -7,7 +7,9 @@
                         current patch for its build-id ┴─▶ policy, quarantine ─▶ stage ─▶ commit
 
 What was loaded before the agent came is looked at when it comes. A forked child has its parent's generations with
-the memory. Whatever refuses here is told, and the base serves: a server must come up.
+the memory. A module of Python is looked at when the import during which its functions were marked returns: its own, or
+that of the module that marks them. A script that is started is no import: it has the patch when the agent looks next,
+which it does with every request. Whatever refuses here is told, and the base serves: a server must come up.
 
 Nobody is in an extension that is just being imported, so its functions are redirected one by one. While the threads of
 another extension are on their way, the import waits for them a while; then it goes on with the base, and the patch
@@ -17,18 +19,20 @@ follows as soon as they have come over.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from hotreload.agent.books import Books
-from hotreload.agent.change import Live, Probation, live_generation
+from hotreload.agent.change import Live, Probation, live_generation, stage
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact
 from hotreload.errors import HotReloadError, StageError
-from hotreload.events import PATCH_RESTORED, PATCH_WITHHELD
+from hotreload.events import AGENT_FAILED, PATCH_RESTORED, PATCH_WITHHELD
 from hotreload.live.arrivals import is_hot
+from hotreload.python.registry import files
 
 __all__ = ["Restorer"]
 
@@ -37,7 +41,7 @@ _PATIENCE = 2.0
 
 
 class Restorer:
-    """Gives extensions the patch that is current for their build.
+    """Gives extensions, and Python modules with marked functions, the patch that is current for their build.
 
     Args:
         live: the manager.
@@ -65,12 +69,21 @@ class Restorer:
         self._lock = threading.RLock()
 
     def look_around(self) -> None:
-        """Sees to every hot extension that is loaded and was not seen yet."""
+        """Sees to everything hot that is loaded and was not seen yet."""
+        self.look_at_texts()
         for path, build_id in self._live.loaded_libraries():
-            if (path, build_id) not in self._seen:
+            if (path, build_id) not in self._seen and path not in files():
                 self._seen.add((path, build_id))
                 if is_hot(path):
                     self.restore(path)
+
+    def look_at_texts(self, _imported: str = "") -> None:
+        """Sees to every Python module with marked functions that was not seen yet and has run to its end."""
+        for path, file in list(files().items()):
+            if (path, file.build_id) not in self._seen and not _is_importing(file.name):
+                self._seen.add((path, file.build_id))
+                self._keep_text(file.name, file.text)
+                self.restore(path)
 
     def arrived(self, path: str) -> None:
         """An extension module was imported."""
@@ -94,6 +107,13 @@ class Restorer:
         with self._lock:
             self._restore(path)
 
+    def _keep_text(self, module: str, text: bytes) -> None:
+        """Where it cannot be kept, a push must bring the base text along; nothing else needs it."""
+        try:
+            self._books.bases.keep(text)
+        except HotReloadError as error:
+            self._write(AGENT_FAILED, during="base text", module=module, error=error.as_dict())
+
     def _restore(self, path: str) -> None:
         try:
             module = self._live.attach(path)
@@ -114,6 +134,7 @@ class Restorer:
     def _take(self, module: Any, artefact: Artefact) -> None:
         about = {
             "module": module.name,
+            "kind": artefact.manifest.kind,
             "build_id": module.build_id,
             "sequence": artefact.manifest.sequence,
             "sha256": artefact.sha256,
@@ -125,7 +146,7 @@ class Restorer:
         try:
             self._live.check_unlocked()
             signer = self._check(module, artefact)
-            staged = self._live.stage(module, artefact.body)
+            staged = stage(self._live, module, artefact)
             try:
                 info = {"push": push, "at": time.time(), "restored": True, "signer": signer, **about}
                 with self._probation.trying(module, staged.draft(info), artefact, push):
@@ -167,6 +188,12 @@ class Restorer:
             self._books.audit(event, **fields)
         except HotReloadError:  # it was told to the log of the host at least
             return
+
+
+def _is_importing(name: str) -> bool:
+    """Whether the text of a module is still being run by an import."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def live_patches(live: Live) -> list[tuple[Any, Any]]:

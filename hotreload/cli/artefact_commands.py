@@ -18,7 +18,7 @@ from typing import Any
 
 from hotreload import artefact, signing
 from hotreload.artefact import Artefact, printable
-from hotreload.cli.artefact_view import as_data, show
+from hotreload.cli.artefact_view import as_data, show, text_of
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
 from hotreload.push.records import Exit
 
@@ -39,9 +39,13 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
 def _pack(arguments: list[str]) -> int:
     parser = _parser("pack", "Makes an artefact of what a module's sources say now. The running code is not touched.")
-    parser.add_argument("source", help="a source or header of the module; all of its sources are looked at")
+    parser.add_argument(
+        "source", help="a source or header of the module, all of whose sources are looked at; or a module of Python"
+    )
     parser.add_argument("-o", "--output", help="the file to write (default: SOURCE's name with .hotpatch)")
     parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the newest build of SOURCE)")
+    parser.add_argument("--base", default="", metavar="OLD.py", help="for a module of Python: the text that runs")
+    parser.add_argument("--module", default="", metavar="NAME", help="and its dotted name (default: by its packages)")
     parser.add_argument("--author", default="", help="whose change it is (default: git's user, or yours)")
     parser.add_argument("--sequence", type=_sequence, metavar="N", help="newer is greater (default: the edit's time)")
     parser.add_argument("--expires", default="", metavar="WHEN", help="2026-12-31T00:00:00Z, or 30m, 12h, 7d, 2w")
@@ -49,6 +53,23 @@ def _pack(arguments: list[str]) -> int:
         "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
     )
     options = parser.parse_args(arguments)
+    is_python = options.source.endswith(".py")
+    if is_python != bool(options.base) or (is_python and options.build_id) or (options.module and not is_python):
+        parser.error("a module of Python needs --base OLD.py, the text that runs; C sources have a --build-id")
+    found, warnings, reason = _pack_text(options) if is_python else _pack_sources(options)
+    if found is None:
+        _print(options, f"nothing to pack: {reason}", {"packed": None, "reason": reason})
+        return Exit.NOTHING
+    output = options.output or Path(options.source).stem + _SUFFIX
+    _write(output, found.raw)
+    if warnings:
+        os.write(2, warnings.encode(errors="backslashreplace"))
+    _print(options, f"{printable(output)}: {_summary(found)}", {"packed": output, **as_data(found)})
+    return Exit.DONE
+
+
+def _pack_sources(options: argparse.Namespace) -> tuple[Artefact | None, str, str]:
+    """The artefact, or none; the compiler's warnings; why there is nothing to pack."""
     from hotreload.config import load_config
     from hotreload.patch.pack import pack
 
@@ -61,22 +82,34 @@ def _pack(arguments: list[str]) -> int:
         allow=frozenset((*load_config().allow, *options.allow)),
     )
     if packed is None:
-        _print(options, "nothing to pack: the sources mean what the running base means", {"packed": None})
-        return Exit.NOTHING
-    output = options.output or Path(options.source).stem + _SUFFIX
-    _write(output, packed.artefact.raw)
-    if packed.result.warnings:
-        os.write(2, packed.result.warnings.encode(errors="backslashreplace"))
-    _print(options, f"{printable(output)}: {_summary(packed.artefact)}", {"packed": output, **as_data(packed.artefact)})
-    return Exit.DONE
+        return None, "", "the sources mean what the running base means"
+    return packed.artefact, packed.result.warnings, ""
+
+
+def _pack_text(options: argparse.Namespace) -> tuple[Artefact | None, str, str]:
+    """The same for a module of Python."""
+    from hotreload.patch.pack_text import pack_text, read_text
+    from hotreload.python.workshop import module_name
+
+    return pack_text(
+        options.source,
+        read_text(options.base),
+        module=options.module or module_name(os.path.realpath(options.source)),
+        author=options.author,
+        sequence=options.sequence,
+        expires=options.expires,
+    )
 
 
 def _show(arguments: list[str]) -> int:
     parser = _parser("show", "Prints what an artefact would change, for a reader; with --json for a program.")
     parser.add_argument("artefact", help="the .hotpatch file")
+    parser.add_argument("--text", action="store_true", help="of a module of Python: its new text, and no more")
     options = parser.parse_args(arguments)
     found = artefact.load(options.artefact)
-    if options.json:
+    if options.text:
+        sys.stdout.buffer.write(text_of(found))
+    elif options.json:
         print(json.dumps(as_data(found), indent=2))
     else:
         show(found, sys.stdout)

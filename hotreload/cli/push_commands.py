@@ -30,6 +30,7 @@ from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
 from hotreload.push.settling import Settling
 from hotreload.push.table import Show, make_show, status_table, stop_telling, write_line
+from hotreload.push.texts import Running, base_text, find_running, is_text
 from hotreload.push.threads import name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
 
@@ -88,7 +89,9 @@ def _transition(arguments: list[str]) -> int:
 
 def _push(arguments: list[str]) -> int:
     parser = make_parser("push", "Makes a change live in every process of an application, or in none.")
-    parser.add_argument("what", metavar="FILE", help="a C source of the module, or a .hotpatch from `hotreload pack`")
+    parser.add_argument(
+        "what", metavar="FILE", help="a C source of the module, a .py, or a .hotpatch from `hotreload pack`"
+    )
     add_terms(parser)
     parser.add_argument(
         "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
@@ -155,6 +158,8 @@ class Session:
         """The artefact in a file, or made of a source; None when the source means what the base means."""
         if what.endswith(_SUFFIX):
             return load(what)
+        if is_text(what):
+            return self._artefact_of_text(what, find_running(what, build_id, self.statuses()))
         from hotreload.patch.pack import pack
 
         record = self._record_of(what, build_id)
@@ -163,8 +168,23 @@ class Session:
             _complain(packed.result.warnings)
         return None if packed is None else packed.artefact
 
+    def _artefact_of_text(self, what: str, running: Running) -> Artefact | None:
+        """The same for the new text of a module of Python, compared with the text that the processes have loaded."""
+        from hotreload.patch.pack_text import pack_text
+
+        base = base_text(self.directory, running)
+        packed = pack_text(what, base, module=running.module, path=running.path)
+        if packed.warnings:
+            _complain(f"{packed.warnings}\n")
+        if packed.artefact is None:
+            self.show.say(f"{what}: {packed.reason}")
+        return packed.artefact
+
     def base_of_source(self, what: str, build_id: str) -> BaseChange:
         """The way back to what was loaded, for a source that has its original text again."""
+        if is_text(what):
+            running = find_running(what, build_id, self.statuses())
+            return BaseChange(running.module, running.build_id, self.terms)
         record = self._record_of(what, build_id)
         return BaseChange(record.module, record.build_id, self.terms)
 

@@ -1,7 +1,8 @@
 """Being told when the program imports an extension module, or a module of Python; and which extensions are hot.
 
 One wrapper around the interpreter's loader, however many want to know: two that each put the original back when they
-end would end each other. What is told comes after the module's init, or its text, has run and before ``import`` returns.
+end would end each other. What is told comes after the module's init, or its text, has run and before ``import``
+returns.
 """
 
 from __future__ import annotations

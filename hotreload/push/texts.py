@@ -1,6 +1,6 @@
 """Which running module the file is that somebody wants to push: ``hotreload push pricing.py``.
 
-    the file's real path, or --build-id ─▶ what the processes say they have ─▶ one module, one base text
+the file's real path, or --build-id ─▶ what the processes say they have ─▶ one module, one base text
 """
 
 from __future__ import annotations

@@ -8,23 +8,17 @@ else any more. Each text is written once, by whichever process is first; what do
 
 from __future__ import annotations
 
-import hashlib
-
 from hotreload.artefact import MAX_TEXT_LEN
+from hotreload.python.payload import build_id_of
 from hotreload.state.directory import StateDirectory, StateError, is_hex
 
-__all__ = ["BaseTexts", "build_id_of"]
+__all__ = ["BaseTexts"]
 
 _ROOM = "bases"
 _SUFFIX = ".py"
 _ID_LEN = 40
 #: So many texts are kept; of more the oldest go.
 KEEP = 512
-
-
-def build_id_of(text: bytes) -> str:
-    """What a module that was loaded from this text is called: as long as the build-id of an extension."""
-    return hashlib.sha256(text).hexdigest()[:_ID_LEN]
 
 
 class BaseTexts:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hotreload.artefact import PYTHON, Envelope, Manifest, build, open_envelope
 from hotreload.patch.linktable import Function, Hook, HookKind, LinkTable, Protection, Range, Segment
+from hotreload.python.payload import Payload, encode
 
 BUILD_ID = bytes(range(1, 21))
 OTHER_ID = bytes(range(101, 121))
@@ -74,10 +75,29 @@ def make(elf: bytes | None = None, **changes: object) -> bytes:
 TEXT = b"def f():\n    return 2\n"
 
 
-def make_text(text: bytes = TEXT, **changes: object) -> bytes:
-    """An unsigned artefact of the text of a Python module."""
+def payload(**changes: object) -> bytes:
+    """A new text of a module of Python, as it travels."""
+    fields: dict[str, object] = {
+        "module": "shop.pricing",
+        "path": "/srv/shop/pricing.py",
+        "build_id": BUILD_ID.hex(),
+        "digest": "d" * 64,
+        "functions": ("f",),
+        "moved": (),
+        "added": (),
+        "removed": (),
+        "notes": (),
+        "python": "",
+        "text": TEXT,
+        "code": b"",
+    }
+    return encode(Payload(**{**fields, **changes}))  # type: ignore[arg-type]
+
+
+def make_python(body: bytes | None = None, **changes: object) -> bytes:
+    """An unsigned artefact of it."""
     about = {"kind": PYTHON, "module": "shop.pricing", "sources": ("pricing.py",), **changes}
-    return build(text, manifest(**about))
+    return build(payload() if body is None else body, manifest(**about))
 
 
 def with_manifest(raw: bytes, text: bytes) -> bytes:

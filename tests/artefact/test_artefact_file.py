@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from hotreload import artefact
-from hotreload.artefact import FORMAT, MAX_LEN, MAX_TEXT_LEN, ArtefactError, load, open_envelope, parse, printable
+from hotreload.artefact import (
+    FORMAT,
+    MAX_LEN,
+    MAX_PAYLOAD_LEN,
+    MAX_TEXT_LEN,
+    ArtefactError,
+    load,
+    open_envelope,
+    parse,
+    printable,
+)
 from hotreload.errors import StageError
 from tests.artefact import kit
 
@@ -201,19 +211,39 @@ def test_a_manifest_may_name_more_than_the_code_replaces() -> None:
 
 
 def test_the_text_of_a_python_module_is_carried_as_it_is() -> None:
-    raw = kit.make_text(changed=("Basket.total", "price"), added=("discount",))
+    body = kit.payload(functions=("price",), moved=("Basket.total",), added=("discount",))
+    raw = kit.make_python(body, changed=("price",), compiler_changed=("Basket.total",))
     found = parse(raw)
 
-    assert raw.startswith(kit.TEXT)
-    assert found.body == kit.TEXT
-    assert (found.functions, found.carried) == (("Basket.total", "price"), ("discount",))
+    assert kit.TEXT in raw
+    assert found.body == body
+    assert (found.functions, found.carried) == (("price", "Basket.total"), ("discount",))
 
 
-def test_a_text_cannot_pass_for_code_nor_code_for_a_text() -> None:
-    refused(kit.with_fields(kit.make_text(), kind="elf"), "no 64-bit little-endian ELF file")
+def test_a_payload_cannot_pass_for_code_nor_code_for_a_payload() -> None:
+    refused(kit.with_fields(kit.make_python(), kind="elf"), "no 64-bit little-endian ELF file")
+    refused(kit.with_fields(kit.make(), kind="python"), "it does not begin as one")
     refused(kit.with_fields(kit.make(), kind="marshal"), "the manifest's kind is ")
-    refused(kit.with_fields(kit.make_text(), compiler_changed=["g"]), "no functions that a compiler changed")
-    refused(kit.with_elf(kit.make_text(), bytes(MAX_TEXT_LEN + 1)), "over the limit of 1,048,576")
+
+
+def test_a_payload_that_is_not_what_its_manifest_says_is_refused() -> None:
+    raw = kit.make_python()
+
+    refused(kit.with_elf(raw, kit.payload(functions=("f", "g"))), "the code replaces `g`, which its manifest does not")
+    refused(kit.with_elf(raw, kit.payload(moved=("g",))), "the code replaces `g`, which its manifest does not name")
+    refused(kit.with_elf(raw, kit.payload(build_id=kit.OTHER_ID.hex())), "manifest is for the base .*, the code for")
+    refused(
+        kit.with_elf(raw, kit.payload().replace(b"return 2", b"return 3")), "its text is not the one that was packed"
+    )
+
+
+def test_a_payload_with_code_that_nobody_can_read_is_refused() -> None:
+    refused(kit.with_elf(kit.make_python(), kit.payload(code=b"N", python="a70d0d0a-0")), "code that nobody can read")
+
+
+def test_a_text_over_the_limit_is_refused() -> None:
+    refused(kit.with_elf(kit.make_python(), kit.payload(text=bytes(MAX_TEXT_LEN + 1))), "over the limit of 1,048,576")
+    refused(kit.with_elf(kit.make_python(), bytes(MAX_PAYLOAD_LEN + 1)), "over the limit of 4,194,304")
 
 
 def damaged(at: int, fmt: str, value: object) -> bytes:

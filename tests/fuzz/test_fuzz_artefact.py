@@ -24,12 +24,14 @@ from hotreload import artefact  # noqa: E402
 from hotreload.artefact import Artefact, ArtefactError, Envelope, open_envelope, parse, printable  # noqa: E402
 from hotreload.errors import StageError  # noqa: E402
 from hotreload.patch.linktable import HookKind  # noqa: E402
+from hotreload.python.payload import decode  # noqa: E402
 from tests.artefact import kit  # noqa: E402
 from tests.fuzz.fuzzing import fuzz  # noqa: E402
 
 ELF = kit.tiny_elf(functions=("f", "g", "h"), hooks=tuple(HookKind))
 RAW = kit.make(ELF, changed=("f", "g"), compiler_changed=("h",))
-TEXT = kit.make_text(changed=("f", "Basket.total"), added=("g",))
+PAYLOAD = kit.payload(functions=("f", "Basket.total"), moved=("h",), added=("g",))
+TEXT = kit.make_python(PAYLOAD, changed=("f", "Basket.total"), compiler_changed=("h",), added=("g",))
 SIGNED = open_envelope(RAW)._replace(signature=bytes(range(64))).to_bytes()
 FOOTER = struct.Struct("<8sIIQQ")
 EXTREMES = (0, 1, 2, 7, 8, 31, 32, 63, 64, 255, 4095, 4096, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)  # fmt: skip
@@ -89,12 +91,12 @@ def attempt(raw: bytes) -> Artefact | None:
     return found
 
 
-def resealed(elf: bytes) -> bytes:
-    """Any bytes as the code of an artefact whose footer and hash agree: what only the ELF reader can refuse."""
-    parts = open_envelope(RAW)
-    document = {**json.loads(parts.manifest), "body_sha256": hashlib.sha256(elf).hexdigest()}
+def resealed(body: bytes, raw: bytes = RAW) -> bytes:
+    """Any bytes as the body of an artefact whose footer and hash agree: what only the reader of the body can refuse."""
+    parts = open_envelope(raw)
+    document = {**json.loads(parts.manifest), "body_sha256": hashlib.sha256(body).hexdigest()}
     manifest = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    return Envelope(elf, manifest, b"").to_bytes()
+    return Envelope(body, manifest, b"").to_bytes()
 
 
 def test_any_bytes() -> None:
@@ -144,6 +146,19 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
             assert names == [function.name for function in patch.functions if not function.is_carried]
 
     assert fuzz(check, edits(len(ELF)))
+
+
+def test_payloads_that_were_changed() -> None:
+    """What is accepted is a payload of the same text and the same names, whatever was done to its bytes."""
+
+    def check(changes: list[Edit]) -> None:
+        found = attempt(resealed(edited(PAYLOAD, changes), TEXT))
+        if found is not None:
+            known = decode(found.body)
+            assert (known.text, known.code) == (kit.TEXT, b"")
+            assert found.functions == (*known.functions, *known.moved)
+
+    assert fuzz(check, edits(len(PAYLOAD)))
 
 
 def test_a_parser_with_a_hole_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
