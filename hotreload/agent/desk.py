@@ -337,7 +337,7 @@ def _about(peer: Peer, artefact: Artefact, signer: str, *, is_allowed: bool) -> 
     manifest = artefact.manifest
     return {
         "module": manifest.module,
-        "kind": manifest.kind,
+        "code": manifest.kind,
         "build_id": manifest.build_id,
         "sequence": manifest.sequence,
         "sha256": artefact.sha256,

@@ -134,7 +134,7 @@ class Restorer:
     def _take(self, module: Any, artefact: Artefact) -> None:
         about = {
             "module": module.name,
-            "kind": artefact.manifest.kind,
+            "code": artefact.manifest.kind,
             "build_id": module.build_id,
             "sequence": artefact.manifest.sequence,
             "sha256": artefact.sha256,

@@ -292,6 +292,7 @@ class Session:
         about = {
             "kind": kind,
             "module": change.module,
+            "code": artefact.manifest.kind if artefact else "",
             "build_id": change.build_id,
             "hash": artefact.sha256 if artefact else "",
             "sequence": artefact.manifest.sequence if artefact else 0,
@@ -523,13 +524,14 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
             note.append(name_threads(found))
         if module.get("taints"):
             note.append("tainted: see below")
+        is_python = is_text(str(module.get("path", "")))
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
         since = module.get("since") or made.get("committed_at") or 0
         rows.append(
             [
                 *head,
-                f"{live.module} {live.build_id[:_SHORT]}",
-                f"{live.generation} ({memory >> 10:,} KiB)",
+                f"{live.module} {live.build_id[:_SHORT]}" + (" (Python)" if is_python else ""),
+                str(live.generation) if is_python else f"{live.generation} ({memory >> 10:,} KiB)",
                 str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),

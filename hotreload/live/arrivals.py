@@ -65,7 +65,7 @@ class _Wrapper:
         exec_module.__code__ = exec_module.__code__.replace(co_filename=original.__code__.co_filename)
         self._own = vars(self._loader).get("exec_module")
         self._is_on = True
-        self._loader.exec_module = functools.wraps(original)(exec_module)  # type: ignore[method-assign,assignment]
+        self._loader.exec_module = functools.wraps(original)(exec_module)  # type: ignore[method-assign]
 
     def _unwrap(self) -> None:
         if self._watchers or not self._is_on:

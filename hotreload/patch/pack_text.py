@@ -109,7 +109,9 @@ def read_text(path: Union[str, Path]) -> bytes:
     except OSError as error:
         raise BuildError(f"cannot read {path}: {error.strerror}", hint="name a .py file") from None
     if len(text) > MAX_TEXT_LEN:
-        raise BuildError(f"{path} is longer than the {MAX_TEXT_LEN:,} bytes that can be pushed", hint="split the module")
+        raise BuildError(
+            f"{path} is longer than the {MAX_TEXT_LEN:,} bytes that can be pushed", hint="split the module"
+        )
     return text
 
 

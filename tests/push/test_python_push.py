@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_comes_back_with_it(server: TextServer) -> None:
 
     assert server.pages(24) == NEW
     restored = [event for event in server.audit() if event["event"] == "patch.restored"]
-    assert restored[-1]["kind"] == "python"
+    assert restored[-1]["code"] == "python"
     assert set(restored[-1]["functions"]) >= {"price", "Basket.total", "Basket.empty"}
 
 
@@ -127,7 +127,7 @@ def test_status_show_and_log_say_what_it_is(server: TextServer, tmp_path: Path) 
     (module,) = next(iter(server.answering().values()))["modules"]
     assert module["path"] == str(server.project.source)
     assert server.cli("doctor").code == Exit.DONE
-    assert "kind=python" in server.cli("log", "-n", 12).out
+    assert "code=python" in server.cli("log", "-n", 12).out
 
     artefact = next((server.state / "patches").glob("*/*.hotpatch"))
     shown = server.cli("show", artefact).out
@@ -152,7 +152,9 @@ def test_a_text_that_is_no_python_is_not_sent(server: TextServer) -> None:
 
 
 def test_an_edit_that_cannot_go_live_is_refused_by_its_kind(server: TextServer) -> None:
-    refused = server.push_text(PRICING.replace("    @classmethod\n    def empty(cls)", "    @staticmethod\n    def empty()"))
+    refused = server.push_text(
+        PRICING.replace("    @classmethod\n    def empty(cls)", "    @staticmethod\n    def empty()")
+    )
 
     assert refused.code == Exit.REFUSED
     assert refused.json["error"] == "IncompatibleError"
@@ -208,7 +210,9 @@ def test_a_worker_that_loaded_another_text_is_named_and_refuses_for_all(server: 
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: victim not in server.answering() and len(server.answering()) >= 3)
     (culprit,) = set(server.worker_pids()) & {
-        pid for pid, process in server.answering().items() if process["modules"][0]["build_id"] != build_id_of(PRICING.encode())
+        pid
+        for pid, process in server.answering().items()
+        if process["modules"][0]["build_id"] != build_id_of(PRICING.encode())
     }
     try:
         refused = server.push_text(EDITED)
