@@ -171,7 +171,8 @@ class Artefact:
     """An artefact that is whole and agrees with itself. Whether its signature is good is asked elsewhere.
 
     ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not:
-    read from what would be mapped, not from the manifest; of a payload from its head.
+    read from what would be mapped, not from the manifest; of a payload from its head, without those that would only
+    stand on other lines.
     """
 
     manifest: Manifest
@@ -201,7 +202,7 @@ def parse(raw: bytes) -> Artefact:
             f"the manifest is for the base {manifest.build_id}, the code for {table.build_id}",
             hint="a patch cannot be moved to another module; pack it again",
         )
-    unnamed = sorted(set(table.functions) - {*manifest.changed, *manifest.compiler_changed})
+    unnamed = sorted({*table.functions, *table.moved} - {*manifest.changed, *manifest.compiler_changed})
     if unnamed:
         raise ArtefactError(
             f"the code replaces `{printable(unnamed[0][:200])}`, which its manifest does not name", hint="pack it again"
@@ -371,6 +372,7 @@ class _Table(NamedTuple):
     build_id: str
     functions: tuple[str, ...]
     carried: tuple[str, ...]
+    moved: tuple[str, ...] = ()
 
 
 def _read_payload(body: bytes) -> _Table:
@@ -388,7 +390,7 @@ def _read_payload(body: bytes) -> _Table:
     if len(payload.text) > MAX_TEXT_LEN:
         raise ArtefactError(f"a text of {len(payload.text):,} bytes is over the limit of {MAX_TEXT_LEN:,}")
     defined = [found[1] or found[2] for found in map(_DEFINED.fullmatch, payload.added) if found]
-    return _Table(payload.build_id, (*payload.functions, *payload.moved), tuple(defined))
+    return _Table(payload.build_id, payload.functions, tuple(defined), payload.moved)
 
 
 def _read_table(elf: bytes) -> _Table:

@@ -170,7 +170,13 @@ class Patch:
 
     @property
     def _may_veto(self) -> bool:
-        """Whether a hook of it has a say at the commit, and a trial of it can be taken back."""
+        """Whether the commit may be refused after all, and a trial of it can be taken back.
+
+        Functions in Python are exchanged in a moment in which no thread is inside, and what is new in a text is run
+        then: neither can be promised beforehand.
+        """
+        if self.artefact.manifest.kind == PYTHON:
+            return True
         has_a_say = any(hook.kind == PRE_COMMIT for hook in self._staged.hooks)
         return has_a_say and bool(self._staged.can_roll_back)
 
@@ -183,7 +189,7 @@ class Patch:
         try:
             return self._commit(probation, push)
         except StageError as error:
-            if error.status != "STALE":
+            if error.status not in ("STALE", "OUTDATED"):
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()

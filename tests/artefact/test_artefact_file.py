@@ -211,13 +211,13 @@ def test_a_manifest_may_name_more_than_the_code_replaces() -> None:
 
 
 def test_the_text_of_a_python_module_is_carried_as_it_is() -> None:
-    body = kit.payload(functions=("price",), moved=("Basket.total",), added=("discount",))
+    body = kit.payload(functions=("price",), moved=("Basket.total",), added=("discount()", "class Offer", "import os"))
     raw = kit.make_python(body, changed=("price",), compiler_changed=("Basket.total",))
     found = parse(raw)
 
     assert kit.TEXT in raw
     assert found.body == body
-    assert (found.functions, found.carried) == (("price", "Basket.total"), ("discount",))
+    assert (found.functions, found.carried) == (("price",), ("discount", "Offer"))
 
 
 def test_a_payload_cannot_pass_for_code_nor_code_for_a_payload() -> None:
