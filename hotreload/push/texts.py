@@ -90,8 +90,8 @@ def _marked(statuses: Sequence[ProcessStatus]) -> set[Running]:
 
 def _marked_in(status: ProcessStatus) -> list[Running]:
     modules: Sequence[Mapping[str, Any]] = status.raw.get("modules") or ()
-    told = [(str(module.get(key, "")) for key in ("name", "path", "build_id")) for module in modules]
-    return [running for running in (Running(*fields) for fields in told) if is_text(running.path)]
+    running = [Running(*(str(module.get(key, "")) for key in ("name", "path", "build_id"))) for module in modules]
+    return [one for one in running if is_text(one.path)]
 
 
 def _with_pids(found: set[Running], statuses: Sequence[ProcessStatus]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -19,6 +20,7 @@ from hotreload.agent.refusal import HINTS
 from hotreload.agent.sealed import SEALS
 from hotreload.wire import encode, receive
 from tests.agent.kit import Application, Refused, build_hot, refusal_of, sealed
+from tests.agent.textkit import PRICED, TextApplication, forged
 from tests.run.harness import ROOT
 
 PROVOKED: set[str] = set()
@@ -454,6 +456,14 @@ def rebuilt(hot):
         from tests.agent.kit import build_hot as again
 
         return again(hot.directory)
+
+
+@provokes("UNNAMED")
+def test_a_text_that_changes_more_than_is_named_in_front_of_it(tmp_path: Path) -> str:
+    with contextlib.closing(TextApplication(tmp_path)) as priced:
+        program = priced.start_priced()
+        artefact = priced.artefact_of(PRICED.replace("2 * n", "3 * n"))
+        return refusal_of(priced.prepare, program, "p1", forged(artefact, {"changed": ()}, functions=()))
 
 
 @provokes("TWICE")
