@@ -77,10 +77,18 @@ class Restorer:
                 if is_hot(path):
                     self.restore(path)
 
-    def look_at_texts(self, _imported: str = "") -> None:
-        """Sees to every Python module with marked functions that was not seen yet and has run to its end."""
+    def look_at_texts(self, imported: str = "") -> None:
+        """Sees to every Python module with marked functions that was not seen yet and has run to its end.
+
+        ``imported`` is one that has just done so, although its import has not returned yet.
+        """
+        if not files():
+            return
+        done = os.path.realpath(imported) if imported else ""
         for path, file in list(files().items()):
-            if (path, file.build_id) not in self._seen and not _is_importing(file.name):
+            if path == done:
+                file.has_run = True
+            if (path, file.build_id) not in self._seen and (file.has_run or not _is_importing(file.name)):
                 self._seen.add((path, file.build_id))
                 self._keep_text(file.name, file.text)
                 self.restore(path)
