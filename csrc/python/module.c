@@ -24,6 +24,8 @@ static PyObject *call_hook(PyObject *module, PyObject *arguments) {
 static PyMethodDef methods[] = {
     {"call_hook", call_hook, METH_VARARGS, "call_hook(address, module, from, to) -> (result, message)"},
     {"shadow_stats", hr_shadow_stats, METH_NOARGS, "shadow_stats() -> (objects, fields, bytes, hooked types)"},
+    {"exchange", hr_exchange, METH_VARARGS,
+     "exchange(functions, names, undo_names, inside, nested, referrers) -> (threads inside, orders back or None)"},
     {NULL, NULL, 0, NULL},
 };
 
