@@ -84,7 +84,7 @@ class Agent:
             HotReloadError: there is no socket to be had; nothing was started.
         """
         from hotreload.live.arrivals import watch_imports, watch_texts
-        from hotreload.python import serve
+        from hotreload.python.registry import files, serve, watch_files
 
         try:
             self.listener.open()
@@ -93,8 +93,14 @@ class Agent:
         sweep(self.books.directory)
         self.watch.collect()
         serve(self._live)
+        for path in list(files()):
+            self.restorer.marked(path)
         self.restorer.look_around()
-        self._unwatch = (watch_imports(self.restorer.arrived), watch_texts(self.restorer.look_at_texts))
+        self._unwatch = (
+            watch_files(self.restorer.marked),
+            watch_imports(self.restorer.arrived),
+            watch_texts(self.restorer.look_at_texts),
+        )
         self._write(AGENT_STARTED, app=self.app, socket=socket_name(os.getpid()))
         self.listener.start()
 

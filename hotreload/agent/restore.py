@@ -22,7 +22,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType
 from typing import Any
 
 from hotreload.agent.books import Books
@@ -61,6 +62,7 @@ class Restorer:
         self._collect = collect
         self._seen: set[tuple[str, str]] = set()
         self._waiting: set[str] = set()
+        self._unseen: dict[str, None] = {}  # Python modules, in the order in which they were met
         # An import and a request may both have just found the same extension.
         self._lock = threading.RLock()
 
@@ -77,18 +79,23 @@ class Restorer:
                 if is_hot(path):
                     self.restore(path)
 
-    def look_at_texts(self, imported: str = "") -> None:
-        """Sees to every Python module with marked functions that was not seen yet and has run to its end.
+    def marked(self, path: str) -> None:
+        """The first function of a Python module was marked: there are more to come, so it is looked at later."""
+        self._unseen[path] = None
 
-        ``imported`` is one that has just done so, although its import has not returned yet.
+    def look_at_texts(self, imported: str = "") -> None:
+        """Sees to every Python module with marked functions that was not seen yet and whose text has run.
+
+        ``imported`` is the file of one whose text has, although its import has not returned yet.
         """
-        if not files():
+        if not self._unseen:
             return
         done = os.path.realpath(imported) if imported else ""
-        for path, file in list(files().items()):
-            if path == done:
-                file.has_run = True
-            if (path, file.build_id) not in self._seen and (file.has_run or not _is_importing(file.name)):
+        for path in list(self._unseen):
+            file = files()[path]
+            file.has_run = file.has_run or path == done
+            if file.has_run or not is_running(file.namespace):
+                self._unseen.pop(path, None)
                 self._seen.add((path, file.build_id))
                 self._keep_text(file.name, file.text)
                 self.restore(path)
@@ -198,10 +205,23 @@ class Restorer:
             return
 
 
-def _is_importing(name: str) -> bool:
-    """Whether the text of a module is still being run by an import."""
-    spec = getattr(sys.modules.get(name), "__spec__", None)
-    return bool(getattr(spec, "_initializing", False))
+def is_running(namespace: Mapping[str, Any]) -> bool:
+    """Whether the text of a module is still being run, so that functions of it may not be there, or not marked.
+
+    A script runs as long as the process does: it counts as done when its last ``def`` and ``class`` are behind it.
+    """
+    for thread in list(sys._current_frames().values()):  # noqa: SLF001 - documented, and there is no other way
+        frame: FrameType | None = thread
+        while frame is not None:
+            if frame.f_globals is namespace and frame.f_code.co_name == "<module>":
+                return namespace.get("__name__") != "__main__" or frame.f_lineno <= _last_definition(frame.f_code)
+            frame = frame.f_back
+    return False
+
+
+def _last_definition(code: CodeType) -> int:
+    inner = [const for const in code.co_consts if isinstance(const, CodeType) and not const.co_name.startswith("<")]
+    return max((definition.co_firstlineno for definition in inner), default=0)
 
 
 def live_patches(live: Live) -> list[tuple[Any, Any]]:
