@@ -104,7 +104,8 @@ def stage(live: Live, module: Any, artefact: Artefact) -> Any:
             it. What was staged is dropped.
     """
     staged = live.stage(module, artefact.body)
-    unnamed = sorted(set(staged.functions) - set(artefact.functions)) if artefact.manifest.kind == PYTHON else []
+    named = {*artefact.functions, *artefact.carried}  # what an earlier edit has added is carried, and changed here
+    unnamed = sorted(set(staged.functions) - named) if artefact.manifest.kind == PYTHON else []
     if unnamed:
         live.unstage(staged)
         raise refuse("UNNAMED", f"the text changes {printable(unnamed[0])}, which the artefact does not name")

@@ -37,6 +37,7 @@ def _base_again(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "server" in request.fixturenames:
         server: TextServer = request.getfixturevalue("server")
+        server.project.write(PRICING)
         assert server.cli("rollback", "pricing", "--to", "base").code in (Exit.DONE, Exit.NOTHING)
 
 
@@ -46,7 +47,8 @@ def test_an_edit_is_live_in_every_worker_as_if_they_had_been_started_with_it(
     fresh = TextServer(TextProject(tmp_path, EDITED), workers=1)
     try:
         assert server.pages() == BASE
-        done = server.push_text(EDITED)
+        server.project.write(EDITED)
+        done = server.cli("push", "pricing.py", "--json")
 
         assert done.code == Exit.DONE, done
         assert list(done.states().values()).count("committed") == 3, done
@@ -55,7 +57,8 @@ def test_an_edit_is_live_in_every_worker_as_if_they_had_been_started_with_it(
         fresh.close()
     assert {server.ask("/same")[0] for _ in range(12)} == {1}
     assert 0 not in {server.ask("/orders")[0] for _ in range(12)}
-    assert server.push_text(EDITED).code == Exit.NOTHING
+    again = server.cli("push", "pricing.py", "--json")
+    assert (again.code, again.json["reason"]) == (Exit.NOTHING, "every process has it already")
 
 
 def test_the_way_back_ends_with_the_bases_own_code(server: TextServer) -> None:
@@ -146,7 +149,7 @@ def test_a_text_that_is_no_python_is_not_sent(server: TextServer) -> None:
 
     assert refused.code == Exit.REFUSED
     assert refused.json["error"] == "BuildError"
-    assert "pricing.py:16: SyntaxError" in refused.json["message"]
+    assert "pricing.py:17: SyntaxError" in refused.json["message"]
     assert len(server.audit()) == before
     assert server.pages() == BASE
 
