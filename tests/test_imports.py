@@ -24,7 +24,7 @@ ALLOWED = {
     "patch": {"elf", "build", "diff", "artefact", "python"},
     "_state": set(),
     "live": {"_state"},
-    "python": {"live"},
+    "python": {"live", "_state"},
     "page": {"log"},
     "watch": {"elf", "build", "diff", "patch", "log", "python", "page"},
     "mark": {"", "live", "run", "python", "build"},
@@ -54,7 +54,7 @@ ALLOWED = {
     "": {"live", "run", "mark"},
 }
 # The server imports these rooms, so they may need nothing from outside but what is always there.
-SERVER_ROOMS = ("errors", "events", "wire", "live", "run", "agent", "artefact", "signing", "state")
+SERVER_ROOMS = ("errors", "events", "wire", "live", "python", "run", "agent", "artefact", "signing", "state")
 OUTSIDE = {"watchdog", "rich", "structlog", "elftools"}
 # What a server that takes pushes must not import before there is something to check.
 LATE = {"cryptography"}

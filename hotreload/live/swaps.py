@@ -31,7 +31,9 @@ __all__ = ["Swaps"]
 
 
 class Swaps:
-    """Does it, for all extensions of the process."""
+    """Does it, for all extensions of the process; a :class:`~hotreload.live.work.Work` of the manager."""
+
+    ledger_type = Ledger
 
     def __init__(
         self,
@@ -47,6 +49,51 @@ class Swaps:
         self._transitions = transitions
         self._retirement = retirement
         self._allow_unsynchronised = allow_unsynchronised
+
+    # As the manager sees it: what is open ---------------------------------------------------------------------------
+
+    @property
+    def open(self) -> OpenTransition | None:
+        return self._transitions.open
+
+    def knows(self, path: str) -> bool:  # noqa: ARG002 - any file may be an extension: the core says so when it is opened
+        return False
+
+    def open_ledger(self, path: str) -> Ledger:
+        raise NotImplementedError(path)
+
+    def loaded(self) -> list[tuple[str, str]]:
+        """What the dynamic loader does not list; there is nothing."""
+        return []
+
+    def describe(self, ledger: Ledger) -> dict[str, Any]:
+        """Plain data for ``status``; what nobody needs any more is unmapped before."""
+        if self._transitions.open is None:
+            self._retirement.look(ledger)
+        return {**ledger.describe(), "kept": self._retirement.kept(ledger)}
+
+    def check_free(self) -> None:
+        self._transitions.check_free()
+
+    def wait(self, seconds: float) -> bool:
+        return self._transitions.wait(seconds)
+
+    def reverse(self, transition: OpenTransition) -> None:
+        self._transitions.reverse(transition)
+
+    def force(self, transition: OpenTransition, reason: str, by: str) -> None:
+        self._transitions.force(transition, reason, by)
+
+    def hold(self) -> None:
+        self._transitions.hold()
+
+    def let_go(self) -> None:
+        self._transitions.let_go()
+
+    def renew(self) -> None:
+        self._transitions.renew()
+
+    # The steps -----------------------------------------------------------------------------------------------------
 
     def stage(self, ledger: Ledger, source: PatchSource) -> StagedPatch:
         """Maps a patch and opens the sites that it needs; what was mapped is unmapped when it is refused."""
@@ -81,6 +128,12 @@ class Swaps:
         ledger.staged.append(staged)
         return staged
 
+    def unstage(self, ledger: Ledger, staged: StagedPatch) -> None:
+        """Unmaps it, unless a thread may have entered it before a swap was undone."""
+        ledger.drop_staged(staged)
+        if staged.image.handle not in [kept.handle for kept in ledger.retained]:
+            self._core.unstage(staged.image)
+
     def _open_sites(self, ledger: Ledger, redirects: Sequence[Redirect]) -> None:
         entries = ledger.missing_entries(redirects)
         try:
@@ -113,14 +166,14 @@ class Swaps:
         self._after_swap(ledger)
         return generation
 
-    def check(self, ledger: Ledger, goal: Generation, image: Image | None, terms: Terms) -> str:
+    def check(self, ledger: Ledger, to: StagedPatch | int, terms: Terms) -> str:
         """Insists that threads could begin to move to a generation now; returns the level at which they would.
-
-        ``image`` is its code where the book does not have it yet.
 
         Raises:
             StageError: what a swap would raise before its first store; nothing was changed.
         """
+        goal = ledger.generation(to) if isinstance(to, int) else to.draft()
+        image = None if isinstance(to, int) else to.image
         switches = ledger.switches(goal.redirects)
         level = terms.level_for(len(switches))
         transition = self._transitions.open

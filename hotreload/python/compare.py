@@ -59,6 +59,7 @@ class Text:
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 raise _no_python(path, error) from None
         self.warnings = "\n".join(f"{path}:{each.lineno}: {each.category.__name__}: {each.message}" for each in caught)
+        assert isinstance(tree, ast.Module)
         self.outline: Outline = outline(tree)
         self.codes: dict[str, CodeType] = {found.key: found.code for found in walk(self.code)}
 
@@ -66,7 +67,8 @@ class Text:
         """Some of its statements by themselves, on their own lines."""
         tree = ast.fix_missing_locations(ast.Module(body=list(nodes), type_ignores=[]))
         flags = self.code.co_flags & _FUTURE
-        return compile(tree, self.path, "exec", flags, dont_inherit=True, optimize=self.optimize)
+        code: CodeType = compile(tree, self.path, "exec", flags, dont_inherit=True, optimize=self.optimize)
+        return code
 
 
 @dataclass
@@ -198,17 +200,13 @@ def _defaults_by_name(function: Function) -> Mapping[str, str]:
     return {argument.arg: said(default) for argument, default in pairs if default is not None}
 
 
-def _signature(new: Text, is_: Function, was: Function) -> tuple[str, str, CodeType, tuple[str, ...]]:
+def _signature(new: Text, is_: Function, was: Function | None) -> tuple[str, str, CodeType, tuple[str, ...]]:
     """Code that makes a function with the new parameters and no body, in the class that it belongs to."""
     node = is_.node
     kind = type(node)
-    bare = kind(
-        **{name: getattr(node, name, None) for name in kind._fields if name not in ("body", "decorator_list")},
-        body=[ast.Pass()],
-        decorator_list=[],
-    )
-    ast.copy_location(bare, node)
-    before, after = _defaults_by_name(was), _defaults_by_name(is_)
+    fields: dict[str, Any] = {name: getattr(node, name, None) for name in kind._fields}
+    bare = ast.copy_location(kind(**{**fields, "body": [ast.Pass()], "decorator_list": []}), node)
+    before, after = _defaults_by_name(was) if was is not None else {}, _defaults_by_name(is_)
     kept = tuple(name for name, default in after.items() if before.get(name) == default)
     cls = is_.owner.rpartition(".")[2]
     name = (
@@ -243,7 +241,8 @@ def _compare_classes(found: Difference, old: Outline, now: Outline) -> None:
         was = old.classes.get(key)
         if was is not None and was.head != is_.head:
             found.notes.append(
-                f"class {key}: `{was.head}` -> `{is_.head}`: the live class keeps its bases and decorators until the restart"
+                f"class {key}: `{was.head}` -> `{is_.head}`: "
+                "the live class keeps its bases and decorators until the restart"
             )
     for key in old.classes:
         if key not in now.classes:
@@ -263,10 +262,11 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
                     "what has that name already is kept"
                 )
                 continue
-            _add(found, new, owner, (function.node.name,), function.node, without_number(function.key) + "()")
+            _add(found, new, owner, function.node, without_number(function.key) + "()")
+            found.signatures[function.key] = _signature(new, function, None)
     for each in now.classes.values():
         if each.owner == owner and each.key not in old.classes and each.node.name not in known:
-            _add(found, new, owner, (each.node.name,), each.node, f"class {each.key}")
+            _add(found, new, owner, each.node, f"class {each.key}")
     before = Counter(statement.text for statement in old.statements if statement.owner == owner)
     for statement in now.statements:
         if statement.owner == owner:
@@ -281,12 +281,10 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
             _gone_statement(found, statement, after)
 
 
-def _add(
-    found: Difference, new: Text, owner: str, names: tuple[str, ...], node: ast.stmt, what: str, line: int = 0
-) -> None:
+def _add(found: Difference, new: Text, owner: str, node: ast.stmt, what: str) -> None:
     found.added.append(what)
     code = new.compile(_in_class(new, owner, [node]))
-    found.additions.append((owner, names, line or node.lineno, _first_line(said(node)), code))
+    found.additions.append((owner, bound_names(node), node.lineno, _first_line(said(node)), code))
 
 
 def _new_statement(found: Difference, new: Text, statement: Statement, known: set[str], cls: Class | None) -> None:
@@ -298,13 +296,13 @@ def _new_statement(found: Difference, new: Text, statement: Statement, known: se
             found.notes.append(f"{place} is not run: what it would bind cannot be told")
             return
         for part in _imports_of(node, fresh):
-            _add(found, new, statement.owner, bound_names(part), part, _first_line(said(part)), node.lineno)
+            _add(found, new, statement.owner, part, _first_line(said(part)))
         return
     if fresh and len(fresh) == len(statement.names) and _is_runnable(node, statement.text):
         if cls is not None and cls.has_decorators:
             found.notes.append(f"{place} is not run: the decorators of {cls.key} have seen the class without it")
             return
-        _add(found, new, statement.owner, statement.names, node, _first_line(statement.text))
+        _add(found, new, statement.owner, node, _first_line(statement.text))
         return
     if statement.names:
         found.notes.append(f"{place} is not run again: the live value of {', '.join(statement.names)} is kept")

@@ -99,10 +99,8 @@ class Outline:
     def names_of(self, owner: str) -> set[str]:
         """What a scope binds: the module where ``owner`` is empty, else that class."""
         names = {name for statement in self.statements if statement.owner == owner for name in statement.names}
-        for each in (*self.functions.values(), *self.classes.values()):
-            if each.owner == owner:
-                names.add(each.node.name)
-        return names
+        names |= {function.node.name for function in self.functions.values() if function.owner == owner}
+        return names | {cls.node.name for cls in self.classes.values() if cls.owner == owner}
 
 
 def outline(tree: ast.Module) -> Outline:
@@ -150,7 +148,8 @@ def _definitions(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _first_line(node: ast.stmt) -> int:
-    return min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(each.lineno for each in decorators)])
 
 
 def _keyed(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.stmt]]:

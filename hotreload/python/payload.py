@@ -75,13 +75,14 @@ def build_id_of(text: bytes) -> str:
 
 def is_payload(data: bytes) -> bool:
     """Whether the first bytes of something are those of a payload."""
-    return data[: len(MAGIC)] == MAGIC
+    return data.startswith(MAGIC)
 
 
 def encode(payload: Payload) -> bytes:
     """The bytes of a payload."""
-    fields = payload._asdict()
-    text, code = fields.pop("text"), fields.pop("code")
+    text, code = payload.text, payload.code
+    fields: dict[str, Any] = payload._asdict()
+    del fields["code"]
     fields["text"] = hashlib.sha256(text).hexdigest()
     header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")
     return _LENGTHS.pack(MAGIC, len(header), len(text), len(code)) + header + text + code
@@ -110,8 +111,8 @@ def decode(data: bytes) -> Payload:
         raise _damaged("a field of its header is of another kind")
     if fields.pop("text") != hashlib.sha256(text).hexdigest():
         raise _damaged("its text is not the one that was packed")
-    lists = {name: tuple(fields.pop(name)) for name in _LISTS}
-    return Payload(**fields, **lists, text=text, code=code)
+    fields.update((name, tuple(fields[name])) for name in _LISTS)
+    return Payload(**fields, text=text, code=code)
 
 
 def read(source: Source) -> Payload:

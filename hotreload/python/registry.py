@@ -66,7 +66,7 @@ class SourceFile:
             return True
         parts = qualname.split(".")
         names = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
-        return not names.isdisjoint(self.marks) or ".".join(parts[:-1]) in self.classes
+        return not names.isdisjoint(self.marks) or not names.isdisjoint(self.classes)
 
 
 class _Registry:
@@ -77,7 +77,7 @@ class _Registry:
         self.by_filename: dict[str, SourceFile] = {}
         self.watchers: dict[object, Callable[[str], None]] = {}
         self.managers: list[Any] = []
-        self.engine: Any = None
+        self.served: list[Any] = []
 
 
 _registry = _Registry()
@@ -117,13 +117,14 @@ def serve(manager: Any) -> None:
 
 
 def _plug_in() -> None:
-    if not _registry.managers:
+    if len(_registry.managers) == len(_registry.served):
         return
     from hotreload.python.engine import Engine
 
     for manager in _registry.managers:
-        if not any(isinstance(engine, Engine) for engine in manager.engines):
-            manager.add_engine(Engine(manager, _registry.by_path))
+        if not any(manager is known for known in _registry.served):
+            _registry.served.append(manager)
+            manager.add_work(lambda guard, around: Engine(guard, around, _registry.by_path))
 
 
 def register(thing: object) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class PythonPatch(NamedTuple):
     warnings: str
     inputs: Mapping[Path, str]
     seconds: Mapping[str, float]
-    reason: str = ""
+    why_base: str = ""
     compiler_changed: tuple[str, ...] = ()
 
 
@@ -164,7 +164,7 @@ class PythonWorkshop:
             warnings=new.warnings,
             inputs=inputs,
             seconds=seconds,
-            reason="" if target else _why_nothing(text == self._base.text),
+            why_base="" if target else _why_nothing(text == self._base.text),
         )
 
     def _write(self, payload: Payload) -> Path:

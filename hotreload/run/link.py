@@ -32,8 +32,10 @@ from typing import Any, Protocol
 
 from hotreload.errors import HotReloadError
 from hotreload.events import TRANSITION_COMPLETED, TRANSITION_FORCED
+from hotreload.python.registry import files
 from hotreload.run.descriptors import OwnFiles, close_if_ours, identity_of
 from hotreload.run.questions import Questions
+from hotreload.run.reloaders import name_of_reloader
 from hotreload.wire import Message, WireError, encode, peer_is_us, receive
 
 __all__ = ["Link", "Patcher"]
@@ -117,6 +119,7 @@ class Link:
         self._stopping = False
         self._gone = False
         self._ended: deque[dict[str, Any]] = deque(maxlen=32)
+        self._left_to_others = False
         self._open()
         self._unsubscribe = patcher.subscribe(self._note)
 
@@ -327,6 +330,7 @@ class Link:
             "distance_bytes": getattr(generation, "distance", None),
             "level": getattr(generation, "level", None),
             "stragglers": self._stragglers(),
+            **_of_python(generation),
         }
 
     def _stragglers(self) -> list[str]:
@@ -349,6 +353,7 @@ class Link:
         libraries = [(path, build_id) for path, build_id in self._patcher.loaded_libraries() if build_id]
         new = [library for library in libraries if library not in self._announced]
         self._announced.update(new)
+        new = [library for library in new if self._can_be_told(*library)]
         message: Message = {"msg": "loaded", "libraries": new}
         if newest > asked:
             message["ask"] = newest
@@ -357,6 +362,26 @@ class Link:
             self._send({**message, "msg": "hello", "pid": os.getpid(), "live": self._live_digests(new)})
         elif new or newest > asked:
             self._send(message)
+
+    def _can_be_told(self, path: str, build_id: str) -> bool:
+        """Whether a file is ours to reload; the text of a ``.py`` is put beside the socket, as it was loaded."""
+        source = files().get(path)
+        if source is None:
+            return True
+        reloader = name_of_reloader()
+        if reloader:
+            if not self._left_to_others:
+                self._left_to_others = True
+                _say(f"saved .py files are left to {reloader}, which restarts the program; C sources are reloaded")
+            return False
+        target = os.path.join(os.path.dirname(self.socket_path), f"{build_id}.py")
+        with contextlib.suppress(OSError):  # the helper then takes the file as it is, if it is still the same
+            if not os.path.exists(target):
+                fd = os.open(f"{target}.{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                with open(fd, "wb") as file:
+                    file.write(source.text)
+                os.rename(f"{target}.{os.getpid()}", target)
+        return True
 
     def _live_digests(self, libraries: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Path → digest of what is live here already: in a forked child that is what its parent had."""
@@ -380,11 +405,23 @@ class Link:
             import shutil
 
             shutil.rmtree(os.path.dirname(self.socket_path), ignore_errors=True)
-            os.write(
-                2,
-                b"hotreload: the helper process is gone; the program serves on with the code it has, "
-                b"and takes no more edits until it is started again\n",
+            _say(
+                "the helper process is gone; the program serves on with the code it has, "
+                "and takes no more edits until it is started again"
             )
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"hotreload: {text}\n".encode())
+
+
+def _of_python(generation: Any) -> dict[str, Any]:
+    """What only the process knows of a ``.py``: which of the edited functions are marked, and what that leaves out."""
+    notes = getattr(generation, "notes", None)
+    if notes is None or not generation.number:
+        return {}
+    return {"notes": list(notes), "functions": list(generation.functions)}
 
 
 def _is_short(value: object) -> bool:

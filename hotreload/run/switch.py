@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from hotreload.python.registry import serve, watch_files
 from hotreload.run.link import Link
 from hotreload.wire import WireError
 
@@ -39,6 +40,7 @@ class _Switch:
         """Connects to a helper process. Raises OSError or WireError; then nothing has changed."""
         from hotreload.live import manager
 
+        serve(manager())
         link = Link(socket_path, manager(), self._publish)
         self.link = link
         self._watch_imports()
@@ -99,11 +101,19 @@ class _Switch:
         from hotreload.live.arrivals import watch_imports
 
         if self._unwatch is None:
-            self._unwatch = watch_imports(self._announce)
+            unwatch = contextlib.ExitStack()
+            unwatch.callback(watch_imports(self._announce))
+            unwatch.callback(watch_files(self._announce_python))
+            self._unwatch = unwatch.close
 
     def _announce(self, path: str) -> None:  # noqa: ARG002 - the link looks for itself what is new
         if self.link is not None:
             self.link.announce_and_wait()
+
+    def _announce_python(self, path: str) -> None:  # noqa: ARG002 - as above
+        """A file has its first marked function: its import is under way, so there is nothing to wait for."""
+        if self.link is not None:
+            self.link.announce()
 
     def _watch_forks(self) -> None:
         """Registered once: the interpreter keeps such hooks for good, and they do nothing while it is off."""

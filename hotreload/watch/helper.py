@@ -91,13 +91,16 @@ def _end_compilers() -> None:
 
 
 class _Store:
-    """The opener of ``seams`` over what ``hotreload cc`` has recorded."""
+    """The opener of ``seams``: what ``hotreload cc`` has recorded, and ``.py`` files that a process announces."""
 
-    def __init__(self, *, colours: bool, allow: frozenset[str]) -> None:
+    def __init__(self, directory: str, *, colours: bool, allow: frozenset[str]) -> None:
+        self._directory = directory
         self._colours = colours
         self._allow = allow
 
-    def knows(self, build_id: str) -> bool:
+    def knows(self, build_id: str, path: str) -> bool:
+        if path.endswith(".py"):  # a process announces those with marked functions, and no others
+            return True
         from hotreload.build import store
 
         return store.find(build_id) is not None
@@ -118,7 +121,11 @@ class _Store:
         except (OSError, ValueError, BuildError):
             return False
 
-    def open(self, build_id: str) -> Any:
+    def open(self, build_id: str, path: str) -> Any:
+        if path.endswith(".py"):
+            from hotreload.python.workshop import PythonWorkshop
+
+            return PythonWorkshop.open(build_id, path, self._directory)
         from hotreload.patch.workshop import Workshop
 
         workshop = Workshop.open(build_id)
@@ -151,7 +158,7 @@ class _Helper:
             self._saved, self._degraded, polling=self._config.polling, interval=self._config.polling_interval
         )
         self._loop = ReloadLoop(
-            opener=_Store(colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
+            opener=_Store(options.directory, colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
             watcher=self._watcher,
             worker=self._worker,
             log=self._log,

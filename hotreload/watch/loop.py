@@ -87,12 +87,12 @@ class ReloadLoop:
     def libraries_loaded(self, peer: Peer, libraries: Iterable[Library]) -> None:
         """A process has these libraries, as pairs of path and build-id; the hot ones among them are taken on."""
         for path, build_id in libraries:
-            holder = Holder(peer, path)
-            if build_id in self._benches:
-                self._add_holder(self._benches[build_id], holder)
-            elif build_id in self._opening:
-                self._opening[build_id][holder] = None
-            elif build_id not in self._cold:
+            holder, key = Holder(peer, path), _key(path, build_id)
+            if key in self._benches:
+                self._add_holder(self._benches[key], holder)
+            elif key in self._opening:
+                self._opening[key][holder] = None
+            elif key not in self._cold:
                 self._consider(holder, build_id)
 
     def process_left(self, peer: Peer) -> None:
@@ -156,29 +156,30 @@ class ReloadLoop:
 
     def _consider(self, holder: Holder, build_id: str) -> None:
         """Opens the workshop of a library that turns out to be hot; remembers those that are not."""
-        if not self._opener.knows(build_id):
-            self._cold[build_id] = holder.path
+        key = _key(holder.path, build_id)
+        if not self._opener.knows(build_id, holder.path):
+            self._cold[key] = holder.path
             return
-        self._opening[build_id] = {holder: None}
+        self._opening[key] = {holder: None}
 
         def job() -> Any:
             try:
-                return self._opener.open(build_id)
+                return self._opener.open(build_id, holder.path)
             except Exception as error:  # noqa: BLE001 - an extension that cannot be opened is named and left alone
                 return error
 
-        self._worker.submit(job, lambda opened: self._opened(build_id, opened))
+        self._worker.submit(job, lambda opened: self._opened(key, build_id, opened))
 
-    def _opened(self, build_id: str, opened: Any) -> None:
-        waiting = self._opening.pop(build_id)
+    def _opened(self, key: str, build_id: str, opened: Any) -> None:
+        waiting = self._opening.pop(key)
         if isinstance(opened, Exception):
-            self._cold[build_id] = ""
+            self._cold[key] = ""
             path = next((holder.path for holder in waiting), "")
             self._log.warning(events.EXTENSION_REFUSED, path=path, build_id=build_id, **report.explain(opened))
             return
         workshop: Workshop = opened
         bench = Bench(workshop, Burst(self._config.quiet_ms / 1000))
-        self._benches[build_id] = bench
+        self._benches[key] = bench
         self._watch_files_of(bench)
         self._log.info(events.EXTENSION_FOUND, module=workshop.module, files=len(bench.files), build_id=build_id)
         for holder in waiting:
@@ -272,7 +273,7 @@ class ReloadLoop:
             return
         bench.let_go_of(previous)
         if attempt.trigger == "save":
-            reason = report.REASON_SAME if digest else report.REASON_BASE
+            reason = report.REASON_SAME if digest else getattr(result, "why_base", "") or report.REASON_BASE
             if result.notes:
                 reason = report.REASON_NOTES
             if not bench.holders:
@@ -338,3 +339,8 @@ class ReloadLoop:
         elif self._peers:
             is_alone = not self._benches and not self._opening
             self._hints.miss_extension([path for path in self._cold.values() if path], is_alone=is_alone)
+
+
+def _key(path: str, build_id: str) -> str:
+    """One bench for each base. Two ``.py`` files may have the same text, and each is edited by itself."""
+    return f"{build_id} {path}" if path.endswith(".py") else build_id

@@ -73,10 +73,12 @@ def describe(
     taken = list(accepted)
     result = made.result
     seconds = dict(result.seconds) if result is not None else {}
+    functions = [name for reply in taken for name in reply.get("functions") or ()]
+    notes = [note for reply in taken for note in reply.get("notes") or ()]
     line: dict[str, Any] = {
         "outcome": outcome,
         "module": bench.workshop.module,
-        "functions": list(result.changed) if result is not None else [],
+        "functions": _once(functions) if notes or functions else list(result.changed) if result is not None else [],
         "compiler_changed": list(result.compiler_changed) if result is not None else [],
         "edited": list(result.edited) if result is not None else [],
         "added": list(result.added) if result is not None else [],
@@ -95,7 +97,7 @@ def describe(
         "build_id": bench.workshop.build_id,
         "trigger": attempt.trigger,
         "discarded": attempt.discarded,
-        "notes": list(result.notes) if result is not None else [],
+        "notes": _once([*(result.notes if result is not None else ()), *notes]),
         "warnings": result.warnings[:_TEXT_LIMIT] if result is not None else "",
     }
     line.update(more)
@@ -137,6 +139,11 @@ def explain(error: Exception) -> dict[str, Any]:
     if isinstance(error, HotReloadError):
         return {"reason": error.message, "hint": error.hint}
     return {"reason": f"{type(error).__name__}: {error}", "hint": "this is a fault of hotreload, please report it"}
+
+
+def _once(texts: Iterable[str]) -> list[str]:
+    """What several processes say alike is said once."""
+    return list(dict.fromkeys(texts))
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -82,11 +82,11 @@ class FakeOpener:
     def was_built_hot(self, path: str) -> bool:
         return path in self.built_hot
 
-    def knows(self, build_id: str) -> bool:
+    def knows(self, build_id: str, path: str) -> bool:  # noqa: ARG002
         self.asked.append(build_id)
         return build_id == BUILD_ID
 
-    def open(self, build_id: str) -> FakeWorkshop:
+    def open(self, build_id: str, path: str) -> FakeWorkshop:  # noqa: ARG002
         if self.error is not None:
             raise self.error
         return self.workshop

@@ -1,0 +1,230 @@
+"""The part of an edit that is run in the process: added statements, and parameters that are evaluated anew.
+
+Both happen before anything is exchanged; when one raises, the names that were added are gone again.
+"""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from hotreload.errors import StageError
+from hotreload.python.book import Addition, Book, Name, Original, Version
+from hotreload.python.codes import without_number
+from hotreload.python.plan import class_of
+from hotreload.python.registry import plain_functions
+
+__all__ = ["run_added", "take_back"]
+
+_HOOK = "__hotreload_class__"
+#: What every body of a class sets.
+_OF_BODIES = frozenset(
+    {"__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__"}
+)
+
+
+class _ClassBody:
+    """The metaclass of a class statement whose body is to see a live class, and to be looked through afterwards."""
+
+    def __init__(self, cls: type) -> None:
+        self._cls = cls
+        self._before: dict[str, Any] = {}
+        self.made: dict[str, Any] = {}
+
+    def __prepare__(self, _name: str, _bases: Any, **_more: Any) -> dict[str, Any]:
+        self._before = {**vars(self._cls)}
+        self._before["__annotations__"] = dict(self._before.get("__annotations__") or {})
+        return dict(self._before)
+
+    def __call__(self, _name: str, _bases: Any, space: dict[str, Any], **_more: Any) -> type:
+        cell = space.pop("__classcell__", None)
+        if cell is not None:
+            cell.cell_contents = self._cls
+        self.made = {
+            name: value
+            for name, value in space.items()
+            if name not in _OF_BODIES and (name not in self._before or self._before[name] is not value)
+        }
+        return self._cls
+
+
+def run_added(book: Book, version: Version, notes: list[str]) -> None:
+    """Runs what the version adds, and evaluates its parameters; what came of it is in the version.
+
+    Raises:
+        StageError: something raised, and it says what and where; the names are gone again.
+    """
+    version.names, version.evaluated = [], {}
+    before = dict(book.source.namespace)
+    try:
+        for addition in version.additions:
+            run = functools.partial(_run, book, version, addition, notes)
+            _with_traceback(book, addition.line, addition.text, run)
+        for key, signature in version.signatures.items():
+            _evaluate(book, version, key, signature)
+    except BaseException:
+        take_back(version)
+        _forget_new(book.source.namespace, before, version)
+        version.names, version.evaluated = [], {}
+        raise
+
+
+def take_back(version: Version) -> None:
+    """Takes the names away again that running it has added."""
+    for name in reversed(version.names):
+        space = name.target if isinstance(name.target, dict) else vars(name.target)
+        if space.get(name.name, ...) is not name.value:
+            continue
+        if isinstance(name.target, dict):
+            if name.had:
+                name.target[name.name] = name.before
+            else:
+                del name.target[name.name]
+
+
+def _forget_new(namespace: dict[str, Any], before: dict[str, Any], version: Version) -> None:
+    """The statement that raised may have bound some of its names."""
+    for addition in version.additions:
+        if not addition.owner:
+            for name in addition.names:
+                if name not in before:
+                    namespace.pop(name, None)
+
+
+# Added statements --------------------------------------------------------------------------------------------------
+
+
+def _run(book: Book, version: Version, addition: Addition, notes: list[str]) -> None:
+    namespace = book.source.namespace
+    if addition.owner:
+        _run_in_class(book, version, addition, notes)
+        return
+    names = [name for name in addition.names if name not in namespace]
+    if not names:
+        _keep_ours(book, version, namespace, addition.names)
+        return
+    before = {name: namespace[name] for name in addition.names if name in namespace}
+    exec(addition.code, namespace)  # noqa: S102 - that is what was asked for
+    namespace.update(before)  # what the program has under such a name is its own
+    for name in names:
+        if name in namespace:
+            version.names.append(Name(namespace, name, namespace[name], False, None))
+            book.introduce(namespace[name], version)
+    _keep_ours(book, version, namespace, tuple(before))
+
+
+def _keep_ours(book: Book, version: Version, target: Any, names: tuple[str, ...]) -> bool:
+    """Names that an earlier generation has added stay as they are; whether they all are such."""
+    ours = _find_ours(book, target, names)
+    version.names += ours
+    return len(ours) == len(names)
+
+
+def _find_ours(book: Book, target: Any, names: tuple[str, ...]) -> list[Name]:
+    space = target if isinstance(target, dict) else vars(target)
+    found: dict[str, Name] = {}
+    for version in book.versions.values():
+        for name in version.names:
+            if name.target is target and name.name in names and space.get(name.name, ...) is name.value:
+                found[name.name] = name
+    return list(found.values())
+
+
+def _run_in_class(book: Book, version: Version, addition: Addition, notes: list[str]) -> None:
+    cls = class_of(book, addition.owner, book.source.namespace)
+    what = f"{book.path}:{addition.line}: `{addition.text}`"
+    if cls is None:
+        notes.append(f"{what} is not added: no class {addition.owner} was found in the module")
+        return
+    if type(cls).__setattr__ is not type.__setattr__ or type(cls).__module__ == "enum":
+        notes.append(f"{what} is not added: the metaclass of {addition.owner} decides what becomes of it")
+        return
+    if _keep_ours(book, version, cls, addition.names):
+        return
+    body = _ClassBody(cls)
+    exec(addition.code, book.source.namespace, {_HOOK: body})  # noqa: S102 - that is what was asked for
+    for name, value in body.made.items():
+        for function in _functions_of(value):
+            function.__qualname__ = f"{without_number(addition.owner)}.{function.__name__}"
+        had = name in vars(cls)
+        version.names.append(Name(cls, name, value, had, vars(cls).get(name)))
+        hook = getattr(type(value), "__set_name__", None)
+        if hook is not None:
+            hook(value, cls, name)
+        book.introduce(value, version)
+
+
+def _functions_of(value: Any) -> list[FunctionType]:
+    return [] if isinstance(value, type) else [f for f in plain_functions(value) if "<locals>" not in f.__qualname__]
+
+
+# Parameters --------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(book: Book, version: Version, key: str, signature: tuple[str, str, Any, tuple[str, ...]]) -> None:
+    """Defaults and annotations of a function that lives; a default whose text is as it was keeps its value."""
+    owner, name, code, kept = signature
+    lives = [original for original in list(book.originals.values()) if original.key == key and original.function()]
+    is_ours = key not in book.version(0).codes
+    if not lives or (is_ours and not any(_is_older(original, version) for original in lives)):
+        return
+    original = lives[0]
+    live = original.function()
+    assert live is not None
+
+    def evaluate() -> Any:
+        space: dict[str, Any] = {}
+        if not owner:
+            exec(code, live.__globals__, space)  # noqa: S102 - that is what was asked for
+            return space[name]
+        cls = class_of(book, owner, live.__globals__)
+        body = _ClassBody(cls if cls is not None else type("_", (), {}))
+        exec(code, live.__globals__, {_HOOK: body})  # noqa: S102 - that is what was asked for
+        return body.made[name]
+
+    made = _with_traceback(book, code.co_firstlineno, f"the parameters of {without_number(key)}()", evaluate)
+    values = _named_defaults(original)
+    defaults = tuple(
+        values[parameter] if parameter in kept and parameter in values else value
+        for parameter, value in zip(_with_defaults(made), made.__defaults__ or ())
+    )
+    kwdefaults = {
+        parameter: values[parameter] if parameter in kept and parameter in values else value
+        for parameter, value in (made.__kwdefaults__ or {}).items()
+    }
+    version.evaluated[key] = (defaults or None, kwdefaults or None, made.__annotations__)
+
+
+def _is_older(original: Original, version: Version) -> bool:
+    """Whether a function was there before this version: it was not made just now."""
+    function = original.function()
+    return function is not None and not any(name.value is function for name in version.names)
+
+
+def _with_defaults(function: FunctionType) -> tuple[str, ...]:
+    code = function.__code__
+    count = len(function.__defaults__ or ())
+    return code.co_varnames[code.co_argcount - count : code.co_argcount]
+
+
+def _named_defaults(original: Original) -> dict[str, Any]:
+    code, defaults = original.code, original.defaults or ()
+    names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+    return {**dict(zip(names, defaults)), **(original.kwdefaults or {})}
+
+
+def _with_traceback(book: Book, line: int, what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        raise StageError(
+            f"{book.path}:{line}: {what} raises {type(error).__name__}: {error} [python-addition-raises]",
+            hint="nothing was changed, and what was added before it is gone again",
+            status="ADDITION",
+            slug="python-addition-raises",
+            diagnostics=shown[-16384:],
+        ) from error

@@ -1,0 +1,289 @@
+"""What is known about one file in this process: its functions, what they were, its generations, what is live.
+
+::
+
+    Version 0      the code that was loaded                  by key, as in codes.py
+    Version n      the code of the text that generation n came from, what it evaluated, the names that it added
+    Original       what a function had when it was met first: a rollback puts these very objects back
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+
+from hotreload.errors import PoisonedError, StageError
+from hotreload.live.core import Image, Span
+from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Taint
+from hotreload.python.codes import fingerprint, is_same, walk
+from hotreload.python.registry import SourceFile, functions_in
+
+__all__ = ["NO_IMAGE", "Addition", "Book", "Name", "Original", "PythonGeneration", "StagedPython", "Version"]
+
+NO_IMAGE = Image(0, 0, 0, 0, False, Span(0, 0), None)
+
+
+class Addition(NamedTuple):
+    """A statement that an edit adds: ``owner`` is the class that it belongs to, empty for the module."""
+
+    owner: str
+    names: tuple[str, ...]
+    line: int
+    text: str
+    code: CodeType
+
+
+class Name(NamedTuple):
+    """A name that a generation has given to a module or a class, and what was there before."""
+
+    target: Any
+    name: str
+    value: Any
+    had: bool
+    before: Any
+
+
+@dataclass
+class Version:
+    """One text as code. ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations."""
+
+    codes: dict[str, CodeType]
+    swapped: frozenset[str] = frozenset()
+    edited: tuple[str, ...] = ()
+    moved: frozenset[str] = frozenset()
+    rigid: frozenset[str] = frozenset()
+    signatures: Mapping[str, tuple[str, str, CodeType, tuple[str, ...]]] = field(default_factory=dict)
+    additions: tuple[Addition, ...] = ()
+    evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
+    names: list[Name] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.by_line = {(code.co_name, code.co_firstlineno): key for key, code in self.codes.items()}
+        self.counts: dict[tuple[str, str], int] = {}
+        for key in self.codes:
+            place = _place(key)
+            self.counts[place] = self.counts.get(place, 0) + 1
+
+
+@dataclass
+class Original:
+    """A function as it was met; ``is_replaced`` is whether its defaults are ones of ours."""
+
+    function: weakref.ref[FunctionType]
+    key: str
+    code: CodeType
+    defaults: Any
+    kwdefaults: Any
+    annotations: Any
+    doc: Any
+    closure: Any
+    is_replaced: bool = False
+
+
+@dataclass(frozen=True)
+class StagedPython(StagedPatch):
+    """A payload that is read and fits; nothing was run."""
+
+    version: Any = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PythonGeneration(Generation):
+    """A generation of a ``.py``; ``notes`` say what of the edit is not live, and why."""
+
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**super().describe(), "notes": list(self.notes)}
+
+
+class Book:
+    """The ledger of one file."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self.source = source
+        self.name, self.path = source.name, source.path
+        self.poison: PoisonedError | None = None
+        self.staged: list[StagedPatch] = []
+        self.taints: list[Taint] = []
+        self.newest = 0
+        base = PythonGeneration(self.name, source.build_id, 0, committed_at=time.time())
+        self.generations: dict[int, Generation] = {0: base}
+        self.live: Generation = base
+        self.versions: dict[int, Version] = {}
+        self.originals: dict[int, Original] = {}
+        self.introduced: list[FunctionType] = []
+        self._known: dict[int, tuple[CodeType, str, str]] = {}
+
+    # As the manager sees a ledger ----------------------------------------------------------------------------------
+
+    def snapshot(self) -> LoadedModule:
+        """As it is now."""
+        return LoadedModule(self.name, self.path, self.source.build_id, 0, self.live.number)
+
+    def history(self) -> History:
+        """Every generation."""
+        return History(self.generations, self.newest)
+
+    def generation(self, number: int) -> Generation:
+        """A generation that can be gone back to.
+
+        Raises:
+            StageError: there is none of that number.
+        """
+        if number in self.generations:
+            return self.generations[number]
+        raise StageError(
+            f"{self.name} has no generation {number}",
+            hint=f"there are 0 to {self.newest}",
+            status="NO_GENERATION",
+        )
+
+    def check_staged(self, staged: StagedPatch) -> None:
+        """Insists that a patch is staged and was made on top of what is live.
+
+        Raises:
+            StageError: it is not.
+        """
+        if not any(staged is known for known in self.staged):
+            raise StageError("the patch is not staged", hint="stage it again", status="NOT_STAGED")
+        if staged.number != self.newest + 1:
+            raise StageError(
+                "another patch was committed since this one was staged", hint="stage it again", status="OUTDATED"
+            )
+
+    def drop_staged(self, staged: StagedPatch) -> None:
+        """Forgets it."""
+        self.staged = [known for known in self.staged if known is not staged]
+
+    def mark(self, number: int, **changes: Any) -> Generation:
+        """Writes something down about a generation; returns it as it is now."""
+        self.generations[number] = changed = replace(self.generations[number], **changes)
+        if self.live.number == number:
+            self.live = changed
+        return changed
+
+    def make_live(self, generation: Generation) -> None:
+        """That generation serves from now on."""
+        self.generations[generation.number] = self.live = generation
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data for ``status``."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "build_id": self.source.build_id,
+            "kind": "python",
+            "generation": self.live.number,
+            "generations": [generation.describe() for generation in self.generations.values()],
+            "functions": sorted(self.source.marks),
+            "bytes_mapped": 0,
+            "taints": [taint.describe() for taint in self.taints],
+            "poisoned": str(self.poison) if self.poison else None,
+            "kept": [],
+        }
+
+    # Functions and their code --------------------------------------------------------------------------------------
+
+    def open_base(self, codes: dict[str, CodeType]) -> Version:
+        """Version 0, from the base text as it was compiled beside this process."""
+        if 0 not in self.versions:
+            self.versions[0] = Version(codes)
+        return self.versions[0]
+
+    def learn(self, code: CodeType, key: str) -> None:
+        """Remembers which function a code object is, and those inside it."""
+        self._known[id(code)] = (code, key, fingerprint(code, with_lines=False))
+        for found in walk(code, key + ".<locals>.", key):
+            self._known[id(found.code)] = (found.code, found.key, fingerprint(found.code, with_lines=False))
+
+    def learn_version(self, version: Version) -> None:
+        """Remembers all code of a version."""
+        for key, code in version.codes.items():
+            if id(code) not in self._known:
+                self._known[id(code)] = (code, key, fingerprint(code, with_lines=False))
+
+    def codes_of(self, key: str) -> Iterator[CodeType]:
+        """Every code object that was met or made for a function."""
+        return (code for code, known, _print in list(self._known.values()) if known == key)
+
+    def meaning_of(self, code: CodeType) -> str:
+        """Its fingerprint without lines."""
+        known = self._known.get(id(code))
+        return known[2] if known else fingerprint(code, with_lines=False)
+
+    def key_of(self, function: FunctionType) -> str:
+        """Which function it is; empty where its code is not what the text says."""
+        code = function.__code__
+        known = self._known.get(id(code))
+        if known is None:
+            for version in reversed(list(self.versions.values())):
+                key = version.by_line.get((code.co_name, code.co_firstlineno))
+                if key is not None and is_same(code, version.codes[key]):
+                    self.learn(code, key)
+                    break
+            else:
+                return ""
+            known = self._known[id(code)]
+        return known[1]
+
+    def functions(self) -> tuple[list[tuple[str, FunctionType]], list[str]]:
+        """The marked functions that live with their keys; and the names of those that the text does not explain."""
+        found: list[tuple[str, FunctionType]] = []
+        strangers: list[str] = []
+        seen: set[int] = set()
+        for function in [*self.source.functions(), *self.introduced]:
+            if id(function) in seen:
+                continue
+            seen.add(id(function))
+            key = self.key_of(function)
+            if key:
+                found.append((key, function))
+                self._meet(function, key)
+            else:
+                strangers.append(function.__qualname__)
+        return found, strangers
+
+    def _meet(self, function: FunctionType, key: str) -> None:
+        originals = self.originals
+        ident = id(function)
+        if ident not in originals:
+            originals[ident] = Original(
+                weakref.ref(function, lambda _gone: originals.pop(ident, None)),
+                key,
+                function.__code__,
+                function.__defaults__,
+                function.__kwdefaults__,
+                ...,
+                function.__doc__,
+                function.__closure__,
+            )
+
+    def introduce(self, value: Any, version: Version) -> None:
+        """A function, or a class with functions, that an added statement has made: later edits change it too."""
+        for function in functions_in({"": value, "__name__": self.name}, self.path):
+            key = version.by_line.get((function.__code__.co_name, function.__code__.co_firstlineno))
+            if key is not None and not any(function is known for known in self.introduced):
+                self.learn(function.__code__, key)
+                self.introduced.append(function)
+                self._meet(function, key)
+
+    def is_countable(self, key: str, one: Version, other: Version) -> bool:
+        """Whether the n-th function of a name in the one is the n-th in the other: there are as many of them."""
+        place = _place(key)
+        return one.counts.get(place) == other.counts.get(place)
+
+    def version(self, number: int) -> Version:
+        """The version of a generation; before anything was staged, the base has none."""
+        return self.versions.get(number) or Version({})
+
+
+def _place(key: str) -> tuple[str, str]:
+    outer, _, name = key.rpartition(".")
+    return outer, name.partition("#")[0]
