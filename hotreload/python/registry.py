@@ -30,7 +30,8 @@ class SourceFile:
     """One ``.py`` with marked functions.
 
     ``marks`` are qualified names, those of nested functions among them; of ``classes`` every method is marked;
-    ``is_whole``: everything in the file is.
+    ``is_whole``: everything in the file is. ``has_run`` is set by who knows that the text has run to its end, although
+    the import has not returned yet.
     """
 
     def __init__(self, path: str, name: str, text: bytes, namespace: dict[str, Any]) -> None:
@@ -42,6 +43,7 @@ class SourceFile:
         self.marks: dict[str, None] = {}
         self.classes: dict[str, None] = {}
         self.is_whole = False
+        self.has_run = False
         self._functions: dict[int, weakref.ref[FunctionType]] = {}
 
     def remember(self, function: FunctionType) -> None:
