@@ -57,7 +57,7 @@ def run_added(book: Book, version: Version, notes: list[str]) -> None:
     Raises:
         StageError: something raised, and it says what and where; the names are gone again.
     """
-    version.names, version.evaluated = [], {}
+    version.names, version.evaluated, version.made = [], {}, set()
     before = dict(book.source.namespace)
     try:
         for addition in version.additions:
@@ -167,9 +167,9 @@ def _functions_of(value: Any) -> list[FunctionType]:
 def _evaluate(book: Book, version: Version, key: str, signature: tuple[str, str, Any, tuple[str, ...]]) -> None:
     """Defaults and annotations of a function that lives; a default whose text is as it was keeps its value."""
     owner, name, code, kept = signature
-    lives = [original for original in list(book.originals.values()) if original.key == key and original.function()]
-    is_ours = key not in book.version(0).codes
-    if not lives or (is_ours and not any(_is_older(original, version) for original in lives)):
+    lives = [original for ident, original in list(book.originals.items()) if ident not in version.made]
+    lives = [original for original in lives if original.key == key and original.function()]
+    if not lives:
         return
     original = lives[0]
     live = original.function()
@@ -196,12 +196,6 @@ def _evaluate(book: Book, version: Version, key: str, signature: tuple[str, str,
         for parameter, value in (made.__kwdefaults__ or {}).items()
     }
     version.evaluated[key] = (defaults or None, kwdefaults or None, made.__annotations__)
-
-
-def _is_older(original: Original, version: Version) -> bool:
-    """Whether a function was there before this version: it was not made just now."""
-    function = original.function()
-    return function is not None and not any(name.value is function for name in version.names)
 
 
 def _with_defaults(function: FunctionType) -> tuple[str, ...]:

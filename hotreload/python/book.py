@@ -49,7 +49,11 @@ class Name(NamedTuple):
 
 @dataclass
 class Version:
-    """One text as code. ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations."""
+    """One text as code.
+
+    ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations. ``made`` are the functions that
+    its additions have made, by their numbers: they have their parameters already.
+    """
 
     codes: dict[str, CodeType]
     swapped: frozenset[str] = frozenset()
@@ -60,6 +64,8 @@ class Version:
     additions: tuple[Addition, ...] = ()
     evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
     names: list[Name] = field(default_factory=list)
+    made: set[int] = field(default_factory=set)
+    is_base: bool = False
 
     def __post_init__(self) -> None:
         self.by_line = {(code.co_name, code.co_firstlineno): key for key, code in self.codes.items()}
@@ -119,6 +125,8 @@ class Book:
         self.versions: dict[int, Version] = {}
         self.originals: dict[int, Original] = {}
         self.introduced: list[FunctionType] = []
+        #: Cells that a closure has had and its code of now does not use; another may.
+        self.cells: weakref.WeakKeyDictionary[FunctionType, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._known: dict[int, tuple[CodeType, str, str]] = {}
 
     # As the manager sees a ledger ----------------------------------------------------------------------------------
@@ -194,7 +202,7 @@ class Book:
     def open_base(self, codes: dict[str, CodeType]) -> Version:
         """Version 0, from the base text as it was compiled beside this process."""
         if 0 not in self.versions:
-            self.versions[0] = Version(codes)
+            self.versions[0] = Version(codes, is_base=True)
         return self.versions[0]
 
     def learn(self, code: CodeType, key: str) -> None:
@@ -272,6 +280,7 @@ class Book:
             if key is not None and not any(function is known for known in self.introduced):
                 self.learn(function.__code__, key)
                 self.introduced.append(function)
+                version.made.add(id(function))
                 self._meet(function, key)
 
     def is_countable(self, key: str, one: Version, other: Version) -> bool:
@@ -279,9 +288,15 @@ class Book:
         place = _place(key)
         return one.counts.get(place) == other.counts.get(place)
 
+    def remember_cells(self, orders_back: list[tuple[Any, ...]]) -> None:
+        """What closures had before an exchange."""
+        for function, code, *_fields, closure in orders_back:
+            if closure is not ... and code is not ... and closure:
+                self.cells.setdefault(function, {}).update(zip(code.co_freevars, closure))
+
     def version(self, number: int) -> Version:
         """The version of a generation; before anything was staged, the base has none."""
-        return self.versions.get(number) or Version({})
+        return self.versions.get(number) or Version({}, is_base=True)
 
 
 def _place(key: str) -> tuple[str, str]:

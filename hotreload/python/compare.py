@@ -142,7 +142,7 @@ def _compare_functions(found: Difference, base: Text, new: Text) -> None:
         was, is_ = old.functions.get(key) or old.inner.get(key), now.functions.get(key) or now.inner.get(key)
         has_signature = was is not None and is_ is not None and was.parameters != is_.parameters
         if has_signature and key in now.inner:
-            found.rigid += [key] if _defaults(was) != _defaults(is_) else []
+            _compare_inner_defaults(found, key, was, is_)
         elif has_signature and is_ is not None and was is not None:
             found.signatures[key] = _signature(new, is_, was)
         if has_signature or own_fingerprint(before) != own_fingerprint(code):
@@ -152,6 +152,8 @@ def _compare_functions(found: Difference, base: Text, new: Text) -> None:
         elif fingerprint(before) != fingerprint(code):
             found.moved.append(key)
     for key, function in now.functions.items():
+        if key not in old.functions:  # the next edit may find it alive
+            found.signatures[key] = _signature(new, function, None)
         if key in old.functions and old.functions[key].decorators != function.decorators:
             _tell_decorators(found, new.path, old.functions[key], function)
 
@@ -183,11 +185,14 @@ def _kinds(function: Function) -> str:
     return ", ".join(sorted(function.kinds)) or "plain"
 
 
-def _defaults(function: Function | None) -> list[str]:
-    if function is None:
-        return []
-    arguments = function.node.args
-    return [said(each) if each is not None else "" for each in (*arguments.defaults, *arguments.kw_defaults)]
+def _compare_inner_defaults(found: Difference, key: str, was: Function | None, is_: Function | None) -> None:
+    """Defaults of a function inside another belong to each closure; nobody can evaluate them again."""
+    before = _defaults_by_name(was) if was is not None else {}
+    after = _defaults_by_name(is_) if is_ is not None else {}
+    if list(before) != list(after):
+        found.rigid.append(key)
+    elif before != after:
+        found.notes.append(f"live closures of {without_number(key)}() keep the defaults that they were made with")
 
 
 def _defaults_by_name(function: Function) -> Mapping[str, str]:
@@ -263,7 +268,6 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
                 )
                 continue
             _add(found, new, owner, function.node, without_number(function.key) + "()")
-            found.signatures[function.key] = _signature(new, function, None)
     for each in now.classes.values():
         if each.owner == owner and each.key not in old.classes and each.node.name not in known:
             _add(found, new, owner, each.node, f"class {each.key}")

@@ -34,17 +34,18 @@ PAUSE_FIRST, PAUSE_LAST = 0.001, 0.02
 _SHOWN = 32
 
 
-def exchange(plan: Plan, *, level: str) -> list[int]:
+def exchange(book: Book, plan: Plan, *, level: str) -> list[int]:
     """Does it, or says which threads are inside; then nothing was changed.
 
     Raises:
         Exception: a store failed and all are undone; a SystemError: the undo failed too.
     """
     inside = plan.inside if level != "function" else set()
-    found, _undo = _state.exchange(plan.orders, plan.names, plan.undo_names, inside, plan.nested, gc.get_referrers)
+    found, back = _state.exchange(plan.orders, plan.names, plan.undo_names, inside, plan.nested, gc.get_referrers)
     if not found:
         for original, is_replaced in plan.replaced:
             original.is_replaced = is_replaced
+        book.remember_cells(back or [])
     return found
 
 

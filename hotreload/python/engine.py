@@ -208,7 +208,8 @@ class Engine:
             self._around.refused(swap, error)
             raise
         seconds = time.perf_counter() - started
-        book.make_live(replace(generation, level=level, transition="open" if is_open else "none"))
+        changes: dict[str, Any] = {"notes": tuple(plan.notes)} if version.is_base else {}
+        book.make_live(replace(generation, level=level, transition="open" if is_open else "none", **changes))
         self._go_on(book, plan, terms.but(level=level), swap, is_open=is_open)
         return seconds
 
@@ -237,7 +238,7 @@ class Engine:
     def _exchange(self, book: Book, plan: Plan, level: str) -> bool:
         """Does it; whether somebody is inside instead."""
         try:
-            return bool(exchange(plan, level=level))
+            return bool(exchange(book, plan, level=level))
         except SystemError as error:
             book.poison = PoisonedError(str(error), hint="restart the process")
             raise book.poison from error

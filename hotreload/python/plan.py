@@ -35,6 +35,7 @@ class Plan:
     undo_names: list[tuple[Any, ...]] = field(default_factory=list)
     replaced: list[tuple[Original, bool]] = field(default_factory=list)
     swapped: dict[str, None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def functions(self) -> tuple[str, ...]:
@@ -187,14 +188,20 @@ def _plan_nested(plan: Plan, findings: list[Finding], book: Book, version: Versi
         for old in list(book.codes_of(key)):
             if old is not goal and book.meaning_of(old) != meaning:
                 finding = _plan_closures(plan, book, old, goal, key, is_rigid=key in version.rigid)
-                findings += [finding] if finding is not None else []
+                if finding is None:
+                    continue
+                if version.is_base:  # nobody is kept in an edit because it made a closure
+                    plan.notes.append(f"closures of {without_number(key)}() that the edit has made keep its code")
+                else:
+                    findings.append(finding)
 
 
 def _plan_closures(plan: Plan, book: Book, old: CodeType, new: CodeType, key: str, *, is_rigid: bool) -> Finding | None:
     """One inner function; why its live closures cannot take the new code."""
     missing = [name for name in new.co_freevars if name not in old.co_freevars]
     if missing or is_rigid:
-        if not _has_closures(old):
+        lacking = [function for function in _closures_of(old) if not _complete(plan, book, function, new, is_rigid)]
+        if not lacking:
             return None
         return _no_cell(book, key, new, missing[0]) if missing else _no_defaults(book, key, new)
     kept = None
@@ -219,8 +226,20 @@ def _no_defaults(book: Book, key: str, code: CodeType) -> Finding:
     )
 
 
-def _has_closures(code: CodeType) -> bool:
-    return any(isinstance(found, FunctionType) and found.__code__ is code for found in gc.get_referrers(code))
+def _closures_of(code: CodeType) -> list[FunctionType]:
+    return [found for found in gc.get_referrers(code) if isinstance(found, FunctionType) and found.__code__ is code]
+
+
+def _complete(plan: Plan, book: Book, function: FunctionType, code: CodeType, is_rigid: bool) -> bool:
+    """Gives a closure back the cells that an earlier edit did not need, where it had them."""
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
+    cells = {**book.cells.get(function, {}), **cells}
+    if is_rigid or any(name not in cells for name in code.co_freevars):
+        return False
+    closure = tuple(cells[name] for name in code.co_freevars)
+    plan.orders.append((function, code, ..., ..., ..., ..., closure))
+    plan.inside.add(function.__code__)
+    return True
 
 
 # Names -------------------------------------------------------------------------------------------------------------

@@ -419,7 +419,7 @@ def _say(text: str) -> None:
 def _of_python(generation: Any) -> dict[str, Any]:
     """What only the process knows of a ``.py``: which of the edited functions are marked, and what that leaves out."""
     notes = getattr(generation, "notes", None)
-    if notes is None or not generation.number:
+    if notes is None:
         return {}
     return {"notes": list(notes), "functions": list(generation.functions)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
@@ -73,12 +74,12 @@ def describe(
     taken = list(accepted)
     result = made.result
     seconds = dict(result.seconds) if result is not None else {}
-    functions = [name for reply in taken for name in reply.get("functions") or ()]
+    functions = [list(reply["functions"]) for reply in taken if "functions" in reply]
     notes = [note for reply in taken for note in reply.get("notes") or ()]
     line: dict[str, Any] = {
         "outcome": outcome,
         "module": bench.workshop.module,
-        "functions": _once(functions) if notes or functions else list(result.changed) if result is not None else [],
+        "functions": _once(chain(*functions)) if functions else list(result.changed) if result is not None else [],
         "compiler_changed": list(result.compiler_changed) if result is not None else [],
         "edited": list(result.edited) if result is not None else [],
         "added": list(result.added) if result is not None else [],

@@ -1,0 +1,222 @@
+"""Edits of a ``.py``, each with what must come of it.
+
+A case is compared with a process that starts on the new text: ``LIVE`` gives the same answers; ``KEPT`` gives the
+answers of ``kept``, which the notes explain; a slug is refused.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LIVE, KEPT = "live", "kept"
+
+
+class Case(NamedTuple):
+    """``ask`` is evaluated in the module after the edit; ``warm`` is run before it."""
+
+    name: str
+    base: str
+    new: str
+    ask: str
+    verdict: str = LIVE
+    warm: str = ""
+    kept: str = ""
+    note: str = ""
+
+
+CASES = [
+    Case("a body", "def f(x):\n    return x", "def f(x):\n    return x * 2", "f(4)"),
+    Case("a constant of another type", "def f():\n    return 1", "def f():\n    return 1.0", "repr(f())"),
+    Case("a docstring", 'def f():\n    "a"', 'def f():\n    "b"', "f.__doc__"),
+    Case("a docstring that is gone", 'def f():\n    "a"\n    return 1', "def f():\n    return 1", "f.__doc__"),
+    Case("a parameter", "def f(a):\n    return a", "def f(a, b=3):\n    return a + b", "f(1), f(1, 2)"),
+    Case("a default", "def f(a=1):\n    return a", "def f(a=2):\n    return a", "f()"),
+    Case("a keyword-only default", "def f(*, a=1):\n    return a", "def f(*, a=2, b=3):\n    return a, b", "f()"),
+    Case(
+        "a parameter before a default that has state",
+        "def f(a=[]):\n    a.append(1)\n    return a",
+        "def f(n, a=[]):\n    a.append(n)\n    return a",
+        "f(2)",
+        verdict=KEPT,
+        warm="f()",
+        kept="[1, 2]",
+    ),
+    Case("annotations", "def f(a: int): ...", "def f(a: str) -> bytes: ...", "f.__annotations__"),
+    Case("a function becomes a generator", "def f():\n    return [1]", "def f():\n    yield 2", "list(f())"),
+    Case("*args and **kwargs", "def f(*a):\n    return a", "def f(*a, **k):\n    return a, k", "f(1, b=2)"),
+    Case(
+        "a method",
+        "class C:\n    def f(self):\n        return 1",
+        "class C:\n    def f(self):\n        return 2",
+        "C().f()",
+    ),
+    Case(
+        "a static method and a class method",
+        "class C:\n    @staticmethod\n    def s():\n        return 1\n    @classmethod\n    def c(cls):\n        return 1",
+        "class C:\n    @staticmethod\n    def s():\n        return 2\n    @classmethod\n    def c(cls):\n        return cls",
+        "C.s(), C.c().__name__",
+    ),
+    Case(
+        "a getter and its setter",
+        "class C:\n    v = 0\n    @property\n    def p(self):\n        return self.v\n"
+        "    @p.setter\n    def p(self, v):\n        self.v = v",
+        "class C:\n    v = 0\n    @property\n    def p(self):\n        return self.v + 1\n"
+        "    @p.setter\n    def p(self, v):\n        self.v = v * 10",
+        "(lambda c: (setattr(c, 'p', 2), c.p))(C())",
+    ),
+    Case(
+        "a setter that is new",
+        "class C:\n    @property\n    def p(self):\n        return vars(self).get('v', 0)",
+        "class C:\n    @property\n    def p(self):\n        return vars(self).get('v', 0)\n"
+        "    @p.setter\n    def p(self, v):\n        vars(self)['v'] = v",
+        "(lambda c: (setattr(c, 'p', 2), c.p))(C())",
+    ),
+    Case(
+        "super() in a method that had none",
+        "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return 2",
+        "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return super().f() + 10",
+        "C().f()",
+    ),
+    Case(
+        "super() that is gone",
+        "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return super().f()",
+        "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return 5",
+        "C().f()",
+    ),
+    Case(
+        "a new method, which overrides one",
+        "class B:\n    def f(self):\n        return 1\nclass C(B):\n    pass",
+        "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return super().f() + 1",
+        "c.f(), C.f.__qualname__",
+        warm="c = C()",
+    ),
+    Case(
+        "private names",
+        "class C:\n    def __a(self, n=1):\n        return n\n    def f(self):\n        return self.__a()",
+        "class C:\n    def __a(self, n=2):\n        return n\n    def f(self):\n        return self.__a() + self.__b()\n"
+        "    def __b(self):\n        return 100",
+        "C().f()",
+    ),
+    Case(
+        "a class attribute that is new",
+        "class C:\n    def f(self):\n        return 1",
+        "class C:\n    rate = 7\n    def f(self):\n        return self.rate",
+        "C().f()",
+    ),
+    Case(
+        "a live closure",
+        "def outer(k):\n    def inner(n):\n        return n + k\n    return inner",
+        "def outer(k):\n    def inner(n):\n        return n * k\n    return inner",
+        "inner(5), outer(3)(5)",
+        warm="inner = outer(10)",
+    ),
+    Case(
+        "a live closure that needs one variable less",
+        "def outer(a, b):\n    def inner():\n        return a, b\n    return inner",
+        "def outer(a, b):\n    def inner():\n        return b\n    return inner",
+        "inner()",
+        warm="inner = outer(1, 2)",
+    ),
+    Case(
+        "lambdas in a function",
+        "def outer():\n    return [lambda: 1, lambda: 2]",
+        "def outer():\n    return [lambda: 1, lambda: 3]",
+        "[f() for f in made]",
+        warm="made = outer()",
+    ),
+    Case(
+        "a decorator of the same file",
+        "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def wrapper(*a):\n        return f(*a) * 2\n"
+        "    return wrapper\n@twice\ndef f(x):\n    return x",
+        "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def wrapper(*a):\n        return f(*a) * 20\n"
+        "    return wrapper\n@twice\ndef f(x):\n    return x + 1",
+        "f(1)",
+    ),
+    Case(
+        "imports and names that are new",
+        "def f():\n    return 1",
+        "import math\nfrom os import path, sep as s\nLIMIT = 3\n\ndef g():\n    return LIMIT\n\ndef f():\n    return g(), math.pi, path.sep == s",
+        "f()",
+    ),
+    Case(
+        "one more name of an import",
+        "from os import path\ndef f():\n    return path.sep",
+        "from os import path, linesep\ndef f():\n    return path.sep, linesep",
+        "f()",
+    ),
+    Case(
+        "a new class with a new function that uses it",
+        "def f():\n    return 1",
+        "class New:\n    def v(self):\n        return 4\n\ndef f():\n    return New().v()",
+        "f()",
+    ),
+    Case(
+        "an initial value",
+        "LIMIT = 1\ndef f():\n    return LIMIT",
+        "LIMIT = 2\ndef f():\n    return LIMIT + 10",
+        "f()",
+        verdict=KEPT,
+        kept="11",
+        note="`LIMIT = 2` is not run again: the live value of LIMIT is kept",
+    ),
+    Case(
+        "a function that is gone",
+        "def f():\n    return 1\ndef g():\n    return 2",
+        "def g():\n    return 3",
+        "f(), g()",
+        verdict=KEPT,
+        kept="(1, 3)",
+        note="f() is gone from the text",
+    ),
+    Case(
+        "decorators and base classes",
+        "import functools\nclass B: ...\nclass C:\n    def f(self):\n        return 1\ndef g(n):\n    return n",
+        "import functools\nclass B: ...\nclass C(B):\n    def f(self):\n        return 2\n@functools.lru_cache\ndef g(n):\n    return n + 1",
+        "C().f(), C.__bases__[0].__name__, g(1), hasattr(g, 'cache_info')",
+        verdict=KEPT,
+        kept="(2, 'object', 2, False)",
+        note="the live class keeps its bases",
+    ),
+    Case(
+        "a call at import",
+        "seen = []\ndef f():\n    return len(seen)",
+        "seen = []\ndef f():\n    return len(seen) + 10\nseen.append(1)",
+        "f()",
+        verdict=KEPT,
+        kept="10",
+        note="`seen.append(1)` is not run",
+    ),
+    Case(
+        "a method becomes static",
+        "class C:\n    def f(self):\n        return 1",
+        "class C:\n    @staticmethod\n    def f():\n        return 1",
+        "",
+        verdict="python-method-kind",
+    ),
+    Case(
+        "what a default of a live closure says",
+        "def outer(k):\n    def inner(n=k):\n        return n\n    return inner",
+        "def outer(k):\n    def inner(n=k + 1):\n        return -n\n    return inner",
+        "inner(), outer(1)()",
+        verdict=KEPT,
+        warm="inner = outer(1)",
+        kept="(-1, -2)",
+        note="keep the defaults",
+    ),
+    Case(
+        "a live closure that lacks a variable",
+        "def outer(a, b):\n    def inner():\n        return a\n    return inner, b",
+        "def outer(a, b):\n    def inner():\n        return a, b\n    return inner, b",
+        "",
+        verdict="python-free-variables",
+        warm="inner = outer(1, 2)",
+    ),
+    Case(
+        "the defaults of a live closure",
+        "def outer(k):\n    def inner(n=k):\n        return n\n    return inner",
+        "def outer(k):\n    def inner(n=k, m=1):\n        return n + m\n    return inner",
+        "",
+        verdict="python-closure-defaults",
+        warm="inner = outer(1)",
+    ),
+]
