@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -15,7 +15,7 @@ from hotreload import signing
 from hotreload.push.records import Exit
 from hotreload.state import Quarantine, StateDirectory
 from tests.push.kit import Load, wait_until
-from tests.push.textkit import EDITED, PRICING, TextProject, TextServer
+from tests.push.textkit import EDITED, PRICING, RESTING, RestingProject, TextProject, TextServer
 
 BASE = {"/": {1000}, "/total": {1500}, "/empty": {0}}
 NEW = {"/": {1002}, "/total": {1504}, "/empty": {3}}
@@ -25,8 +25,8 @@ NEW = {"/": {1002}, "/total": {1504}, "/empty": {3}}
 def start(tmp_path: Path) -> Iterator[Callable[..., TextServer]]:
     servers: list[TextServer] = []
 
-    def begin(**options: Any) -> TextServer:
-        servers.append(TextServer(TextProject(tmp_path), **options))
+    def begin(project: Optional[TextProject] = None, **options: Any) -> TextServer:
+        servers.append(TextServer(project or TextProject(tmp_path), **options))
         servers[-1].wait_until_ready()
         return servers[-1]
 
@@ -133,3 +133,31 @@ def test_what_a_new_statement_raises_keeps_every_worker_on_old_code(start: Calla
     assert refused.code == Exit.REFUSED, refused
     assert f"{victim}: " in refused.json["reason"]
     assert server.pages() == BASE
+
+
+def test_a_thread_that_is_inside_is_named_and_the_others_wait_for_it_or_go_back(
+    start: Callable[..., TextServer], tmp_path: Path
+) -> None:
+    project = RestingProject(tmp_path, RESTING)
+    server = start(project, workers=1)
+    edited = RESTING.replace("500 * amount", "501 * amount").replace("return 1000", "return 1001")
+    project.write(edited)
+    with project.resting(server) as request:
+        reverted = server.cli("push", "pricing.py", "--json", "--policy", "revert", "--settle", "300ms")
+        assert reverted.code == Exit.REVERTED, reverted
+        assert "rest" in reverted.json["reason"]
+
+        waits = server.cli("push", "pricing.py", "--json", "--settle", "300ms")
+        assert waits.code == Exit.DONE, waits
+        (row,) = [row for row in waits.json["processes"] if row["transition"]]
+        assert (row["level"], row["transition"]["module"]) == ("call", "pricing")
+        assert server.answers(4) == {1000}  # nobody is served by a mixture, so everybody by the old
+        told = server.cli("transition").out
+        assert "pricing 0 -> " in told
+        assert "rest" in told
+        assert server.cli("push", "pricing.py", "--json", "--level", "function").code == Exit.NOTHING
+        assert request.let_go() == 1000
+        wait_until(lambda: server.answers(4) == {1002})
+    assert "no transition is open" in server.cli("transition").out
+    assert server.cli("rollback").code == Exit.DONE
+    assert server.answers(4) == {1000}

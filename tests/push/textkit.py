@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.push.kit import CONFIG, Cli, Server
+from tests.push.kit import CONFIG, Cli, PairProject, Server
 
 PRICING = '''\
 """Prices."""
@@ -70,6 +70,7 @@ def app(environ, start_response):
         "/empty": lambda: pricing.Basket.empty(),
         "/same": lambda: int(FIRST is pricing.price),
         "/orders": lambda: len(pricing.ORDERS),
+        "/rest": lambda: pricing.rest(),
         "/own": lambda: int(CODES == {"price": id(FIRST.__code__), "total": id(pricing.Basket.total.__code__)}),
     }[path]()
     body = b"%d %d" % (told, os.getpid())
@@ -101,6 +102,26 @@ class TextProject:
         self.source.write_text(text)
         time.sleep(0.002)
         return self.source
+
+
+#: A text in which a thread rests where the file says so, and that it does.
+RESTING = (
+    PRICING
+    + """
+
+@mark
+def rest():
+    open("resting", "x").close()
+    open("rest").close()  # a fifo: until somebody writes
+    return 1000
+"""
+)
+
+
+class RestingProject(TextProject):
+    """One with such a text; a thread may rest in it until it is let go."""
+
+    resting, _bed = PairProject.resting, PairProject._bed  # noqa: SLF001
 
 
 class TextServer(Server):
