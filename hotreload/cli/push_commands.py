@@ -178,6 +178,11 @@ class Session:
             _complain(f"{packed.warnings}\n")
         if packed.artefact is None:
             self.show.say(f"{what}: {packed.reason}")
+        elif os.path.realpath(what) == running.path:
+            self.show.say(
+                f"{what} is the deployed file: a process that starts later loads it as it is then, also after a "
+                "rollback; push a copy with --build-id to keep the two apart"
+            )
         return packed.artefact
 
     def base_of_source(self, what: str, build_id: str) -> BaseChange:

@@ -61,7 +61,8 @@ def find_running(source: str, build_id: str, statuses: Sequence[ProcessStatus]) 
     if len(found) > 1:
         raise HotReloadError(
             f"the processes have loaded {len(found)} texts of {printable(source)}: {_with_pids(found, statuses)}",
-            hint="a deployment is half done: finish it; --build-id names one of them",
+            hint="a deployment is half done, or the deployed file was edited in its place and a process has started "
+            "since: restart the others, or put the file back and restart that one",
         )
     return found.pop()
 

@@ -102,6 +102,7 @@ def test_a_dry_run_asks_the_workers_and_changes_nothing(server: TextServer) -> N
     done = server.push_text(EDITED, "--dry-run")
 
     assert (done.code, done.json["decision"]) == (Exit.DONE, "abort")
+    assert "pricing.py is the deployed file" in done.err
     assert server.pages() == BASE
 
 

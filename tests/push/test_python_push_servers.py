@@ -135,6 +135,17 @@ def test_what_a_new_statement_raises_keeps_every_worker_on_old_code(start: Calla
     assert server.pages() == BASE
 
 
+def test_a_callback_that_says_no_in_one_worker_keeps_all_where_they_are(start: Callable[..., TextServer]) -> None:
+    server = start(workers=2)
+    assert server.push_text(EDITED).code == Exit.DONE
+    _told, culprit = server.ask("/veto")
+    for command in (("push", "pricing.py"), ("rollback",)):  # the file has its first text: the way back, both times
+        refused = server.cli(*command, "--json")
+        assert refused.code == Exit.REFUSED, refused
+        assert f"{culprit}: pricing: before_swap refuses the change: RuntimeError: not now" in refused.json["reason"]
+        assert server.pages() == NEW
+
+
 def test_a_thread_that_is_inside_is_named_and_the_others_wait_for_it_or_go_back(
     start: Callable[..., TextServer], tmp_path: Path
 ) -> None:

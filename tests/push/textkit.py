@@ -62,6 +62,24 @@ FIRST = pricing.price
 CODES = {name: id(thing.__code__) for name, thing in (("price", FIRST), ("total", pricing.Basket.total))}
 
 
+class Veto:
+    def before(self, swap):
+        raise RuntimeError("not now")
+
+    def refused(self, swap, error): pass
+
+    def after(self, swap): pass
+
+    def level_of(self, swap): return ""
+
+
+def veto():
+    from hotreload.live import manager
+
+    manager().around.add(Veto())
+    return 1
+
+
 def app(environ, start_response):
     path = environ["PATH_INFO"]
     told = {
@@ -71,6 +89,7 @@ def app(environ, start_response):
         "/same": lambda: int(FIRST is pricing.price),
         "/orders": lambda: len(pricing.ORDERS),
         "/rest": lambda: pricing.rest(),
+        "/veto": lambda: veto(),
         "/own": lambda: int(CODES == {"price": id(FIRST.__code__), "total": id(pricing.Basket.total.__code__)}),
     }[path]()
     body = b"%d %d" % (told, os.getpid())
