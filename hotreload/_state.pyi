@@ -12,6 +12,6 @@ def exchange(
     undo_names: list[tuple[Any, ...]],
     inside: set[CodeType],
     nested: dict[CodeType, tuple[Any, ...]],
-    referrers: Callable[..., list[Any]],
+    objects: Callable[[], list[Any]],
     /,
 ) -> tuple[list[int], list[tuple[Any, ...]] | None]: ...

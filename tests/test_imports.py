@@ -20,7 +20,7 @@ ALLOWED = {
     "log": set(),
     "elf": set(),
     "build": {"elf"},
-    "diff": {"elf", "build"},
+    "diff": {"elf", "build", "python"},
     "patch": {"elf", "build", "diff", "artefact", "python"},
     "_state": set(),
     "live": {"_state"},

@@ -1,11 +1,11 @@
 /* functions.c: other definitions for Python functions, several at once, in a moment in which no thread is inside.
  *
- *   exchange(functions, names, inside, nested, referrers)
+ *   exchange(functions, names, undo_names, inside, nested, objects)
  *
  *     every thread's frames ── one runs code of `inside`? ──▶ their numbers; nothing was changed
  *           │ none
  *           ▼
- *     functions that refer to code of `nested`    found now: a closure may have been made a moment ago
+ *     functions among `objects`() with code of `nested`    found now: a closure may have been made a moment ago
  *     names of modules and classes, functions     all stores, one after the other
  *
  * The GIL is held from the first look to the last store and no bytecode runs in between, so no other thread does: what
@@ -76,7 +76,8 @@ static int store_function(PyObject *function, PyObject *const *fields) {
 
 /* (function, code, defaults, kwdefaults, annotations, doc, closure), checked before anything is stored. */
 static int is_order(PyObject *order) {
-    if (!PyTuple_Check(order) || PyTuple_GET_SIZE(order) != 1 + FIELDS || !PyFunction_Check(PyTuple_GET_ITEM(order, 0))) {
+    if (!PyTuple_Check(order) || PyTuple_GET_SIZE(order) != 1 + FIELDS ||
+        !PyFunction_Check(PyTuple_GET_ITEM(order, 0))) {
         PyErr_SetString(PyExc_TypeError, "an order is a tuple of a function and its six fields");
         return 0;
     }
@@ -112,38 +113,50 @@ static int store_name(PyObject *order) {
 
 /* Live closures ---------------------------------------------------------------------------------------------------- */
 
-/* An order for each function whose code is a key of `nested`; its value: the new code, and which cells it keeps. */
-static int add_closures(PyObject *nested, PyObject *referrers, PyObject *orders) {
-    PyObject *codes = PySequence_Tuple(nested);
-    PyObject *found = codes ? PyObject_Call(referrers, codes, NULL) : NULL;
-    Py_XDECREF(codes);
-    if (!found)
+/* The order for one closure; `change`: the new code, the numbers of the cells that it keeps or None, the docstring. */
+static PyObject *order_for(PyObject *function, PyObject *change) {
+    PyObject *code, *kept, *doc, *closure, *old = PyFunction_GET_CLOSURE(function);
+    if (!PyArg_ParseTuple(change, "OOO", &code, &kept, &doc))
+        return NULL;
+    if (kept == Py_None || !old) {
+        closure = Py_NewRef(Py_Ellipsis);
+    } else {
+        closure = PyTuple_New(PyTuple_GET_SIZE(kept));
+        for (Py_ssize_t i = 0; closure && i < PyTuple_GET_SIZE(kept); i++) {
+            PyObject *cell = PyTuple_GetItem(old, PyLong_AsSsize_t(PyTuple_GET_ITEM(kept, i)));
+            if (!cell)
+                Py_CLEAR(closure);
+            else
+                PyTuple_SET_ITEM(closure, i, Py_NewRef(cell));
+        }
+    }
+    if (!closure)
+        return NULL;
+    PyObject *dots = Py_Ellipsis, *order = PyTuple_Pack(1 + FIELDS, function, code, dots, dots, dots, doc, closure);
+    Py_DECREF(closure);
+    return order;
+}
+
+/* An order for each function whose code is a key of `nested`: that very object, not one that is equal. */
+static int add_closures(PyObject *nested, PyObject *objects, PyObject *orders) {
+    PyObject *all = PyObject_CallObject(objects, NULL);
+    if (!all)
         return -1;
     int failed = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(found) && !failed; i++) {
-        PyObject *function = PyList_GET_ITEM(found, i);
-        PyObject *change = PyFunction_Check(function) ? PyDict_GetItem(nested, PyFunction_GET_CODE(function)) : NULL;
-        if (!change)
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all) && !failed; i++) {
+        PyObject *function = PyList_GET_ITEM(all, i), *code, *change;
+        if (!PyFunction_Check(function))
             continue;
-        PyObject *code = PyTuple_GetItem(change, 0), *kept = PyTuple_GetItem(change, 1);
-        PyObject *old = PyFunction_GET_CLOSURE(function), *closure = NULL;
-        if (!code || !kept)
-            failed = 1;
-        else if (kept == Py_None || !old)
-            closure = Py_NewRef(Py_Ellipsis);
-        else if ((closure = PyTuple_New(PyTuple_GET_SIZE(kept))))
-            for (Py_ssize_t n = 0; n < PyTuple_GET_SIZE(kept); n++)
-                PyTuple_SET_ITEM(closure, n,
-                                 Py_NewRef(PyTuple_GET_ITEM(old, PyLong_AsSsize_t(PyTuple_GET_ITEM(kept, n)))));
-        PyObject *doc = closure ? PyTuple_GetItem(change, 2) : NULL;
-        PyObject *order = doc ? PyTuple_Pack(1 + FIELDS, function, code, Py_Ellipsis, Py_Ellipsis, Py_Ellipsis, doc,
-                                             closure)
-                              : NULL;
-        failed = failed || !order || PyList_Append(orders, order);
-        Py_XDECREF(order);
-        Py_XDECREF(closure);
+        for (Py_ssize_t at = 0; PyDict_Next(nested, &at, &code, &change);) {
+            if (code != PyFunction_GET_CODE(function))
+                continue;
+            PyObject *order = order_for(function, change);
+            failed = !order || PyList_Append(orders, order);
+            Py_XDECREF(order);
+            break;
+        }
     }
-    Py_DECREF(found);
+    Py_DECREF(all);
     return failed ? -1 : 0;
 }
 
@@ -157,7 +170,8 @@ static PyObject *order_back(PyObject *order) {
         return NULL;
     PyTuple_SET_ITEM(back, 0, Py_NewRef((PyObject *)function));
     for (int i = 0; i < FIELDS; i++) {
-        int stays = PyTuple_GET_ITEM(order, 1 + i) == Py_Ellipsis || (i == ANNOTATIONS && now[i] && !PyDict_Check(now[i]));
+        int stays =
+            PyTuple_GET_ITEM(order, 1 + i) == Py_Ellipsis || (i == ANNOTATIONS && now[i] && !PyDict_Check(now[i]));
         PyTuple_SET_ITEM(back, 1 + i, Py_NewRef(stays ? Py_Ellipsis : now[i] ? now[i] : Py_None));
     }
     return back;
@@ -208,7 +222,8 @@ static PyObject *store(PyObject *orders, PyObject *names, PyObject *undo_names) 
         return NULL;
     }
     PyErr_Clear();
-    PyErr_Format(PyExc_SystemError, "a function could not be given its new code, nor another its old one back: %S", value);
+    PyErr_Format(PyExc_SystemError, "a function could not be given its new code, nor another its old one back: %S",
+                 value);
     Py_XDECREF(kind);
     Py_XDECREF(value);
     Py_XDECREF(trace);
@@ -216,10 +231,10 @@ static PyObject *store(PyObject *orders, PyObject *names, PyObject *undo_names) 
 }
 
 PyObject *hr_exchange(PyObject *module, PyObject *arguments) {
-    PyObject *functions, *names, *undo_names, *inside, *nested, *referrers;
+    PyObject *functions, *names, *undo_names, *inside, *nested, *objects;
     (void)module;
     if (!PyArg_ParseTuple(arguments, "O!O!O!O!O!O:exchange", &PyList_Type, &functions, &PyList_Type, &names,
-                          &PyList_Type, &undo_names, &PySet_Type, &inside, &PyDict_Type, &nested, &referrers))
+                          &PyList_Type, &undo_names, &PySet_Type, &inside, &PyDict_Type, &nested, &objects))
         return NULL;
     PyObject *orders = PyList_GetSlice(functions, 0, PyList_GET_SIZE(functions));
     if (!orders)
@@ -229,7 +244,7 @@ PyObject *hr_exchange(PyObject *module, PyObject *arguments) {
 #endif
     PyObject *undo = NULL, *found = threads_inside(inside);
     if (found && !PyList_GET_SIZE(found))
-        if (!PyDict_GET_SIZE(nested) || !add_closures(nested, referrers, orders))
+        if (!PyDict_GET_SIZE(nested) || !add_closures(nested, objects, orders))
             undo = store(orders, names, undo_names);
     int failed = !found || (!undo && PyErr_Occurred());
 #if PY_VERSION_HEX >= 0x030a0000

@@ -25,7 +25,7 @@ static PyMethodDef methods[] = {
     {"call_hook", call_hook, METH_VARARGS, "call_hook(address, module, from, to) -> (result, message)"},
     {"shadow_stats", hr_shadow_stats, METH_NOARGS, "shadow_stats() -> (objects, fields, bytes, hooked types)"},
     {"exchange", hr_exchange, METH_VARARGS,
-     "exchange(functions, names, undo_names, inside, nested, referrers) -> (threads inside, orders back or None)"},
+     "exchange(functions, names, undo_names, inside, nested, objects) -> (threads inside, orders back or None)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,7 +1,7 @@
 """Every slug that a refusal can have: whether a person who knows better may let the edit through, and why.
 
 Each has a page of that heading in docs/refusals.md. What is allowed becomes a note; what can never work cannot be;
-what is accepted anyway is told in a note and needs no permission.
+what is accepted anyway is told in a note and needs no permission. Those of Python edits live in their own room.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Iterable
 
 from hotreload.errors import Finding, HotReloadError
+from hotreload.python import verdicts as python
 
 __all__ = ["ACCEPTED", "ALLOWABLE", "NEVER", "SLUGS", "check_allowed", "judged"]
 
@@ -39,6 +40,7 @@ NEVER = {
     "variable-form": "the compiler keeps it in other pieces than the base has",
     "variable-layout": "one section holds several variables, and they moved",
     "variable-size": "what lies behind the live one is another variable",
+    **python.NEVER,
 }
 ACCEPTED = {
     "initial-value": "the live value is kept",

@@ -213,7 +213,7 @@ def _named_defaults(original: Original) -> dict[str, Any]:
 def _with_traceback(book: Book, line: int, what: str, call: Callable[[], Any]) -> Any:
     try:
         return call()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an edit does not end the process
         shown = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         raise StageError(
             f"{book.path}:{line}: {what} raises {type(error).__name__}: {error} [python-addition-raises]",

@@ -41,7 +41,7 @@ def exchange(book: Book, plan: Plan, *, level: str) -> list[int]:
         Exception: a store failed and all are undone; a SystemError: the undo failed too.
     """
     inside = plan.inside if level != "function" else set()
-    found, back = _state.exchange(plan.orders, plan.names, plan.undo_names, inside, plan.nested, gc.get_referrers)
+    found, back = _state.exchange(plan.orders, plan.names, plan.undo_names, inside, plan.nested, gc.get_objects)
     if not found:
         for original, is_replaced in plan.replaced:
             original.is_replaced = is_replaced

@@ -73,8 +73,21 @@ class Engine:
         return path in self._files
 
     def open_ledger(self, path: str) -> Book:
-        """A book for it."""
-        return Book(self._files[path])
+        """A book for it.
+
+        Raises:
+            IncompatibleError: it was saved between its import and the mark, so nobody knows what is loaded.
+        """
+        file = self._files[path]
+        book = Book(file)
+        if file.is_suspect and _is_another(book):
+            reason = f"{path} was saved while it was being imported: what is live is not what the text says"
+            raise IncompatibleError(
+                reason,
+                hint="restart the program",
+                findings=(Finding("python-base-changed", reason, "restart the program", path),),
+            )
+        return book
 
     def loaded(self) -> list[tuple[str, str]]:
         """Path and build-id of every file."""
@@ -419,6 +432,16 @@ class Engine:
             self.start_driver()
 
 
+def _is_another(book: Book) -> bool:
+    """Whether a live function was not compiled from the text that was read; only here it is compiled."""
+    try:
+        code = compile(book.source.text, _filename_of(book), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return True
+    book.open_base({found.key: found.code for found in walk(code)})
+    return bool(book.functions()[1])
+
+
 # Reading a payload -------------------------------------------------------------------------------------------------
 
 
@@ -538,6 +561,11 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
                     book.path,
                 ),
             ),
+        )
+    if strangers:
+        notes.append(
+            f"the live code of {', '.join(sorted(set(strangers)))}() is not what the text says: the file was saved "
+            "while it was being imported, or something rewrites code; it is left as it is until the restart"
         )
     marked = _marked(book, edited)
     unmarked = [name for key in edited if (name := without_number(key)) not in marked]

@@ -30,8 +30,8 @@ class SourceFile:
     """One ``.py`` with marked functions.
 
     ``marks`` are qualified names, those of nested functions among them; of ``classes`` every method is marked;
-    ``is_whole``: everything in the file is. ``has_run`` is set by who knows that the text has run to its end, although
-    the import has not returned yet.
+    ``is_whole``: everything in the file is. ``is_suspect``: what was read may not be what was loaded. ``has_run`` is
+    set by who knows that the text has run to its end, although the import has not returned yet.
     """
 
     def __init__(self, path: str, name: str, text: bytes, namespace: dict[str, Any]) -> None:
@@ -43,6 +43,7 @@ class SourceFile:
         self.marks: dict[str, None] = {}
         self.classes: dict[str, None] = {}
         self.is_whole = False
+        self.is_suspect = False
         self.has_run = False
         self._functions: dict[int, weakref.ref[FunctionType]] = {}
 
@@ -278,15 +279,36 @@ def _open(filename: str, module: str, namespace: dict[str, Any], code: CodeType 
         try:
             with open(path, "rb") as source:
                 text = source.read()
+                is_suspect = _may_be_another(os.fstat(source.fileno()), namespace)
         except OSError as error:
             raise _no_file(filename, error, code) from None
         file = _registry.by_path[path] = SourceFile(path, module, text, namespace)
+        file.is_suspect = is_suspect
         _registry.by_filename[filename] = file
         _plug_in()
         for watcher in list(_registry.watchers.values()):
             watcher(path)
     _registry.by_filename[filename] = file
     return file
+
+
+def _may_be_another(found: os.stat_result, namespace: dict[str, Any]) -> bool:
+    """Whether a file may have been saved since the import system read it.
+
+    Its cache file has time and size of what was read, or of an earlier text where no cache is written: then the code
+    decides. Without a cache file functions are compared when the first edit comes.
+    """
+    cached = getattr(namespace.get("__spec__"), "cached", None)
+    try:
+        with open(cached or os.devnull, "rb") as file:
+            header = file.read(16)
+    except OSError:
+        return False
+    if len(header) < 16 or header[4:8] != b"\0\0\0\0":  # a cache that goes by the text's hash says nothing of times
+        return False
+    return header[8:] != b"".join(
+        (int(value) & 0xFFFFFFFF).to_bytes(4, "little") for value in (found.st_mtime, found.st_size)
+    )
 
 
 def _no_function(thing: object) -> MarkError:

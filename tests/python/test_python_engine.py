@@ -7,16 +7,20 @@ import contextlib
 import functools
 import gc
 import os
+import sys
 import traceback
 import types
+from pathlib import Path
 
 import pytest
 
 from hotreload.errors import HotReloadError, StageError
 from hotreload.live import manager
 from hotreload.live.around import Swap
+from hotreload.python import serve
 from hotreload.python.payload import decode, encode
 from tests.python.conftest import Make
+from tests.python.kit import load
 
 
 def test_a_function_keeps_its_identity_its_attributes_and_who_refers_to_it(edited: Make) -> None:
@@ -231,6 +235,39 @@ def test_a_text_that_was_not_the_one_that_is_live_is_refused(edited: Make) -> No
     assert live.module.f() == 5
 
 
+def test_a_stranger_that_was_not_edited_is_told(edited: Make) -> None:
+    live = edited("def f():\n    return 1\ndef g():\n    return 1")
+    live.module.g.__code__ = live.module.g.__code__.replace(co_consts=(None, 5))
+    live.save("def f():\n    return 2\ndef g():\n    return 1")
+    assert "the live code of g() is not what the text says" in live.notes()
+    assert (live.module.f(), live.module.g()) == (2, 5)
+
+
+def test_a_file_that_was_saved_while_it_was_imported_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "saved_meanwhile.py"
+    path.write_text(
+        "from pathlib import Path\nfrom hotreload.python import register\n"
+        "text = Path(__file__).read_text()\nPath(__file__).write_text(text.replace('return 1', 'return 22'))\n"
+        "def f():\n    return 1\nregister(f)\n"
+    )
+    module = load(path, "saved_meanwhile")
+    serve(manager())
+    with pytest.raises(HotReloadError, match="was saved while it was being imported") as refused:
+        manager().attach(str(path))
+    assert [finding.slug for finding in refused.value.fields["findings"]] == ["python-base-changed"]
+    assert module.f() == 1
+
+
+def test_an_added_statement_that_ends_the_process_does_not(edited: Make) -> None:
+    live = edited("def f():\n    return 1")
+    with pytest.raises(StageError, match="SystemExit"):
+        live.save("import sys\nA = sys.exit(3)\ndef f():\n    return 2")
+    assert live.module.f() == 1
+
+
 def test_a_payload_for_another_base_or_damaged_is_refused(edited: Make) -> None:
     live, other = edited("def f():\n    return 1"), edited("def f():\n    return 3")
     with pytest.raises(StageError) as refused:
@@ -371,13 +408,13 @@ def test_a_code_object_that_does_not_fit_is_never_stored(edited: Make) -> None:
     f, code = live.module.f, live.module.f.__code__
     other = live.module.outer(1).__code__
     with pytest.raises(ValueError, match="free variables"):
-        _state.exchange([(f, other, ..., ..., ..., ..., ...)], [], [], set(), {}, gc.get_referrers)
+        _state.exchange([(f, other, ..., ..., ..., ..., ...)], [], [], set(), {}, gc.get_objects)
     assert f.__code__ is code
 
     class Fixed:
         __slots__ = ()
 
     with pytest.raises(AttributeError):
-        _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), {}, gc.get_referrers)
+        _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), {}, gc.get_objects)
     assert f.__doc__ is None
     assert isinstance(f, types.FunctionType)
