@@ -64,6 +64,7 @@ class Desk:
         policy: what is allowed.
         transitions: what is open.
         describe: the part of ``status`` that others know.
+        unfit: modules that are loaded and that the manager cannot take.
         refresh: is called before each request, to catch up with what happened on disk.
     """
 
@@ -76,6 +77,7 @@ class Desk:
         transitions: Transitions,
         *,
         describe: Callable[[], dict[str, Any]] = dict,
+        unfit: Callable[[], list[dict[str, Any]]] = list,
         refresh: Callable[[], None] = lambda: None,
     ) -> None:
         self._live = live
@@ -84,6 +86,7 @@ class Desk:
         self._policy = policy
         self._transitions = transitions
         self._describe = describe
+        self._unfit = unfit
         self._refresh = refresh
         self._handlers: dict[str, Handler] = {
             "status": self._status,
@@ -145,6 +148,7 @@ class Desk:
             shown = made[-_SHOWN_GENERATIONS:]
             shown += [one for one in made[:-_SHOWN_GENERATIONS] if one["number"] == module["generation"]]
             module["generations"] = shown
+        status["modules"] += self._unfit()
         return {
             **status,
             "uid": os.geteuid(),

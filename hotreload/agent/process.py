@@ -70,6 +70,7 @@ class Agent:
             policy,
             self.transitions,
             describe=self._describe,
+            unfit=self.restorer.unfit,
             refresh=self._refresh,
         )
         self.listener = Listener(directory, self, self._complain)

@@ -63,6 +63,7 @@ class Restorer:
         self._seen: set[tuple[str, str]] = set()
         self._waiting: set[str] = set()
         self._unseen: dict[str, None] = {}  # Python modules, in the order in which they were met
+        self._unfit: dict[str, str] = {}
         # An import and a request may both have just found the same extension.
         self._lock = threading.RLock()
 
@@ -109,6 +110,27 @@ class Restorer:
             self._live.wait(_PATIENCE)
         self.restore(real)
 
+    def unfit(self) -> list[dict[str, Any]]:
+        """Python modules that nothing can be pushed to, since nobody knows what text they were loaded from.
+
+        For ``status``, as modules of a build that no push is for: a push of the module must not pass over this process.
+        """
+        known = files()
+        return [
+            {
+                "name": known[path].name,
+                "path": path,
+                "build_id": "unknown",
+                "kind": "python",
+                "generation": 0,
+                "generations": [],
+                "functions": sorted(known[path].marks),
+                "poisoned": why,
+            }
+            for path, why in self._unfit.items()
+            if path in known
+        ]
+
     def take_up(self) -> None:
         """Restores what had to wait for a transition that has ended since."""
         if self._waiting and self._live.transition() is None:
@@ -133,6 +155,7 @@ class Restorer:
         try:
             module = self._live.attach(path)
         except HotReloadError as error:
+            self._unfit[path] = error.message
             self._withhold(error, path=path)
             return
         self._seen.add((module.path, module.build_id))

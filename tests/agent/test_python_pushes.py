@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotreload import signing
+from hotreload.push.records import ProcessStatus
 from hotreload.state import BaseTexts
 from tests.agent.kit import Refused, refusal_of
 from tests.agent.textkit import PRICED, TextApplication, forged
@@ -174,3 +175,20 @@ def test_a_module_that_fails_to_import_fails_as_it_would_have(priced: TextApplic
     server = "try:\n    import broken\nexcept ZeroDivisionError:\n    pass"
 
     assert priced.start_priced(server).stdout[-1].split()[1:3] == ["30", "10"]
+
+
+def test_a_text_that_was_saved_between_import_and_mark_is_another_build_to_every_push(priced: TextApplication) -> None:
+    """What is loaded is not known: a push of the module must not pass over such a process."""
+    priced.source.write_text(PRICED.replace("register(price)\nregister(tax)\n", ""))
+    save = f"import priced; open(priced.__file__, 'w').write({EDITED!r})\n"
+    mark = "from hotreload.python import register; register(priced.price)"
+    program = priced.start_priced(save + mark, PYTHONDONTWRITEBYTECODE="")  # its cache file tells
+    status = ProcessStatus.of_reply(priced.status(program))
+    artefact = priced.artefact_of(EDITED.replace("3 * n", "4 * n"), base=EDITED)
+
+    assert "saved while it was being imported" in priced.audit("patch.withheld")[0]["error"]["message"]
+    assert [module["poisoned"] for module in status.raw["modules"]] != [None]
+    other = status.other_build("priced", artefact.manifest.build_id)
+    assert other is not None
+    assert other.build_id == "unknown"
+    assert refusal_of(priced.prepare, program, "p1", artefact) != "nothing was refused"
