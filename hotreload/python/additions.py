@@ -63,6 +63,8 @@ def run_added(book: Book, version: Version, notes: list[str]) -> None:
         for addition in version.additions:
             run = functools.partial(_run, book, version, addition, notes)
             _with_traceback(book, addition.line, addition.text, run)
+        for member in version.members:
+            _complete_class(book, version, member, notes)
         for key, signature in version.signatures.items():
             _evaluate(book, version, key, signature)
     except BaseException:
@@ -131,6 +133,26 @@ def _find_ours(book: Book, target: Any, names: tuple[str, ...]) -> list[Name]:
             if name.target is target and name.name in names and space.get(name.name, ...) is name.value:
                 found[name.name] = name
     return list(found.values())
+
+
+def _complete_class(book: Book, version: Version, member: Addition, notes: list[str]) -> None:
+    """Gives a class that an earlier edit has brought what it lacks; the names of one that is new are written down."""
+    cls = class_of(book, member.owner, book.source.namespace)
+    if cls is None or _keep_ours(book, version, cls, member.names):
+        return
+    space = vars(cls)
+    if any(name not in space for name in member.names) or _lacks_accessor(space.get(member.names[0]), member.text):
+        run = functools.partial(_run_in_class, book, version, member, notes)
+        _with_traceback(book, member.line, member.text, run)
+        return
+    version.names += [Name(cls, name, space[name], False, None) for name in member.names]
+
+
+def _lacks_accessor(found: Any, text: str) -> bool:
+    """Whether ``@name.setter`` or ``@name.deleter`` would do something for a property."""
+    accessors = {"setter": "fset", "deleter": "fdel"}
+    _, _, accessor = text.partition("\n")[0].rstrip(".").rpartition(".")
+    return isinstance(found, property) and accessor in accessors and getattr(found, accessors[accessor]) is None
 
 
 def _run_in_class(book: Book, version: Version, addition: Addition, notes: list[str]) -> None:

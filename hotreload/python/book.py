@@ -62,6 +62,7 @@ class Version:
     rigid: frozenset[str] = frozenset()
     signatures: Mapping[str, tuple[str, str, CodeType, tuple[str, ...]]] = field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
+    members: tuple[Addition, ...] = ()
     evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
     names: list[Name] = field(default_factory=list)
     made: set[int] = field(default_factory=set)
@@ -122,6 +123,7 @@ class Book:
         base = PythonGeneration(self.name, source.build_id, 0, committed_at=time.time())
         self.generations: dict[int, Generation] = {0: base}
         self.live: Generation = base
+        self.since = time.time()
         self.versions: dict[int, Version] = {}
         self.originals: dict[int, Original] = {}
         self.introduced: list[FunctionType] = []
@@ -180,20 +182,27 @@ class Book:
     def make_live(self, generation: Generation) -> None:
         """That generation serves from now on."""
         self.generations[generation.number] = self.live = generation
+        self.since = time.time()
 
     def describe(self) -> dict[str, Any]:
-        """Plain data for ``status``."""
+        """Plain data for ``status``, with the fields of an extension; ``prologue`` is "python"."""
         return {
             "name": self.name,
             "path": self.path,
             "build_id": self.source.build_id,
-            "kind": "python",
+            "bias": "0x0",
+            "prologue": "python",
             "generation": self.live.number,
-            "generations": [generation.describe() for generation in self.generations.values()],
-            "functions": sorted(self.source.marks),
+            "since": self.since,
+            "functions": dict.fromkeys(self.live.functions, self.live.number),
+            "level": self.live.level,
             "bytes_mapped": 0,
+            "bytes_retained": 0,
+            "distance": 0,
+            "staged": len(self.staged),
+            "poisoned": self.poison is not None,
             "taints": [taint.describe() for taint in self.taints],
-            "poisoned": str(self.poison) if self.poison else None,
+            "generations": [generation.describe() for generation in self.generations.values()],
             "kept": [],
         }
 

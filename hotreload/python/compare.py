@@ -78,6 +78,7 @@ class Difference:
     Functions are keys of ``codes.py``. ``edited`` are those whose own text differs, ``swapped`` those that do something
     else, be it only because of a function inside them. ``signatures`` evaluates parameters anew: key to class, name,
     code, and the parameters whose default is as it was. ``additions`` are run: class, names, line, text, code.
+    ``members`` are what is in classes that are new: an earlier edit may have brought the class without them.
     ``rigid`` are inner functions whose defaults differ: those of live closures cannot be evaluated.
     """
 
@@ -91,6 +92,7 @@ class Difference:
     findings: list[Finding] = field(default_factory=list)
     signatures: dict[str, tuple[str, str, CodeType, tuple[str, ...]]] = field(default_factory=dict)
     additions: list[tuple[str, tuple[str, ...], int, str, CodeType]] = field(default_factory=list)
+    members: list[tuple[str, tuple[str, ...], int, str, CodeType]] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -112,6 +114,7 @@ class Difference:
             "rigid": tuple(self.rigid),
             "signatures": self.signatures,
             "additions": tuple(self.additions),
+            "members": tuple(self.members),
         }
 
 
@@ -122,6 +125,7 @@ def compare(base: Text, new: Text) -> Difference:
     _compare_classes(found, base.outline, new.outline)
     for owner in ["", *(key for key in new.outline.classes if key in base.outline.classes)]:
         _compare_scope(found, base, new, owner)
+    _list_members(found, base.outline, new)
     found.additions.sort(key=lambda addition: (bool(addition[0]), addition[2]))
     found.removed = [without_number(key) for key in base.outline.functions if key not in new.outline.functions]
     if found.removed:
@@ -287,8 +291,22 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
 
 def _add(found: Difference, new: Text, owner: str, node: ast.stmt, what: str) -> None:
     found.added.append(what)
+    found.additions.append(_addition(new, owner, node))
+
+
+def _addition(new: Text, owner: str, node: ast.stmt) -> tuple[str, tuple[str, ...], int, str, CodeType]:
     code = new.compile(_in_class(new, owner, [node]))
-    found.additions.append((owner, bound_names(node), node.lineno, _first_line(said(node)), code))
+    return owner, bound_names(node), node.lineno, _first_line(said(node)), code
+
+
+def _list_members(found: Difference, old: Outline, new: Text) -> None:
+    now = new.outline
+    of_new = {key for key, cls in now.classes.items() if key not in old.classes and not cls.has_decorators}
+    nodes: list[tuple[str, ast.stmt]] = [(each.owner, each.node) for each in now.functions.values()]
+    nodes += [(each.owner, each.node) for each in now.classes.values()]
+    nodes += [(each.owner, each.node) for each in now.statements if each.names]
+    members = [(owner, node) for owner, node in nodes if owner in of_new]
+    found.members = [_addition(new, owner, node) for owner, node in sorted(members, key=lambda each: each[1].lineno)]
 
 
 def _new_statement(found: Difference, new: Text, statement: Statement, known: set[str], cls: Class | None) -> None:

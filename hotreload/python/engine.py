@@ -201,7 +201,6 @@ class Engine:
 
     def go_back(self, book: Book, generation: Generation, terms: Terms, *, may_veto: bool) -> float:
         """Makes an earlier generation live; cancels what is open, where it is the one that was left."""
-        del may_veto  # callbacks of the program may always: nothing of the edit is run
         if self._is_way_back(book, generation.number):
             assert self.open is not None
             self.reverse(self.open, terms.reason)
@@ -212,7 +211,12 @@ class Engine:
         version = book.version(generation.number)
         swap = self._swap(book, generation.number, make_plan(book, generation.number, version))
         level = self._level(swap, terms)
-        self._around.before(swap)
+        try:
+            self._around.before(swap)
+        except StageError:  # what was promised to others is done all the same
+            if may_veto:
+                raise
+            sys.excepthook(*sys.exc_info())
         started = time.perf_counter()
         try:
             plan = make_plan(book, generation.number, version)
@@ -466,7 +470,7 @@ def _version_of(book: Book, payload: Payload) -> Version:
         made["base"],
         made["new"],
         *(s[2] for s in made["signatures"].values()),
-        *(a[4] for a in made["additions"]),
+        *(addition[4] for kind in ("additions", "members") for addition in made[kind]),
     ):
         if code.co_filename != filename:
             _fix_filename(code, filename)
@@ -479,6 +483,7 @@ def _version_of(book: Book, payload: Payload) -> Version:
         rigid=frozenset(made["rigid"]),
         signatures=made["signatures"],
         additions=tuple(Addition(*fields) for fields in made["additions"]),
+        members=tuple(Addition(*fields) for fields in made["members"]),
     )
 
 
@@ -490,7 +495,10 @@ def _code_of(book: Book, payload: Payload) -> dict[str, Any]:
             raise StageError(
                 f"the payload's code is damaged: {error}", hint="make it again", status="PAYLOAD"
             ) from None
-        if isinstance(made, dict) and {"base", "new", "swapped", "moved", "signatures", "additions"} <= made.keys():
+        if (
+            isinstance(made, dict)
+            and {"base", "new", "swapped", "moved", "signatures", "additions", "members"} <= made.keys()
+        ):
             return made
         raise StageError("the payload's code is of another version", hint="make it again", status="PAYLOAD")
     from hotreload.python.workshop import difference

@@ -248,11 +248,14 @@ def _complete(plan: Plan, book: Book, function: FunctionType, code: CodeType, is
 def _plan_names(plan: Plan, book: Book, version: Version) -> None:
     """A name that another generation has added goes, where nobody has given it another value; this one's comes."""
     wanted = {(id(name.target), name.name): name for name in version.names}
+    gone: set[tuple[int, str]] = set()  # several generations may have it
     for other in book.versions.values():
         for name in other.names:
             space = name.target if isinstance(name.target, dict) else vars(name.target)
-            if (id(name.target), name.name) in wanted or space.get(name.name, ...) is not name.value:
+            place = (id(name.target), name.name)
+            if place in wanted or place in gone or space.get(name.name, ...) is not name.value:
                 continue
+            gone.add(place)
             if name.had:
                 plan.add_name(name.target, name.name, name.before)
             else:

@@ -145,3 +145,182 @@ def test_the_line_for_people_names_module_functions_and_notes(run: tuple) -> Non
     for part in ("pricing", "price", "live value of seen is kept"):
         assert part in found[0], found[0]
     program.end()
+
+
+SHOP = """\
+import asyncio, functools, os, threading, time
+from hotreload.python import register
+
+
+def hot(thing):
+    register(thing)
+    return thing
+
+
+routes, seen = {}, []
+
+
+def route(path):
+    def add(function):
+        routes[path] = function
+        return function
+
+    return add
+
+
+@route("/")
+@hot
+def index():
+    return "index 1"
+
+
+@functools.lru_cache(maxsize=None)
+@hot
+def cached(n):
+    seen.append(n)
+    return n + 1
+
+
+@hot
+def counter(start):
+    def add(n=1):
+        nonlocal start
+        start += n
+        return start
+
+    return add
+
+
+@hot
+class Cart:
+    count = 0
+
+    def add(self):
+        self.count += 1
+        return self.count
+
+    @classmethod
+    def empty(cls):
+        return cls().count + 1
+
+    @staticmethod
+    def vat(n):
+        return n * 1
+
+    @property
+    def total(self):
+        return self.count * 1
+
+
+@hot
+def stream():
+    yield 1
+    yield 1
+
+
+@hot
+async def fetch(n):
+    await asyncio.sleep(0)
+    return n * 1
+
+
+@hot
+def stand(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.002)
+    return beside()
+
+
+@hot
+def beside():
+    return 1
+"""
+ASKING = """\
+import asyncio, os, sys, threading, time
+import shop
+
+identity = {name: id(getattr(shop, name)) for name in ("index", "cached", "counter", "stream", "fetch", "beside")}
+add, cart, stream = shop.counter(100), shop.Cart(), shop.stream()
+add(), cart.add(), shop.cached(1), next(stream)
+if len(sys.argv) > 1:
+    stood = []
+    threading.Thread(target=lambda: stood.append(shop.stand(sys.argv[1])), name="stands", daemon=True).start()
+last = None
+print("ready", flush=True)
+while True:
+    version = shop.index()
+    if version != last or shop.beside() != 1 and len(sys.argv) > 1:
+        same = all(id(getattr(shop, name)) == number for name, number in identity.items())
+        answers = [
+            version, shop.routes["/"](), shop.cached(1), shop.cached(2), shop.seen, add(), cart.add(), cart.total,
+            shop.Cart.empty(), shop.Cart.vat(1), list(stream), list(shop.stream()), asyncio.run(shop.fetch(1)), same,
+        ]
+        if version != last:
+            os.write(1, f"answers {answers}\\n".encode())
+        elif shop.beside() == 2:
+            os.write(1, b"beside 2\\n")
+            time.sleep(60)
+        last = version
+    time.sleep(0.002)
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[tuple]:
+    source = tmp_path / "shop.py"
+    source.write_text(SHOP)
+    (tmp_path / "asking.py").write_text(ASKING)
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **environment: str) -> Program:
+            program = Program(["-m", "hotreload", "run", "asking.py", *arguments], directory=tmp_path, **environment)
+            stack.enter_context(program)
+            program.wait_line("ready")
+            program.wait_event("extension.found", module="shop")
+            return program
+
+        yield start, source
+
+
+def test_identity_state_and_decorators_are_kept_in_a_running_server(shop: tuple) -> None:
+    start, source = shop
+    program = start()
+    program.wait_line("answers ['index 1', 'index 1', 2, 3, [1, 2], 102, 2, 2, 1, 1, [1], [1, 1], 1, True]")
+
+    source.write_text(
+        SHOP.replace("index 1", "index 2")
+        .replace("return n + 1", "return n + 10")
+        .replace("start += n", "start += n * 10")
+        .replace("self.count += 1", "self.count += 10")
+        .replace("count + 1", "count + 10")
+        .replace("n * 1", "n * 10")
+        .replace("self.count * 1", "self.count * 10")
+        .replace("yield 1", "yield 10")
+    )
+
+    # The cache, the counter, the cart and the list are what they were; the stream had begun and had ended in old code.
+    program.wait_line("answers ['index 2', 'index 2', 2, 3, [1, 2], 202, 12, 120, 10, 10, [], [10, 10], 10, True]")
+    line = program.wait_reloads(1)
+    assert (line["outcome"], line["consistency"]) == ("live", "call")
+    assert set(line["functions"]) == {
+        *("index", "cached", "counter.<locals>.add", "stream", "fetch"),
+        *("Cart.add", "Cart.empty", "Cart.vat", "Cart.total"),
+    }
+    program.end()
+
+
+def test_a_thread_that_stays_inside_is_named_in_the_line_and_forced_at_the_deadline(
+    shop: tuple, tmp_path: Path
+) -> None:
+    start, source = shop
+    program = start(str(tmp_path / "gate"), HOTRELOAD_SETTLE="1")
+    source.write_text(SHOP.replace("return beside()", "return -beside()").replace("return 1\n", "return 2\n"))
+
+    line = program.wait_reloads(1)
+    assert line["outcome"] == "live"
+    assert len(line["stragglers"]) == 1
+    assert line["stragglers"][0].startswith("stands (INSIDE stand (")
+    forced = program.wait_event("transition.forced")
+    assert forced["module"] == "shop"
+    program.wait_line("beside 2")
+    program.end()
