@@ -20,6 +20,10 @@ from hotreload.live.records import PRE_COMMIT
 __all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation", "stage"]
 
 
+#: A reply has a limit, and nobody reads more.
+_NOTES, _NOTE_LEN = 20, 400
+
+
 class Live(Protocol):
     """What an agent needs of ``hotreload.live``'s manager."""
 
@@ -167,6 +171,7 @@ class Patch:
             "generation_now": self._before,
             "level": self._level,
             "may_veto": self._may_veto,
+            "notes": [str(note)[:_NOTE_LEN] for note in getattr(self._staged, "notes", ())[:_NOTES]],
         }
 
     @property

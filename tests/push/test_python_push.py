@@ -103,6 +103,7 @@ def test_a_dry_run_asks_the_workers_and_changes_nothing(server: TextServer) -> N
 
     assert (done.code, done.json["decision"]) == (Exit.DONE, "abort")
     assert "pricing.py is the deployed file" in done.err
+    assert all(row["notes"] == [] for row in done.json["processes"])
     assert server.pages() == BASE
 
 
@@ -139,6 +140,17 @@ def test_status_show_and_log_say_what_it_is(server: TextServer, tmp_path: Path) 
     assert "+    return dearer(amount)" in shown
     assert server.cli("show", "--text", artefact).out == EDITED
     assert load(artefact).manifest.sources == ("pricing.py",)
+
+
+def test_what_is_not_live_although_the_push_is_is_told(server: TextServer) -> None:
+    server.project.write(EDITED.replace("return 7", "return 8").replace("ORDERS = []", "ORDERS = [1]"))
+    told = server.cli("push", "pricing.py").out
+
+    assert "note: shipping() changed and is not marked: the old code serves" in told
+    assert "the live value of ORDERS is kept" in told
+    unmarked = server.push_text(PRICING.replace("return 7", "return 9"))
+    assert unmarked.code == Exit.REFUSED
+    assert "shipping() changed and is not marked" in unmarked.json["reason"]
 
 
 # What is refused -------------------------------------------------------------------------------------------------------
