@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -19,12 +19,21 @@ from typing import Any, NamedTuple
 from hotreload.errors import PoisonedError, StageError
 from hotreload.live.core import Image, Span
 from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Taint
-from hotreload.python.codes import fingerprint, is_same, walk
+from hotreload.python.codes import Found, fingerprint, is_same, walk
 from hotreload.python.registry import SourceFile, functions_in
 
 __all__ = ["NO_IMAGE", "Addition", "Book", "Name", "Original", "PythonGeneration", "StagedPython", "Version"]
 
 NO_IMAGE = Image(0, 0, 0, 0, False, Span(0, 0), None)
+
+
+class _Known(NamedTuple):
+    """A code object that was met or made; ``siblings``: how many functions of its name are where it is."""
+
+    code: CodeType
+    key: str
+    meaning: str
+    siblings: int
 
 
 class Addition(NamedTuple):
@@ -70,10 +79,7 @@ class Version:
 
     def __post_init__(self) -> None:
         self.by_line = {(code.co_name, code.co_firstlineno): key for key, code in self.codes.items()}
-        self.counts: dict[tuple[str, str], int] = {}
-        for key in self.codes:
-            place = _place(key)
-            self.counts[place] = self.counts.get(place, 0) + 1
+        self.counts = _counts(self.codes)
 
 
 @dataclass
@@ -129,7 +135,7 @@ class Book:
         self.introduced: list[FunctionType] = []
         #: Cells that a closure has had and its code of now does not use; another may.
         self.cells: weakref.WeakKeyDictionary[FunctionType, dict[str, Any]] = weakref.WeakKeyDictionary()
-        self._known: dict[int, tuple[CodeType, str, str]] = {}
+        self._known: dict[int, _Known] = {}
 
     # As the manager sees a ledger ----------------------------------------------------------------------------------
 
@@ -216,24 +222,28 @@ class Book:
 
     def learn(self, code: CodeType, key: str) -> None:
         """Remembers which function a code object is, and those inside it."""
-        self._known[id(code)] = (code, key, fingerprint(code, with_lines=False))
-        for found in walk(code, key + ".<locals>.", key):
-            self._known[id(found.code)] = (found.code, found.key, fingerprint(found.code, with_lines=False))
+        found = [Found(key, code, ""), *walk(code, key + ".<locals>.", key)]
+        counts = _counts(each.key for each in found)
+        for each in found:
+            self._remember(each.code, each.key, counts)
 
     def learn_version(self, version: Version) -> None:
         """Remembers all code of a version."""
         for key, code in version.codes.items():
             if id(code) not in self._known:
-                self._known[id(code)] = (code, key, fingerprint(code, with_lines=False))
+                self._remember(code, key, version.counts)
+
+    def _remember(self, code: CodeType, key: str, counts: Mapping[tuple[str, str], int]) -> None:
+        self._known[id(code)] = _Known(code, key, fingerprint(code, with_lines=False), counts[_place(key)])
 
     def codes_of(self, key: str) -> Iterator[CodeType]:
         """Every code object that was met or made for a function."""
-        return (code for code, known, _print in list(self._known.values()) if known == key)
+        return (known.code for known in list(self._known.values()) if known.key == key)
 
     def meaning_of(self, code: CodeType) -> str:
         """Its fingerprint without lines."""
         known = self._known.get(id(code))
-        return known[2] if known else fingerprint(code, with_lines=False)
+        return known.meaning if known else fingerprint(code, with_lines=False)
 
     def key_of(self, function: FunctionType) -> str:
         """Which function it is; empty where its code is not what the text says."""
@@ -248,7 +258,7 @@ class Book:
             else:
                 return ""
             known = self._known[id(code)]
-        return known[1]
+        return known.key
 
     def functions(self) -> tuple[list[tuple[str, FunctionType]], list[str]]:
         """The marked functions that live with their keys; and the names of those that the text does not explain."""
@@ -292,10 +302,10 @@ class Book:
                 version.made.add(id(function))
                 self._meet(function, key)
 
-    def is_countable(self, key: str, one: Version, other: Version) -> bool:
-        """Whether the n-th function of a name in the one is the n-th in the other: there are as many of them."""
-        place = _place(key)
-        return one.counts.get(place) == other.counts.get(place)
+    def is_countable(self, code: CodeType, key: str, version: Version) -> bool:
+        """Whether the n-th function of a name where that code is from is the n-th in the version: as many are there."""
+        known = self._known.get(id(code))
+        return known is not None and known.siblings == version.counts.get(_place(key))
 
     def remember_cells(self, orders_back: list[tuple[Any, ...]]) -> None:
         """What closures had before an exchange."""
@@ -311,3 +321,10 @@ class Book:
 def _place(key: str) -> tuple[str, str]:
     outer, _, name = key.rpartition(".")
     return outer, name.partition("#")[0]
+
+
+def _counts(keys: Iterable[str]) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    for key in keys:
+        counts[_place(key)] = counts.get(_place(key), 0) + 1
+    return counts

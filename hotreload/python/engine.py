@@ -118,7 +118,7 @@ class Engine:
         version = _version_of(book, payload)
         notes = list(payload.notes)
         _check_marks(book, version, payload, notes)
-        make_plan(book, book.newest + 1, version)  # and again at the commit: closures come and go
+        notes += make_plan(book, book.newest + 1, version).notes  # made again at the commit: closures come and go
         staged = StagedPython(
             module=book.snapshot(),
             functions=_functions_in(book, version),

@@ -176,34 +176,32 @@ def docstring(code: CodeType) -> str | None:
 
 
 def _plan_nested(plan: Plan, findings: list[Finding], book: Book, version: Version) -> None:
-    """Which code of inner functions becomes which; one pass over the heap finds their closures, later."""
-    base = book.version(0)
+    """Which code of inner functions becomes which.
+
+    Their closures are found by one pass over the heap at the exchange; those that may not fit, by one pass now.
+    """
+    doubtful: dict[CodeType, tuple[CodeType, str]] = {}
     for key, code in version.codes.items():
         if "<locals>" not in key or not book.source.is_marked(without_number(key)):
-            continue
-        if not book.is_countable(key, base, version):
             continue
         meaning = book.meaning_of(code)
         goal = next((old for old in book.codes_of(key) if old is not code and book.meaning_of(old) == meaning), code)
         for old in list(book.codes_of(key)):
-            if old is not goal and book.meaning_of(old) != meaning:
-                finding = _plan_closures(plan, book, old, goal, key, is_rigid=key in version.rigid)
-                if finding is None:
-                    continue
-                if version.is_base:  # nobody is kept in an edit because it made a closure
-                    plan.notes.append(f"closures of {without_number(key)}() that the edit has made keep its code")
-                else:
-                    findings.append(finding)
+            if old is goal or book.meaning_of(old) == meaning:
+                continue
+            if not book.is_countable(old, key, version):
+                plan.notes.append(
+                    f"closures of {without_number(key)}() keep their code: which of several it is now is open"
+                )
+            elif key in version.rigid or not set(goal.co_freevars) <= set(old.co_freevars):
+                doubtful[old] = goal, key
+            else:
+                _plan_closures(plan, old, goal, key)
+    _look_at_closures(plan, findings, book, version, doubtful)
 
 
-def _plan_closures(plan: Plan, book: Book, old: CodeType, new: CodeType, key: str, *, is_rigid: bool) -> Finding | None:
-    """One inner function; why its live closures cannot take the new code."""
-    missing = [name for name in new.co_freevars if name not in old.co_freevars]
-    if missing or is_rigid:
-        lacking = [function for function in _closures_of(old) if not _complete(plan, book, function, new, is_rigid)]
-        if not lacking:
-            return None
-        return _no_cell(book, key, new, missing[0]) if missing else _no_defaults(book, key, new)
+def _plan_closures(plan: Plan, old: CodeType, new: CodeType, key: str) -> None:
+    """All closures of one code take another: they have the cells, and maybe more."""
     kept = None
     if new.co_freevars != old.co_freevars:
         kept = tuple(old.co_freevars.index(name) for name in new.co_freevars)
@@ -212,7 +210,29 @@ def _plan_closures(plan: Plan, book: Book, old: CodeType, new: CodeType, key: st
         plan.swapped[key] = None
     plan.nested[old] = (new, kept, doc)
     plan.inside.add(old)
-    return None
+
+
+def _look_at_closures(
+    plan: Plan, findings: list[Finding], book: Book, version: Version, doubtful: dict[CodeType, tuple[CodeType, str]]
+) -> None:
+    """Those that lack a cell, or have other defaults; where none is alive there is nothing to mind."""
+    said: set[str] = set()
+    for function in gc.get_referrers(*doubtful) if doubtful else ():
+        found = doubtful.get(function.__code__) if isinstance(function, FunctionType) else None
+        if found is None:
+            continue
+        code, key = found
+        if key not in version.rigid and _complete(plan, book, function, code):
+            plan.swapped[key] = None
+        elif key not in said:
+            said.add(key)
+            if version.is_base:  # nobody is kept in an edit because it made a closure
+                plan.notes.append(f"closures of {without_number(key)}() that the edit has made keep its code")
+            elif key in version.rigid:
+                findings.append(_no_defaults(book, key, code))
+            else:
+                missing = [name for name in code.co_freevars if name not in function.__code__.co_freevars]
+                findings.append(_no_cell(book, key, code, missing[0]))
 
 
 def _no_defaults(book: Book, key: str, code: CodeType) -> Finding:
@@ -226,15 +246,11 @@ def _no_defaults(book: Book, key: str, code: CodeType) -> Finding:
     )
 
 
-def _closures_of(code: CodeType) -> list[FunctionType]:
-    return [found for found in gc.get_referrers(code) if isinstance(found, FunctionType) and found.__code__ is code]
-
-
-def _complete(plan: Plan, book: Book, function: FunctionType, code: CodeType, is_rigid: bool) -> bool:
+def _complete(plan: Plan, book: Book, function: FunctionType, code: CodeType) -> bool:
     """Gives a closure back the cells that an earlier edit did not need, where it had them."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
     cells = {**book.cells.get(function, {}), **cells}
-    if is_rigid or any(name not in cells for name in code.co_freevars):
+    if any(name not in cells for name in code.co_freevars):
         return False
     closure = tuple(cells[name] for name in code.co_freevars)
     plan.orders.append((function, code, ..., ..., ..., ..., closure))

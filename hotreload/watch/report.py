@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from hotreload.errors import BuildError, HotReloadError, IncompatibleError
+from hotreload.errors import BuildError, Finding, HotReloadError, IncompatibleError
 from hotreload.watch.bench import Attempt, Bench, Made
 from hotreload.watch.courier import Delivery
 
@@ -124,10 +124,17 @@ def conclude(delivery: Delivery) -> tuple[str, dict[str, Any]]:
 
 
 def explain_refusal(reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Why a process said no: ``reason``, ``hint``, and the fields of its error as ``details``."""
+    """Why a process said no: ``reason``, ``hint``, its error's fields as ``details``, and a text to be shown whole."""
     error = reply.get("error") or {}
-    details = {name: value for name, value in error.items() if name not in ("message", "hint")}
-    return {"reason": error.get("message", "no reason given"), "hint": error.get("hint", ""), "details": details}
+    details = {name: value for name, value in error.items() if name not in ("message", "hint", "diagnostics")}
+    told = {"reason": error.get("message", "no reason given"), "hint": error.get("hint", ""), "details": details}
+    text = str(error.get("diagnostics", "")) or "\n".join(_finding(each) for each in error.get("findings") or ())
+    return {**told, "diagnostics": text[:_TEXT_LIMIT]} if text else told
+
+
+def _finding(fields: Mapping[str, Any]) -> str:
+    """One reason of a process, as the guards tell theirs."""
+    return Finding(**{name: value for name, value in fields.items() if name in Finding._fields}).with_slug
 
 
 def explain(error: Exception) -> dict[str, Any]:

@@ -125,6 +125,16 @@ CASES = [
         warm="made = outer()",
     ),
     Case(
+        "one lambda more",
+        "def outer():\n    return [lambda: 1, lambda: 2]",
+        "def outer():\n    return [lambda: 0, lambda: 3, lambda: 4]",
+        "[f() for f in made], [f() for f in outer()]",
+        verdict=KEPT,
+        warm="made = outer()",
+        kept="([1, 2], [0, 3, 4])",
+        note="which of several it is now is open",
+    ),
+    Case(
         "a decorator of the same file",
         "import functools\ndef twice(f):\n    @functools.wraps(f)\n    def wrapper(*a):\n        return f(*a) * 2\n"
         "    return wrapper\n@twice\ndef f(x):\n    return x",

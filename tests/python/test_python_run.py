@@ -95,13 +95,18 @@ def test_a_save_is_live_and_a_broken_one_is_shown_while_the_old_code_serves(run:
     assert (line["outcome"], line["functions"]) == ("live", ["price"])
     assert "unmarked() changed and is not marked" in line["notes"][0]
 
-    source.write_text(PRICING)
+    source.write_text(PRICING.replace("n * 2", "n * 4").replace("seen = []", "seen = []\nBAD = 1 / 0"))
     line = program.wait_reloads(5)
+    assert (line["outcome"], line["diagnostics"].splitlines()[-1]) == ("refused", "ZeroDivisionError: division by zero")
+    assert f'File "{source}", line 10, in <module>' in line["diagnostics"]
+
+    source.write_text(PRICING)
+    line = program.wait_reloads(6)
     assert (line["outcome"], line["generation"]) == ("base", 0)
     program.wait_for(lambda: [each for each in program.stdout if each.startswith("value 6 None")][1:], "no way back")
 
     source.write_text(PRICING + "# a comment\n")
-    line = program.wait_reloads(6)
+    line = program.wait_reloads(7)
     assert (line["outcome"], "only comments or spacing differ" in line["reason"]) == ("nothing", True)
     program.end()
 
