@@ -146,6 +146,21 @@ def test_a_callback_that_says_no_in_one_worker_keeps_all_where_they_are(start: C
         assert server.pages() == NEW
 
 
+def test_a_command_that_is_killed_leaves_every_worker_the_same(start: Callable[..., TextServer]) -> None:
+    """Before the decision they have it on trial and go back; after it they keep it, and so does who starts later."""
+    server = start(workers=2)
+    for step, answer in (("decide", 1000), ("make_current", 1002)):
+        killed = server.killed_at(step, 1002)
+        assert killed.returncode == -signal.SIGKILL, killed
+        wait_until(lambda: all(not process["prepared"] for process in server.answering().values()), 10)
+        assert server.answers() == {answer}
+    server.project.write(PRICING)
+    victim = server.worker_pids()[0]
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in server.live() and len(server.live()) == 2)
+    assert server.answers() == {1002}
+
+
 def test_a_thread_that_is_inside_is_named_and_the_others_wait_for_it_or_go_back(
     start: Callable[..., TextServer], tmp_path: Path
 ) -> None:

@@ -122,6 +122,10 @@ class TextProject:
         time.sleep(0.002)
         return self.source
 
+    def patch(self, value: int) -> Path:
+        """The module, saved so that ``/`` answers ``value``, which is even."""
+        return self.write(PRICING.replace("500", str(value // 2)).replace("return sum(", "return 1 + sum("))
+
 
 #: A text in which a thread rests where the file says so, and that it does.
 RESTING = (
