@@ -248,7 +248,6 @@ class Rollback:
             "generation_now": self._before,
             "to": self._to,
             "level": self._level,
-            "may_veto": self.module.path.endswith(".py"),  # as for a patch of Python: callbacks may always say no
         }
 
     def apply(self, probation: Probation, push: str) -> Any:  # noqa: ARG002
