@@ -69,6 +69,7 @@ class ReloadLoop:
         self._benches: dict[str, Bench] = {}
         self._opening: dict[str, dict[Holder, None]] = {}
         self._cold: dict[str, str] = {}
+        self._python: dict[str, str] = {}
         self._courier = Courier(clock, self._delivered, self._awoke, self._freed, config)
         self._hint_due: float | None = clock() + config.hint_after
         self._seen_processes = 0
@@ -87,7 +88,7 @@ class ReloadLoop:
     def libraries_loaded(self, peer: Peer, libraries: Iterable[Library]) -> None:
         """A process has these libraries, as pairs of path and build-id; the hot ones among them are taken on."""
         for path, build_id in libraries:
-            holder, key = Holder(peer, path), _key(path, build_id)
+            holder, key = Holder(peer, path), self._key(path, build_id)
             if key in self._benches:
                 self._add_holder(self._benches[key], holder)
             elif key in self._opening:
@@ -152,11 +153,17 @@ class ReloadLoop:
                 times.append(self._hint_due)
         return max(0.0, min(times) - now) if times else None
 
+    def _key(self, path: str, build_id: str) -> str:
+        """One bench for each base, by its build-id; a second ``.py`` of the very same text is edited by itself."""
+        if not path.endswith(".py") or self._python.setdefault(build_id, path) == path:
+            return build_id
+        return f"{build_id} {path}"
+
     # Finding extensions --------------------------------------------------------------------------------------------
 
     def _consider(self, holder: Holder, build_id: str) -> None:
         """Opens the workshop of a library that turns out to be hot; remembers those that are not."""
-        key = _key(holder.path, build_id)
+        key = self._key(holder.path, build_id)
         if not self._opener.knows(build_id, holder.path):
             self._cold[key] = holder.path
             return
@@ -339,8 +346,3 @@ class ReloadLoop:
         elif self._peers:
             is_alone = not self._benches and not self._opening
             self._hints.miss_extension([path for path in self._cold.values() if path], is_alone=is_alone)
-
-
-def _key(path: str, build_id: str) -> str:
-    """One bench for each base. Two ``.py`` files may have the same text, and each is edited by itself."""
-    return f"{build_id} {path}" if path.endswith(".py") else build_id

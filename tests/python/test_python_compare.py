@@ -151,3 +151,15 @@ def test_modules_are_named_by_their_packages(tmp_path: Path) -> None:
 def test_the_same_code_on_the_same_lines_has_the_same_digest() -> None:
     payload = Payload("m", "m.py", "0", "d", (), (), (), (), (), python_of(0), b"x", b"y")
     assert decode(encode(payload)) == payload
+
+
+def test_parameters_are_evaluated_as_the_module_would() -> None:
+    """With its future statements: annotations stay texts."""
+    found = difference(
+        "from __future__ import annotations\ndef f(a: int): ...",
+        "from __future__ import annotations\ndef f(a: Missing) -> Also.missing: ...",
+    )
+    _owner, name, code, kept = found.signatures["f"]
+    space: dict[str, object] = {}
+    exec(code, space)
+    assert (space[name].__annotations__, kept) == ({"a": "Missing", "return": "Also.missing"}, ())

@@ -329,3 +329,59 @@ def test_a_thread_that_stays_inside_is_named_in_the_line_and_forced_at_the_deadl
     assert forced["module"] == "shop"
     program.wait_line("beside 2")
     program.end()
+
+
+def test_a_save_while_a_thread_is_inside_waits_for_the_first_one_to_be_over(shop: tuple, tmp_path: Path) -> None:
+    start, source = shop
+    program = start(str(tmp_path / "gate"), HOTRELOAD_SETTLE="60")
+    first = SHOP.replace("return beside()", "return -beside()").replace("return 1\n", "return 3\n")
+    source.write_text(first)
+    program.wait_reloads(1)
+    source.write_text(first.replace("return 3\n", "return 2\n"))
+
+    (tmp_path / "gate").touch()
+
+    line = program.wait_reloads(2)
+    assert (line["outcome"], line["generation"]) == ("live", 2)
+    program.wait_event("transition.completed")
+    program.wait_line("beside 2")
+    program.end()
+
+
+def test_where_another_reloader_restarts_the_program_the_file_is_left_to_it(run: tuple, tmp_path: Path) -> None:
+    start, source = run
+    server = tmp_path / "server.py"
+    server.write_text(
+        "import hotreload.run.link\nhotreload.run.link.name_of_reloader = lambda: 'a reloader of its own'\n" + SERVER
+    )
+    program = start()
+    program.wait_line("ready 6")
+    said = "hotreload: saved .py files are left to a reloader of its own"
+    program.wait_for(lambda: [line for line in program.stderr if line.startswith(said)], "nothing is said")
+    assert not [event for event in program.events if event["event"] == "extension.found"]
+    assert source.exists()
+    program.end()
+
+
+def test_without_hot_reload_marks_do_nothing(run: tuple, tmp_path: Path) -> None:
+    _start, source = run
+    with Program(["server.py"], directory=tmp_path) as program:
+        program.wait_line("value 6 None")
+        source.write_text(PRICING.replace("n * 2", "n * 9"))
+        assert program.end() != 0
+        assert not [line for line in program.stdout if line.startswith("value 27")]
+
+
+def test_two_files_of_the_same_text_are_edited_each_by_itself(run: tuple, tmp_path: Path) -> None:
+    start, source = run
+    (tmp_path / "twin.py").write_text(PRICING)
+    (tmp_path / "server.py").write_text(SERVER.replace("import pricing\n", "import pricing, twin\n"))
+    program = start()
+    program.wait_for(lambda: len([e for e in program.events if e["event"] == "extension.found"]) == 2, "not both")
+    (tmp_path / "twin.py").write_text(PRICING.replace("n * 2", "n * 5"))
+    assert program.wait_reloads(1)["module"] == "twin"
+    source.write_text(PRICING.replace("n * 2", "n * 7"))
+    assert program.wait_reloads(2)["module"] == "pricing"
+    program.wait_line("value 21")
+    assert not [line for line in program.stdout if line.startswith("value 15")]
+    program.end()
