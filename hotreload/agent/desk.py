@@ -30,7 +30,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hotreload.agent.books import Books
-from hotreload.agent.change import Change, Live, Nothing, Patch, Rollback, live_generation
+from hotreload.agent.change import Change, Live, Nothing, Patch, Rollback, live_generation, stage
 from hotreload.agent.peer import Peer
 from hotreload.agent.policy import Policy, PolicySource
 from hotreload.agent.refusal import refuse
@@ -65,6 +65,7 @@ class Desk:
         policy: what is allowed.
         transitions: what is open.
         describe: the part of ``status`` that others know.
+        unfit: modules that are loaded and that the manager cannot take.
         refresh: is called before each request, to catch up with what happened on disk.
     """
 
@@ -77,6 +78,7 @@ class Desk:
         transitions: Transitions,
         *,
         describe: Callable[[], dict[str, Any]] = dict,
+        unfit: Callable[[], list[dict[str, Any]]] = list,
         refresh: Callable[[], None] = lambda: None,
     ) -> None:
         self._live = live
@@ -85,6 +87,7 @@ class Desk:
         self._policy = policy
         self._transitions = transitions
         self._describe = describe
+        self._unfit = unfit
         self._refresh = refresh
         self._handlers: dict[str, Handler] = {
             "status": self._status,
@@ -146,6 +149,7 @@ class Desk:
             shown = made[-_SHOWN_GENERATIONS:]
             shown += [one for one in made[:-_SHOWN_GENERATIONS] if one["number"] == module["generation"]]
             module["generations"] = shown
+        status["modules"] += self._unfit()
         return {
             **status,
             "uid": os.geteuid(),
@@ -178,7 +182,7 @@ class Desk:
         artefact = parse(raw)
         policy.check_functions((*artefact.functions, *artefact.carried))
         is_allowed = _flag_of(message, "allow_quarantined")
-        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.elf_sha256)
+        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.body_sha256)
         if why is not None and not is_allowed:
             raise refuse("QUARANTINED", f"the patch is in quarantine: {why}", sha256=artefact.sha256)
         module = self._find_module(artefact.manifest.build_id, artefact.manifest.module)
@@ -217,7 +221,7 @@ class Desk:
         if not is_rollback:
             self._check_newer(now, artefact)
         info = {"push": push, "at": time.time(), **about}
-        staged = self._live.stage(module, artefact.elf)
+        staged = stage(self._live, module, artefact)
         try:
             policy.check_marked(staged, module.path)
             return Patch(self._live, module, artefact, staged, info=info, terms=terms)
@@ -228,7 +232,7 @@ class Desk:
     def _check_newer(self, now: Any, artefact: Artefact) -> None:
         sequence = artefact.manifest.sequence
         live = now.info.get("sequence", 0)
-        is_other = now.info.get("elf_sha256") != artefact.manifest.elf_sha256
+        is_other = now.info.get("body_sha256") != artefact.manifest.body_sha256
         if isinstance(live, int) and (sequence < live or (sequence == live and is_other)):
             what = f"{live} is live here" if sequence < live else "other code with that number is live here"
             raise refuse("OLDER", f"the patch has sequence number {sequence}, and {what}", sequence=sequence)
@@ -262,7 +266,7 @@ class Desk:
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _find_module(self, build_id: str, name: str) -> Any:
-        """The loaded extension with that build-id, taken under management."""
+        """The module with that build-id, taken under management."""
         paths = [path for path, found in self._live.loaded_libraries() if found == build_id]
         if len(paths) > 1:
             raise refuse("TWICE", f"the build {build_id} is loaded {len(paths)} times: {', '.join(paths)}")
@@ -357,10 +361,11 @@ def _about(peer: Peer, artefact: Artefact, signer: str, *, is_allowed: bool) -> 
     manifest = artefact.manifest
     return {
         "module": manifest.module,
+        "code": manifest.kind,
         "build_id": manifest.build_id,
         "sequence": manifest.sequence,
         "sha256": artefact.sha256,
-        "elf_sha256": manifest.elf_sha256,
+        "body_sha256": manifest.body_sha256,
         "author": manifest.author,
         "created": manifest.created,
         "signer": signer,

@@ -49,7 +49,8 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
 def _prologues(found: Iterable[Any], live: Live) -> Iterator[dict[str, Any]]:
     """One that cannot be used is no fault of a process that has no extension built so; without any, one must do."""
     found = list(found)
-    used = {module.get("prologue", "jump") for module in live.status()["modules"]}
+    extensions = [module for module in live.status()["modules"] if not module.get("path", "").endswith(".py")]
+    used = {module.get("prologue", "jump") for module in extensions}
     needed = used or {usable.prologue for usable in found if not any(other.is_usable for other in found)}
     for usable in found:
         is_fine = usable.is_usable or usable.prologue not in needed

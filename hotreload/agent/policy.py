@@ -5,7 +5,7 @@
     users = ["deploy", 1005]  # besides the process's own user and root
     readers = ["monitor"]  # may ask for the status, and no more
     modules = ["shop.*"]  # names of modules, with * and ?; all of them by default
-    functions = ["render_*"]  # names of C functions; all of them by default
+    functions = ["render_*"]  # names of C functions, qualified names of Python's; all of them by default
     signature = "required"  # or "optional"
     keys = ["deploy.pub"]  # public keys: files beside this one, or "ed25519:BASE64"
     audit = "required"  # or "optional": whether a push that cannot be written down is refused

@@ -23,6 +23,7 @@ HINTS = {
     "NO_ARTEFACT": "send it as a sealed memfd with the request",
     "NOT_SEALED": "send a memfd with the seals WRITE, SHRINK, GROW and SEAL",
     "TOO_BIG": "build the patch again",
+    "UNNAMED": "pack it again: whoever reads it must see what it changes",
     # What may be pushed here.
     "POLICY": "correct the policy file",
     "MODULE": "see `modules` in [tool.hotreload.policy]",

@@ -87,11 +87,15 @@ def add_completion(parser: Parser) -> None:
 
 def add_pack(parser: Parser) -> None:
     _add_json(parser)
-    _add(parser, "source", help="a source or header of the module; all of its sources are looked at", completes="c")
+    text = "a source or header of the module, all of whose sources are looked at; or a module of Python"
+    _add(parser, "source", help=text, completes="source")
     _add(
         parser, "-o", "--output", help="the file to write (default: SOURCE's name with .hotpatch)", completes="hotpatch"
     )
     parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the newest build of SOURCE)")
+    text = "of a module of Python: the text that runs"
+    _add(parser, "--base", default="", metavar="OLD.py", help=text, completes="py")
+    parser.add_argument("--module", default="", metavar="NAME", help="and its dotted name (default: by its packages)")
     parser.add_argument("--author", default="", help="whose change it is (default: git's user, or yours)")
     parser.add_argument("--sequence", type=_sequence, metavar="N", help="newer is greater (default: the edit's time)")
     parser.add_argument("--expires", default="", metavar="WHEN", help="2026-12-31T00:00:00Z, or 30m, 12h, 7d, 2w")
@@ -101,6 +105,7 @@ def add_pack(parser: Parser) -> None:
 def add_show(parser: Parser) -> None:
     _add_json(parser)
     _add(parser, "artefact", help="the .hotpatch file", completes="hotpatch")
+    parser.add_argument("--text", action="store_true", help="of a module of Python: its new text, and no more")
 
 
 def add_sign(parser: Parser) -> None:
@@ -124,7 +129,7 @@ def add_verify(parser: Parser) -> None:
 
 def add_push(parser: Parser) -> None:
     _add_json(parser)
-    text = "a C source of the module, or a .hotpatch from `hotreload pack`"
+    text = "a C source of the module, a .py, or a .hotpatch from `hotreload pack`"
     _add(parser, "what", metavar="FILE", help=text, completes="source")
     _add_terms(parser)
     _add_options(parser, [_option("allow")])

@@ -15,7 +15,7 @@ from typing import Any
 
 from hotreload import artefact, signing
 from hotreload.artefact import Artefact, printable
-from hotreload.cli.artefact_view import as_data
+from hotreload.cli.artefact_view import as_data, text_of
 from hotreload.cli.artefact_view import show as show_artefact
 from hotreload.cli.progress import Progress
 from hotreload.errors import HotReloadError
@@ -29,6 +29,23 @@ _SUFFIX = ".hotpatch"
 
 def pack(options: argparse.Namespace) -> int:
     """Makes an artefact. Raises HotReloadError: it cannot be made; nothing was written."""
+    is_python = options.source.endswith(".py")
+    if is_python != bool(options.base) or (is_python and options.build_id) or (options.module and not is_python):
+        options.usage_error("a module of Python needs --base OLD.py, the text that runs; C sources have a --build-id")
+    found, warnings, reason = _pack_text(options) if is_python else _pack_sources(options)
+    if found is None:
+        _print(options, f"nothing to pack: {reason}", {"packed": None, "reason": reason})
+        return Exit.NOTHING
+    output = options.output or Path(options.source).stem + _SUFFIX
+    _write(output, found.raw)
+    if warnings:
+        os.write(2, warnings.encode(errors="backslashreplace"))
+    _print(options, f"{printable(output)}: {_summary(found)}", {"packed": output, **as_data(found)})
+    return Exit.DONE
+
+
+def _pack_sources(options: argparse.Namespace) -> tuple[Artefact | None, str, str]:
+    """The artefact, or none; the compiler's warnings; why there is nothing to pack."""
     from hotreload.config import load_config
     from hotreload.diff.verdicts import check_allowed
     from hotreload.patch.pack import pack as make_artefact
@@ -47,21 +64,31 @@ def pack(options: argparse.Namespace) -> int:
             unchanged=why.append,
         )
     if packed is None:
-        text = "nothing to pack: the sources mean what the running base means"
-        _print(options, f"{text}: {why[-1]}", {"packed": None, "reason": why[-1]})
-        return Exit.NOTHING
-    output = options.output or Path(options.source).stem + _SUFFIX
-    _write(output, packed.artefact.raw)
-    if packed.result.warnings:
-        os.write(2, packed.result.warnings.encode(errors="backslashreplace"))
-    _print(options, f"{printable(output)}: {_summary(packed.artefact)}", {"packed": output, **as_data(packed.artefact)})
-    return Exit.DONE
+        return None, "", f"the sources mean what the running base means: {why[-1]}"
+    return packed.artefact, packed.result.warnings, ""
+
+
+def _pack_text(options: argparse.Namespace) -> tuple[Artefact | None, str, str]:
+    """The same for a module of Python."""
+    from hotreload.patch.pack_text import pack_text, read_text
+    from hotreload.python.workshop import module_name
+
+    return pack_text(
+        options.source,
+        read_text(options.base),
+        module=options.module or module_name(os.path.realpath(options.source)),
+        author=options.author,
+        sequence=options.sequence,
+        expires=options.expires,
+    )
 
 
 def show(options: argparse.Namespace) -> int:
     """Prints what an artefact would change. Raises HotReloadError: it is none."""
     found = artefact.load(options.artefact)
-    if options.json:
+    if options.text:
+        sys.stdout.buffer.write(text_of(found))
+    elif options.json:
         print(json.dumps(as_data(found), indent=2))
     else:
         show_artefact(found, sys.stdout)

@@ -13,10 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hotreload.artefact import Artefact, Manifest, printable
+from hotreload.artefact import ELF, PYTHON, Artefact, Manifest, printable
+from hotreload.errors import HotReloadError
+from hotreload.python.payload import decode
 
-__all__ = ["as_data", "show"]
+__all__ = ["as_data", "show", "text_of"]
 
+_KINDS = {ELF: "functions in C", PYTHON: "functions in Python"}
+_SAME_TEXT = {ELF: "the compiler made other code of the same text", PYTHON: "the same, on other lines"}
 _DIFF_MARKS = " +-@\\"
 _STYLES = {"@": "cyan", "+": "green", "-": "red"}
 
@@ -53,9 +57,21 @@ def as_data(artefact: Artefact) -> dict[str, Any]:
     }
 
 
+def text_of(artefact: Artefact) -> bytes:
+    """The new text of the module, whole, as it would be compiled.
+
+    Raises:
+        HotReloadError: it is a patch of C code, which is made of several files.
+    """
+    if artefact.manifest.kind != PYTHON:
+        raise HotReloadError("a patch of C code carries no source", hint="its source diff is what `hotreload show` has")
+    return decode(artefact.body).text
+
+
 def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     manifest = artefact.manifest
     yield "module", manifest.module
+    yield "changes", _KINDS[manifest.kind]
     yield "base", manifest.build_id
     yield "author", manifest.author
     yield "created", manifest.created + (f", until {manifest.expires}" if manifest.expires else "")
@@ -81,7 +97,7 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
     edited = set(manifest.edited)
     kinds = (
         ("changed", manifest.changed, "it uses what was edited"),
-        ("changed", manifest.compiler_changed, "the compiler made other code of the same text"),
+        ("changed", manifest.compiler_changed, _SAME_TEXT[manifest.kind]),
         ("added", manifest.added, ""),
         ("removed", manifest.removed, "the old one stays callable"),
     )

@@ -33,6 +33,7 @@ from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
 from hotreload.push.settling import Settling
 from hotreload.push.table import Show, make_show, status_table
+from hotreload.push.texts import Running, base_text, find_running, is_text
 from hotreload.push.threads import name_of_user, name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
 
@@ -128,6 +129,8 @@ class Session:
         """The artefact in a file, or made of a source; None when the source means what the base means."""
         if what.endswith(_SUFFIX):
             return load(what)
+        if is_text(what):
+            return self._artefact_of_text(what, find_running(what, build_id, self.statuses()))
         from hotreload.patch.pack import pack
 
         record = self._record_of(what, build_id)
@@ -149,8 +152,28 @@ class Session:
     def _remember_why(self, reason: str) -> None:
         self._why_nothing = reason
 
+    def _artefact_of_text(self, what: str, running: Running) -> Artefact | None:
+        """The same for the new text of a module of Python, compared with the text that the processes have loaded."""
+        from hotreload.patch.pack_text import pack_text
+
+        base = base_text(self.directory, running)
+        packed = pack_text(what, base, module=running.module, path=running.path)
+        if packed.warnings:
+            _complain(f"{packed.warnings}\n")
+        if packed.artefact is None:
+            self.show.say(f"{what}: {packed.reason}")
+        elif os.path.realpath(what) == running.path:
+            self.show.say(
+                f"{what} is the deployed file: a process that starts later loads it as it is then, also after a "
+                "rollback; push a copy with --build-id to keep the two apart"
+            )
+        return packed.artefact
+
     def base_of_source(self, what: str, build_id: str) -> BaseChange:
         """The way back to what was loaded, for a source that has its original text again."""
+        if is_text(what):
+            running = find_running(what, build_id, self.statuses())
+            return BaseChange(running.module, running.build_id, self.terms)
         record = self._record_of(what, build_id)
         return BaseChange(record.module, record.build_id, self.terms)
 
@@ -258,6 +281,7 @@ class Session:
         about = {
             "kind": kind,
             "module": change.module,
+            "code": artefact.manifest.kind if artefact else "",
             "build_id": change.build_id,
             "hash": artefact.sha256 if artefact else "",
             "sequence": artefact.manifest.sequence if artefact else 0,
@@ -435,7 +459,7 @@ def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str
     for build_id in current:
         try:
             artefact = store.current(build_id)
-            why = quarantine.find(artefact.sha256, artefact.manifest.elf_sha256) if artefact else None
+            why = quarantine.find(artefact.sha256, artefact.manifest.body_sha256) if artefact else None
         except HotReloadError as error:
             withheld[build_id] = f"it cannot be read: {error}"
         else:
@@ -503,13 +527,14 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
             note.append(name_threads(found))
         if module.get("taints"):
             note.append("tainted: see below")
+        is_python = is_text(str(module.get("path", "")))
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
         since = module.get("since") or made.get("committed_at") or 0
         rows.append(
             [
                 *head,
-                f"{live.module} {live.build_id[:_SHORT]}",
-                f"{live.generation} ({memory >> 10:,} KiB)",
+                f"{live.module} {live.build_id[:_SHORT]}" + (" (Python)" if is_python else ""),
+                str(live.generation) if is_python else f"{live.generation} ({memory >> 10:,} KiB)",
                 str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),

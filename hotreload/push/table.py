@@ -158,7 +158,7 @@ class _Lines:
                     self.say(f"{row.pid:>8}  {row.state.value:<10} {_change(row)}{_detail(row)}".rstrip())
 
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
-        for line in _straggler_lines(outcome):
+        for line in _lines_of(outcome):
             self.say(line)
         if partial := partial_sentence(outcome, about):
             self.say(partial)
@@ -190,7 +190,7 @@ class _OnTerminal:
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
         self._live.stop()
         self._console.print(_table(outcome.rows, ""))
-        for line in _straggler_lines(outcome):
+        for line in _lines_of(outcome):
             self._console.print(Text(line, style="yellow"))
         if partial := partial_sentence(outcome, about):
             self._console.print(Text(partial, style="yellow"))
@@ -237,8 +237,14 @@ def status_table(rows: Sequence[Sequence[str]], headings: Sequence[str], title: 
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
-def _straggler_lines(outcome: Outcome) -> list[str]:
-    return [line for row in outcome.open_rows for line in tell_transition(row.pid, row.transition or {})]
+def _lines_of(outcome: Outcome) -> list[str]:
+    """What of the change is not live and where only some processes say so, in which; and who has not come over."""
+    asked = sum(bool(row.level) for row in outcome.rows)
+    lines = []
+    for note, pids in outcome.notes.items():
+        where = "" if len(pids) == asked else f" (in {', '.join(map(str, pids))})"
+        lines.append(printable(f"note: {note}{where}"))
+    return lines + [line for row in outcome.open_rows for line in tell_transition(row.pid, row.transition or {})]
 
 
 def _detail(row: Row) -> str:

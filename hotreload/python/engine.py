@@ -452,11 +452,13 @@ def _is_another(book: Book) -> bool:
 def _wait_for_import(book: Book) -> None:
     """Waits until the module is imported: before that there are functions that nobody has defined yet."""
     until = time.monotonic() + _IMPORT_PATIENCE
-    while time.monotonic() < until:
+    while not book.source.has_run and time.monotonic() < until:
         module = sys.modules.get(book.name)
         if not getattr(getattr(module, "__spec__", None), "_initializing", False):
             return
         time.sleep(PAUSE_LAST)
+    if book.source.has_run:
+        return
     raise StageError(f"{book.name} is still being imported", hint="save it again afterwards", status="IMPORTING")
 
 

@@ -26,7 +26,8 @@ class SourceFile:
     """One ``.py`` with marked functions.
 
     ``marks`` are qualified names, those of nested functions among them; of ``classes`` every method is marked;
-    ``is_whole``: everything in the file is. ``is_suspect``: what was read may not be what was loaded.
+    ``is_whole``: everything in the file is. ``is_suspect``: what was read may not be what was loaded. ``has_run`` is
+    set by who knows that the text has run to its end, although the import has not returned yet.
     """
 
     def __init__(self, path: str, name: str, text: bytes, namespace: dict[str, Any]) -> None:
@@ -39,6 +40,7 @@ class SourceFile:
         self.classes: dict[str, None] = {}
         self.is_whole = False
         self.is_suspect = False
+        self.has_run = False
         self._functions: dict[int, weakref.ref[FunctionType]] = {}
 
     def remember(self, function: FunctionType) -> None:

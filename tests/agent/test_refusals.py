@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -19,6 +20,7 @@ from hotreload.agent.refusal import HINTS
 from hotreload.agent.sealed import SEALS
 from hotreload.wire import encode, receive
 from tests.agent.kit import Application, Refused, build_hot, refusal_of, sealed, wait_until
+from tests.agent.textkit import PRICED, TextApplication, forged
 from tests.run.harness import ROOT
 
 PROVOKED: set[str] = set()
@@ -385,10 +387,10 @@ def test_an_audit_trail_that_cannot_be_written_refuses_where_it_is_required(app:
 
 
 @provokes("QUARANTINED")
-@pytest.mark.parametrize("which", ["sha256", "elf_sha256"])
+@pytest.mark.parametrize("which", ["sha256", "body_sha256"])
 def test_a_patch_in_quarantine(app: Application, serving: int, which: str) -> str:
     artefact = app.hot.artefact("x + 41", sequence=10)
-    app.quarantine.add(artefact.sha256 if which == "sha256" else artefact.manifest.elf_sha256, "a process died of it")
+    app.quarantine.add(artefact.sha256 if which == "sha256" else artefact.manifest.body_sha256, "a process died of it")
     with pytest.raises(Refused, match="a process died of it"):
         app.prepare(serving, "p1", artefact)
     status = refusal_of(app.prepare, serving, "p1", artefact)
@@ -479,6 +481,14 @@ def rebuilt(hot):
         from tests.agent.kit import build_hot as again
 
         return again(hot.directory)
+
+
+@provokes("UNNAMED")
+def test_a_text_that_changes_more_than_is_named_in_front_of_it(tmp_path: Path) -> str:
+    with contextlib.closing(TextApplication(tmp_path)) as priced:
+        program = priced.start_priced()
+        artefact = priced.artefact_of(PRICED.replace("2 * n", "3 * n"))
+        return refusal_of(priced.prepare, program, "p1", forged(artefact, {"changed": ()}, functions=()))
 
 
 @provokes("TWICE")

@@ -6,8 +6,9 @@ import json
 import struct
 from collections.abc import Sequence
 
-from hotreload.artefact import Envelope, Manifest, build, open_envelope
+from hotreload.artefact import PYTHON, Envelope, Manifest, build, open_envelope
 from hotreload.patch.linktable import Function, Hook, HookKind, LinkTable, Protection, Range, Segment
+from hotreload.python.payload import Payload, encode
 
 BUILD_ID = bytes(range(1, 21))
 OTHER_ID = bytes(range(101, 121))
@@ -60,7 +61,7 @@ def manifest(**changes: object) -> Manifest:
         "notes": (),
         "sources": ("kernels.c",),
         "source_diff": "--- a/kernels.c\n+++ b/kernels.c\n@@ -1 +1 @@\n-int a;\n+int b;\n",
-        "elf_sha256": "",
+        "body_sha256": "",
         "inputs_sha256": "0" * 64,
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
@@ -69,6 +70,34 @@ def manifest(**changes: object) -> Manifest:
 def make(elf: bytes | None = None, **changes: object) -> bytes:
     """An unsigned artefact."""
     return build(tiny_elf() if elf is None else elf, manifest(**changes))
+
+
+TEXT = b"def f():\n    return 2\n"
+
+
+def payload(**changes: object) -> bytes:
+    """A new text of a module of Python, as it travels."""
+    fields: dict[str, object] = {
+        "module": "shop.pricing",
+        "path": "/srv/shop/pricing.py",
+        "build_id": BUILD_ID.hex(),
+        "digest": "d" * 64,
+        "functions": ("f",),
+        "moved": (),
+        "added": (),
+        "removed": (),
+        "notes": (),
+        "python": "",
+        "text": TEXT,
+        "code": b"",
+    }
+    return encode(Payload(**{**fields, **changes}))  # type: ignore[arg-type]
+
+
+def make_python(body: bytes | None = None, **changes: object) -> bytes:
+    """An unsigned artefact of it."""
+    about = {"kind": PYTHON, "module": "shop.pricing", "sources": ("pricing.py",), **changes}
+    return build(payload() if body is None else body, manifest(**about))
 
 
 def with_manifest(raw: bytes, text: bytes) -> bytes:
@@ -86,5 +115,5 @@ def with_elf(raw: bytes, elf: bytes) -> bytes:
     """The artefact with other code, and its hash in the manifest."""
     import hashlib
 
-    parts = open_envelope(with_fields(raw, elf_sha256=hashlib.sha256(elf).hexdigest()))
+    parts = open_envelope(with_fields(raw, body_sha256=hashlib.sha256(elf).hexdigest()))
     return Envelope(elf, parts.manifest, parts.signature).to_bytes()

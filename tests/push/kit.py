@@ -222,7 +222,7 @@ class Project:
     def _write(self, made: Artefact) -> Path:
         self._sequence += 1
         path = self.directory / f"{self._sequence}.hotpatch"
-        path.write_bytes(artefact.build(made.elf, made.manifest._replace(sequence=self._sequence)))
+        path.write_bytes(artefact.build(made.body, made.manifest._replace(sequence=self._sequence)))
         return path
 
 

@@ -151,7 +151,7 @@ def test_status_says_that_what_is_in_quarantine_is_withheld_and_why(program: Pro
     patch = program.project.patch(EDITS[0])
     assert program.cli("push", patch).code == 0
     made = artefact.load(str(patch))
-    Quarantine(StateDirectory(program.state)).add(made.manifest.elf_sha256, "process 7 died of it")
+    Quarantine(StateDirectory(program.state)).add(made.manifest.body_sha256, "process 7 died of it")
     build_id, name = made.manifest.build_id, f"{made.manifest.sequence:020}.hotpatch"
     shown = program.cli("status").out.splitlines()
     told = program.cli("status", "--json").json
