@@ -88,7 +88,7 @@ def add_completion(parser: Parser) -> None:
 def add_pack(parser: Parser) -> None:
     _add_json(parser)
     text = "a source or header of the module, all of whose sources are looked at; or a module of Python"
-    _add(parser, "source", help=text, completes="source")
+    _add(parser, "source", help=text, completes="text")
     _add(
         parser, "-o", "--output", help="the file to write (default: SOURCE's name with .hotpatch)", completes="hotpatch"
     )

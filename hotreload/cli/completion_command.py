@@ -19,7 +19,7 @@ _C_SUFFIXES = ("c", "cc", "cpp", "cxx", "h", "hpp")
 #: What an argument completes, as suffixes of files; the directories on the way are offered too.
 _SUFFIXES = {
     "py": ("py",),
-    "c": _C_SUFFIXES,
+    "text": (*_C_SUFFIXES, "py"),
     "source": (*_C_SUFFIXES, "py", "hotpatch"),
     "hotpatch": ("hotpatch",),
     "pub": ("pub",),

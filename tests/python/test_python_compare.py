@@ -95,9 +95,9 @@ def test_a_workshop_says_base_for_the_base_and_makes_payloads_for_the_rest(tmp_p
     path = tmp_path / "m.py"
     path.write_text("def f():\n    return 1\n")
     workshop = PythonWorkshop(str(path), path.read_bytes(), "m")
-    assert (workshop.make().kind, workshop.make().why_base) == ("base", "the text is the one that was loaded")
+    assert (workshop.make().kind, workshop.make().reason) == ("base", "the text is the one that was loaded")
     path.write_text("def f():\n    return 1  # one\n")
-    assert "only comments or spacing differ" in workshop.make().why_base
+    assert "only comments or spacing differ" in workshop.make().reason
 
     path.write_text("def f():\n    return 2\n")
     made = workshop.make()
