@@ -6,6 +6,7 @@
                  │          │
               unstage       └─ refused: nothing changed, the patch is still staged
 
+What is done on an extension is in ``swaps.py``; other kinds of code bring a ``Work`` of their own (``work.py``).
 One entry is redirected at once; several are a *transition*, in which each thread moves when it is in the middle of
 nothing (``transitions.py``). ``swaps.py`` has the order of the steps. Generations that were live once stay mapped until
 it is proven that nobody needs them (``retire.py``). Callbacks are called after the lock is released, so they may ask

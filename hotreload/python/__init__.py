@@ -6,13 +6,14 @@
     payload.py      what travels: the new text, its code, what differs; read byte by byte      both
     codes.py        code objects: a key for each, whether two are the same                     both
     outline.py      a text as functions, classes and top-level statements                      beside it
-    compare.py      two outlines: what is swapped, added, kept, and what cannot be             beside it
+    compare.py      two texts: what is swapped, run, kept, and what cannot be                  beside it
     workshop.py     one file that is worked on: from its current text to a payload             beside it
-    compiled.py     base and new text as code, and what is evaluated anew                      beside it
-    engine.py       stage, commit, rollback for every file: a room of the patch manager        in the server
+    verdicts.py     the slugs of what is refused                                               beside it
+    engine.py       stage, commit, rollback of every file: the manager's work on Python        in the server
     book.py         what is known about one file: functions, generations, what is live         in the server
-    plan.py         what one payload would do to the live functions                            in the server
-    crossing.py     swapping in a moment in which no thread is inside                          in the server
+    additions.py    what is run of an edit: new names, parameters that differ                  in the server
+    plan.py         what going to a version would do to the live functions                     in the server
+    crossing.py     waiting for the moment in which no thread is inside                        in the server
 
 Importing this package imports the registry and nothing else: a program that marks its functions pays for no more
 until hot reload is on.

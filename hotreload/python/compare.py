@@ -100,7 +100,7 @@ class Difference:
         return not (self.swapped or self.moved or self.additions)
 
     def to_code(self, base: Text, new: Text) -> bytes:
-        """For the process: see :mod:`hotreload.python.plan`."""
+        """For the process: a payload's code, which ``engine.py`` reads."""
         return marshal.dumps(self.as_dict(base, new))
 
     def as_dict(self, base: Text, new: Text) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Engine:
                 f"the patch is for another text of {book.path}: {payload.build_id[:12]}, "
                 f"loaded is {book.source.build_id[:12]}",
                 hint="make the patch against the text that this process has loaded, or restart it",
-                status="OTHER_BASE",
+                status="BUILD_ID",
             )
         _wait_for_import(book)
         version = _version_of(book, payload)

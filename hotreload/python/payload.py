@@ -18,7 +18,7 @@
              python      importlib.util.MAGIC_NUMBER in hex and the optimisation level that ``code`` was made for
 
 ``code`` spares the server the compiler. It is used where ``python`` is the server's own; elsewhere the server compiles
-base and new text itself, which gives the same. It is a dict of what ``compiled.py`` makes; nobody else looks inside.
+base and new text itself, which gives the same. It is what ``compare.py`` makes of a difference.
 
 The three lengths are those of the whole, to the byte: what was cut off or added is refused. Whoever can hand a payload
 to a process can run code in it, as with any patch: who may is decided before (the user of the socket, a signature).

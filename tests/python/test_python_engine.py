@@ -272,7 +272,7 @@ def test_a_payload_for_another_base_or_damaged_is_refused(edited: Make) -> None:
     live, other = edited("def f():\n    return 1"), edited("def f():\n    return 3")
     with pytest.raises(StageError) as refused:
         manager().stage(other.loaded, live.payload("def f():\n    return 2"))
-    assert refused.value.status == "OTHER_BASE"
+    assert refused.value.status == "BUILD_ID"
     good = live.payload("def f():\n    return 2")
     for bad in (b"", good[:-1], good + b"x", b"HRPYTHN1", good.replace(b"return 2", b"return 9")):
         with pytest.raises(StageError) as refused:
