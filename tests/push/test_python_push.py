@@ -134,7 +134,7 @@ def test_status_show_and_log_say_what_it_is(server: TextServer, tmp_path: Path) 
     assert server.cli("doctor").code == Exit.DONE
     assert "code=python" in server.cli("log", "-n", 12).out
 
-    artefact = next((server.state / "patches").glob("*/*.hotpatch"))
+    artefact = max((server.state / "patches").glob("*/*.hotpatch"))  # its number is the time
     shown = server.cli("show", artefact).out
     assert "functions in Python" in shown
     assert "+    return dearer(amount)" in shown
