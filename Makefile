@@ -29,7 +29,7 @@ serve: $(READY) ## the example server with hot reload on: edit examples/server/r
 test: $(READY) ## the tests, two at a time (ARGS="-k hammer" for some of them)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-soak: $(READY) ## the long ones: 1,000 edits in a serving process
+soak: $(READY) ## the long ones: 1,000 edits in a serving process, 100,000 commits under fire
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 matrix: $(READY) ## the tests of patches over {jump, slot} x {-O0 ... -Os} x {gcc, clang}, most of an hour
