@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-push serve test soak matrix fuzz lint format bench clean
+.PHONY: help setup demo demo-push serve test soak matrix fuzz lint format bench docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ serve: $(READY) ## the example server with hot reload on: edit examples/server/r
 test: $(READY) ## the tests, two at a time (ARGS="-k hammer" for some of them)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-soak: $(READY) ## the long ones: 1,000 edits in a serving process
+soak: $(READY) ## the long ones: 1,000 edits in a serving process, 100,000 commits under fire
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 matrix: $(READY) ## the tests of patches over {jump, slot} x {-O0 ... -Os} x {gcc, clang}, most of an hour
@@ -46,6 +46,9 @@ format: $(READY) ## put Python and C into the project's format
 
 bench: $(READY) ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+docs: $(READY) ## the documentation as a site, in build/site
+	@$(BIN)/mkdocs build --quiet
 
 clean: ## remove what was built
 	@rm -rf $(VENV) build dist *.egg-info hotreload/live/_core*.so hotreload/live/_core.c examples/server/build
