@@ -135,8 +135,8 @@ class Program:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The helper's lines."""
-        return [json.loads(line) for line in list(self.stderr) if line.startswith("{")]
+        """The helper's lines; another process may have begun the line, or written a second one behind it."""
+        return [event for line in list(self.stderr) for event in events_in(line)]
 
     def reloads(self) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == "reload.finished"]
@@ -248,3 +248,17 @@ def helper_pids(directory: Path) -> list[int]:
 def leftovers(directory: Path) -> list[Path]:
     """What is left in the runtime directory of a test; nothing, once the program is gone."""
     return list((directory / "runtime").iterdir())
+
+
+def events_in(line: str) -> list[dict[str, Any]]:
+    """The JSON objects in a line of stderr, which the helper shares with the program."""
+    found, start = [], line.find('{"')
+    while start >= 0:
+        try:
+            event, end = json.JSONDecoder().raw_decode(line, start)
+        except ValueError:
+            end = start + 1
+        else:
+            found += [event] if "event" in event else []
+        start = line.find('{"', end)
+    return found
