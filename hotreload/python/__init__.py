@@ -5,6 +5,7 @@
     registry.py     which functions are marked, and the text that they were loaded from        in the server
     payload.py      what travels: the new text, its code, what differs; read byte by byte      both
     codes.py        code objects: a key for each, whether two are the same                     both
+    pairing.py      which of several functions of one name is which, when an edit adds one         beside it
     outline.py      a text as functions, classes and top-level statements                      beside it
     compare.py      two texts: what is swapped, run, kept, and what cannot be                  beside it
     workshop.py     one file that is worked on: from its current text to a payload             beside it

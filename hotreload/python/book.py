@@ -22,7 +22,17 @@ from hotreload.live.records import Generation, History, LoadedModule, StagedPatc
 from hotreload.python.codes import Found, fingerprint, is_same, walk
 from hotreload.python.registry import SourceFile, functions_in
 
-__all__ = ["NO_IMAGE", "Addition", "Book", "Name", "Original", "PythonGeneration", "StagedPython", "Version"]
+__all__ = [
+    "NO_IMAGE",
+    "Addition",
+    "Book",
+    "Name",
+    "Original",
+    "Parameters",
+    "PythonGeneration",
+    "StagedPython",
+    "Version",
+]
 
 NO_IMAGE = Image(0, 0, 0, 0, False, Span(0, 0), None)
 
@@ -47,21 +57,41 @@ class Addition(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A name that a generation has given to a module or a class, and what was there before."""
+    """A name that a generation has given to a module or a class, what was there before, and by which statement."""
 
     target: Any
     name: str
     value: Any
     had: bool
     before: Any
+    said: str = ""
+
+
+class Parameters(NamedTuple):
+    """What the new parameters of a function came to; of those in ``kept``, each live one goes on having its own."""
+
+    positional: Mapping[str, Any]
+    keyword: Mapping[str, Any]
+    annotations: Mapping[str, Any]
+    kept: tuple[str, ...]
+
+    def of(self, original: Original) -> tuple[Any, Any, Any]:
+        """Defaults, keyword defaults and annotations for one function: several may come from one ``def``."""
+        code, defaults = original.code, original.defaults or ()
+        names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+        own = {**dict(zip(names, defaults)), **(original.kwdefaults or {})}
+        own = {name: value for name, value in own.items() if name in self.kept}
+        positional = tuple(own.get(name, value) for name, value in self.positional.items())
+        keyword = {name: own.get(name, value) for name, value in self.keyword.items()}
+        return positional or None, keyword or None, dict(self.annotations)
 
 
 @dataclass
 class Version:
     """One text as code.
 
-    ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations. ``made`` are the functions that
-    its additions have made, by their numbers: they have their parameters already.
+    ``evaluated`` has what parameters came to. ``made`` are the functions that its additions have made, by their
+    numbers: they have their parameters already. ``bound`` are names of the module that its additions have bound.
     """
 
     codes: dict[str, CodeType]
@@ -72,9 +102,10 @@ class Version:
     signatures: Mapping[str, tuple[str, str, CodeType, tuple[str, ...]]] = field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
     members: tuple[Addition, ...] = ()
-    evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
+    evaluated: dict[str, Parameters] = field(default_factory=dict)
     names: list[Name] = field(default_factory=list)
     made: set[int] = field(default_factory=set)
+    bound: set[str] = field(default_factory=set)
     is_base: bool = False
 
     def __post_init__(self) -> None:
@@ -133,6 +164,7 @@ class Book:
         self.versions: dict[int, Version] = {}
         self.originals: dict[int, Original] = {}
         self.introduced: list[FunctionType] = []
+        self.has_looked = False
         #: Cells that a closure has had and its code of now does not use; another may.
         self.cells: weakref.WeakKeyDictionary[FunctionType, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._known: dict[int, _Known] = {}
@@ -276,6 +308,12 @@ class Book:
             else:
                 strangers.append(function.__qualname__)
         return found, strangers
+
+    def look_for_hidden(self) -> None:
+        """Finds the functions of a whole file that no name leads to, by one pass over all objects."""
+        if self.source.is_whole:
+            self.has_looked = True
+            self.source.find_hidden()
 
     def _meet(self, function: FunctionType, key: str) -> None:
         originals = self.originals

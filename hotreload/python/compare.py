@@ -29,6 +29,7 @@ from typing import Any
 from hotreload.errors import BuildError, Finding
 from hotreload.python.codes import fingerprint, own_fingerprint, walk, without_number
 from hotreload.python.outline import Class, Function, Outline, Statement, bound_names, outline, said
+from hotreload.python.pairing import pair
 
 __all__ = ["CLASS_HOOK", "Difference", "Text", "compare"]
 
@@ -38,7 +39,7 @@ _FUTURE = 0
 for _name in __future__.all_feature_names:
     _FUTURE |= getattr(__future__, _name).compiler_flag
 _SHOWN = 60
-_RUNNABLE = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.Try, ast.If)
+_RUNNABLE = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Try, ast.If)
 
 
 class Text:
@@ -62,6 +63,12 @@ class Text:
         assert isinstance(tree, ast.Module)
         self.outline: Outline = outline(tree)
         self.codes: dict[str, CodeType] = {found.key: found.code for found in walk(self.code)}
+
+    def name_as(self, base: Text) -> None:
+        """Has functions that are the base's called by the base's keys."""
+        keys = pair(base.outline, outline(self.outline.tree))
+        self.outline = outline(self.outline.tree, keys)
+        self.codes = {found.key: found.code for found in walk(self.code, keys=keys)}
 
     def compile(self, nodes: Iterable[ast.stmt]) -> CodeType:
         """Some of its statements by themselves, on their own lines."""
@@ -108,6 +115,7 @@ class Difference:
         return {
             "base": base.code,
             "new": new.code,
+            "keys": dict(new.outline.keys),
             "edited": tuple(self.edited),
             "swapped": tuple(self.swapped),
             "moved": tuple(self.moved),
@@ -121,6 +129,7 @@ class Difference:
 def compare(base: Text, new: Text) -> Difference:
     """What ``new`` differs in from ``base``."""
     found = Difference()
+    new.name_as(base)
     _compare_functions(found, base, new)
     _compare_classes(found, base.outline, new.outline)
     for owner in ["", *(key for key in new.outline.classes if key in base.outline.classes)]:
@@ -253,6 +262,8 @@ def _compare_classes(found: Difference, old: Outline, now: Outline) -> None:
                 f"class {key}: `{was.head}` -> `{is_.head}`: "
                 "the live class keeps its bases and decorators until the restart"
             )
+        elif was is not None and ast.get_docstring(was.node) != ast.get_docstring(is_.node):
+            found.notes.append(f"the docstring of class {key} is kept until the restart")
     for key in old.classes:
         if key not in now.classes:
             found.notes.append(f"class {key} is gone from the text: the live one is kept")
@@ -263,6 +274,14 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
     old, now = base.outline, new.outline
     known = old.names_of(owner)
     cls = now.classes.get(owner)
+    before = Counter(statement.text for statement in old.statements if statement.owner == owner)
+    carried: set[int] = set()
+    for statement in now.statements:
+        if statement.owner == owner:
+            if before[statement.text]:
+                before[statement.text] -= 1
+            elif _new_statement(found, new, statement, known, cls):
+                carried.update(map(id, ast.walk(statement.node)))
     for function in now.functions.values():
         if function.owner == owner and function.key not in old.functions:
             if function.node.name in known and not function.kinds:
@@ -271,17 +290,13 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
                     "what has that name already is kept"
                 )
                 continue
+            if id(function.node) in carried:  # the statement around it says whether it is defined
+                continue
             _add(found, new, owner, function.node, without_number(function.key) + "()")
     for each in now.classes.values():
-        if each.owner == owner and each.key not in old.classes and each.node.name not in known:
+        is_new = each.owner == owner and each.key not in old.classes and each.node.name not in known
+        if is_new and id(each.node) not in carried:
             _add(found, new, owner, each.node, f"class {each.key}")
-    before = Counter(statement.text for statement in old.statements if statement.owner == owner)
-    for statement in now.statements:
-        if statement.owner == owner:
-            if before[statement.text]:
-                before[statement.text] -= 1
-            else:
-                _new_statement(found, new, statement, known, cls)
     after = now.names_of(owner)
     for statement in old.statements:
         if statement.owner == owner and before[statement.text]:
@@ -309,27 +324,29 @@ def _list_members(found: Difference, old: Outline, new: Text) -> None:
     found.members = [_addition(new, owner, node) for owner, node in sorted(members, key=lambda each: each[1].lineno)]
 
 
-def _new_statement(found: Difference, new: Text, statement: Statement, known: set[str], cls: Class | None) -> None:
+def _new_statement(found: Difference, new: Text, statement: Statement, known: set[str], cls: Class | None) -> bool:
+    """Has a statement run that gives new names a value, else says that it is not; whether all of it is run."""
     node = statement.node
     place = f"{new.path}:{statement.line}: `{_first_line(statement.text)}`"
     fresh = [name for name in statement.names if name not in known]
     if isinstance(node, (ast.Import, ast.ImportFrom)) and fresh:
         if any(alias.name == "*" for alias in node.names):
             found.notes.append(f"{place} is not run: what it would bind cannot be told")
-            return
+            return False
         for part in _imports_of(node, fresh):
             _add(found, new, statement.owner, part, _first_line(said(part)))
-        return
+        return False
     if fresh and len(fresh) == len(statement.names) and _is_runnable(node, statement.text):
         if cls is not None and cls.has_decorators:
             found.notes.append(f"{place} is not run: the decorators of {cls.key} have seen the class without it")
-            return
+            return False
         _add(found, new, statement.owner, node, _first_line(statement.text))
-        return
+        return True
     if statement.names:
         found.notes.append(f"{place} is not run again: the live value of {', '.join(statement.names)} is kept")
     else:
         found.notes.append(f"{place} is not run: it is part of an import, which was done before")
+    return False
 
 
 def _gone_statement(found: Difference, statement: Statement, names: set[str]) -> None:

@@ -19,6 +19,7 @@ import time
 from _thread import start_new_thread
 from collections.abc import Iterable
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
 
 from hotreload.errors import Finding, HotReloadError, IncompatibleError, PoisonedError, StageError, TransitionError
@@ -476,7 +477,7 @@ def _version_of(book: Book, payload: Payload) -> Version:
             _fix_filename(code, filename)
     book.open_base({found.key: found.code for found in walk(made["base"])})
     return Version(
-        codes={found.key: found.code for found in walk(made["new"])},
+        codes={found.key: found.code for found in walk(made["new"], keys=made["keys"])},
         swapped=frozenset(made["swapped"]),
         edited=tuple(made["edited"]),
         moved=frozenset(made["moved"]),
@@ -497,7 +498,7 @@ def _code_of(book: Book, payload: Payload) -> dict[str, Any]:
             ) from None
         if (
             isinstance(made, dict)
-            and {"base", "new", "swapped", "moved", "signatures", "additions", "members"} <= made.keys()
+            and {"base", "new", "keys", "swapped", "moved", "signatures", "additions", "members"} <= made.keys()
         ):
             return made
         raise StageError("the payload's code is of another version", hint="make it again", status="PAYLOAD")
@@ -554,6 +555,8 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
         IncompatibleError: the code of an edited function is not what the base text says.
         StageError: no edited function is marked.
     """
+    if not book.has_looked:
+        book.look_for_hidden()
     live, strangers = book.functions()
     edited = _edited(book, version)
     wrong = sorted({*strangers} & {without_number(key) for key in edited})
@@ -577,9 +580,10 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
         )
     marked = _marked(book, edited)
     unmarked = [name for key in edited if (name := without_number(key)) not in marked]
-    alive = {key for key, _function in live}
-    lost = [without_number(key) for key in edited if "<locals>" not in key and key not in alive]
-    lost = [name for name in lost if name in marked]
+    lost = _lost(edited, live, marked)
+    if lost and book.source.is_whole:  # a decorator of what an edit has added may have hidden it since
+        book.look_for_hidden()
+        lost = _lost(edited, book.functions()[0], marked)
     if lost:
         notes.append(f"no live function {', '.join(lost)}() was found: whoever decorated it has not kept it")
     if not unmarked:
@@ -596,3 +600,10 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
     notes.append(
         f"{names} changed and is not marked: the old code serves; put @hotreload.hotpatchable above it and restart"
     )
+
+
+def _lost(edited: list[str], live: list[tuple[str, FunctionType]], marked: list[str]) -> list[str]:
+    """The names of functions that should be swapped and were not found."""
+    alive = {key for key, _function in live}
+    names = [without_number(key) for key in edited if "<locals>" not in key and key not in alive]
+    return [name for name in names if name in marked]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -95,6 +95,7 @@ class Outline:
     statements: list[Statement] = field(default_factory=list)
     inner: dict[str, Function] = field(default_factory=dict)
     tree: ast.Module = field(default_factory=lambda: ast.Module(body=[], type_ignores=[]))
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def names_of(self, owner: str) -> set[str]:
         """What a scope binds: the module where ``owner`` is empty, else that class."""
@@ -103,9 +104,9 @@ class Outline:
         return names | {cls.node.name for cls in self.classes.values() if cls.owner == owner}
 
 
-def outline(tree: ast.Module) -> Outline:
-    """The outline of a parsed text."""
-    found = Outline(tree=tree)
+def outline(tree: ast.Module, keys: Mapping[str, str] | None = None) -> Outline:
+    """The outline of a parsed text; ``keys`` are those of functions that are called otherwise than by their number."""
+    found = Outline(tree=tree, keys=keys or {})
     _scope(found, tree.body, "", "")
     return found
 
@@ -169,6 +170,7 @@ def _scope(found: Outline, body: list[ast.stmt], prefix: str, owner: str) -> Non
             found.classes[key] = Class(key, owner, head, bool(decorators), node)
             _scope(found, node.body, key + ".", key)
         elif isinstance(node, _DEFINITIONS):
+            key = found.keys.get(key, key)
             found.functions[key] = Function(key, owner, node, decorators)
             _inside(found, node, key)
     for node in body:

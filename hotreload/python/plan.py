@@ -7,6 +7,7 @@ as it is is ``...``. Nothing is run or changed here.
 from __future__ import annotations
 
 import gc
+import sys
 from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType
 from typing import Any
@@ -17,7 +18,7 @@ from hotreload.python.codes import is_same, own_fingerprint, without_number
 
 __all__ = ["Plan", "class_of", "docstring", "make_plan"]
 
-_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, from 3.13 on
+_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, from 3.14 on
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _plan_function(
     kwdefaults: Any = ...
     annotations: Any = ...
     if evaluated is not None:
-        defaults, kwdefaults, annotations = evaluated
+        defaults, kwdefaults, annotations = evaluated.of(original)
         if original.annotations is ...:
             original.annotations = function.__annotations__
     elif original.is_replaced:
@@ -167,9 +168,7 @@ def docstring(code: CodeType) -> str | None:
     first = code.co_consts[0] if code.co_consts else None
     if not isinstance(first, str):
         return None
-    import sys
-
-    return first if sys.version_info < (3, 13) or code.co_flags & _HAS_DOCSTRING else None
+    return first if sys.version_info < (3, 14) or code.co_flags & _HAS_DOCSTRING else None
 
 
 # Live closures -----------------------------------------------------------------------------------------------------

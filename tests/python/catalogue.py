@@ -118,6 +118,80 @@ CASES = [
         warm="inner = outer(1, 2)",
     ),
     Case(
+        "one more of several functions of one name",
+        "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+        "@area.register\ndef _(x: int):\n    return 'int'\n@area.register\ndef _(x: str):\n    return 'str'",
+        "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+        "@area.register\ndef _(x: bytes):\n    return 'bytes'\n@area.register\ndef _(x: int):\n    return 'INT'\n"
+        "@area.register\ndef _(x: str):\n    return 'STR'",
+        "area(1), area('')",
+    ),
+    Case(
+        "new functions of one name",
+        "def f():\n    return 1",
+        "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+        "@area.register\ndef _(x: int):\n    return 'int'\n@area.register\ndef _(x: str):\n    return 'str'\n"
+        "def f():\n    return area(1), area('')",
+        "f()",
+    ),
+    Case(
+        "an overload more",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\n@overload\ndef f(x: str) -> str: ...\n"
+        "def f(x):\n    return x",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\n@overload\ndef f(x: str) -> str: ...\n"
+        "@overload\ndef f(x: bytes) -> bytes: ...\ndef f(x):\n    return x * 2",
+        "f(2)",
+    ),
+    Case(
+        "an overload less",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\n@overload\ndef f(x: str) -> str: ...\n"
+        "def f(x):\n    return x",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\ndef f(x):\n    return x * 2",
+        "f(2)",
+    ),
+    Case(
+        "another definition above, which is not the one that counts",
+        "def f():\n    return 2",
+        "def f():\n    return 1\ndef f():\n    return 3",
+        "f()",
+    ),
+    Case(
+        "functions that a loop has made, each with its default",
+        "made = {}\nfor n in range(3):\n    def f(x, n=n):\n        return x + n\n    made[n] = f",
+        "made = {}\nfor n in range(3):\n    def f(x, y=1, n=n):\n        return x * n + y\n    made[n] = f",
+        "[made[n](5) for n in range(3)]",
+    ),
+    Case(
+        "a function that its decorator has put into a table",
+        "tasks = {}\ndef task(f):\n    def run(*a):\n        return f(*a)\n    tasks[f.__name__] = run\n"
+        "@task\ndef send(x):\n    return x",
+        "tasks = {}\ndef task(f):\n    def run(*a):\n        return f(*a)\n    tasks[f.__name__] = run\n"
+        "@task\ndef send(x):\n    return x * 2",
+        "tasks['send'](3)",
+    ),
+    Case(
+        "methods that a class statement makes something else of",
+        "class C:\n    n = 3",
+        "class C:\n    n = 3\n    def __class_getitem__(cls, key):\n        return key\n"
+        "    def __init_subclass__(cls):\n        cls.is_sub = True\n    def __eq__(self, other):\n        return True",
+        "C[1], type('D', (C,), {}).is_sub, C.__hash__",
+    ),
+    Case(
+        "a name that is bound in steps",
+        "def f():\n    return 1",
+        "X = 1\nX += 1\nX = X * 10\ndef f():\n    return X",
+        "f()",
+    ),
+    Case(
+        "a docstring of a class",
+        "class C:\n    'one'\n    def f(self):\n        return 1",
+        "class C:\n    'two'\n    def f(self):\n        return 2",
+        "C.__doc__, C().f()",
+        verdict=KEPT,
+        kept="('one', 2)",
+        note="the docstring of class C is kept",
+    ),
+    Case(
         "lambdas in a function",
         "def outer():\n    return [lambda: 1, lambda: 2]",
         "def outer():\n    return [lambda: 1, lambda: 3]",

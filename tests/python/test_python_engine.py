@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -418,3 +419,34 @@ def test_a_code_object_that_does_not_fit_is_never_stored(edited: Make) -> None:
         _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), {}, gc.get_objects)
     assert f.__doc__ is None
     assert isinstance(f, types.FunctionType)
+
+
+def test_another_value_for_a_name_that_an_edit_has_added_is_told(edited: Make) -> None:
+    live = edited("def f():\n    return 1\n")
+    live.save("LIMIT = 4\ndef f():\n    return LIMIT\n")
+    live.save("LIMIT = 5\ndef f():\n    return -LIMIT\n")
+
+    assert live.module.f() == -4
+    assert "`LIMIT = 5` is not run again: the live value of LIMIT is kept" in live.notes()
+    live.save("LIMIT = 4\ndef f():\n    return LIMIT\n")
+    assert live.notes() == ""
+
+
+def test_what_edits_add_of_one_name_is_told_apart_in_the_next_edit(edited: Make) -> None:
+    """The second edit puts one above the one that the first has added."""
+    text = "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+    one = "@area.register\ndef _(x: int):\n    return 'int'\n"
+    live = edited(text)
+    live.save(text + one)
+    live.save(text + "@area.register\ndef _(x: str):\n    return 'str'\n" + one.replace("'int'", "'INT'"))
+
+    assert live.module.area(1) == "INT"
+
+
+def test_a_function_that_becomes_a_generator_warns_of_nothing(edited: Make) -> None:
+    live = edited("def f():\n    return [1]\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        live.save("def f():\n    yield 2\n")
+
+    assert list(live.module.f()) == [2]
