@@ -12,6 +12,7 @@
     verdicts.py     the slugs of what is refused                                               beside it
     engine.py       stage, commit, rollback of every file: the manager's work on Python        in the server
     book.py         what is known about one file: functions, generations, what is live         in the server
+    index.py        which function each code object is, while anybody has it                       in the server
     additions.py    what is run of an edit: new names, parameters that differ                  in the server
     plan.py         what going to a version would do to the live functions                     in the server
     crossing.py     waiting for the moment in which no thread is inside                        in the server

@@ -144,12 +144,10 @@ def _said(addition: Addition) -> str:
 
 
 def _find_ours(book: Book, target: Any, names: tuple[str, ...]) -> list[Name]:
-    space = target if isinstance(target, dict) else vars(target)
     found: dict[str, Name] = {}
-    for version in book.versions.values():
-        for name in version.names:
-            if name.target is target and name.name in names and space.get(name.name, ...) is name.value:
-                found[name.name] = name
+    for name in book.names():
+        if name.target is target and name.name in names and name.is_live:
+            found[name.name] = name
     return list(found.values())
 
 

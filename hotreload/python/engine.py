@@ -182,9 +182,7 @@ class Engine:
             self._around.refused(swap, error)
             raise
         book.drop_staged(staged)
-        book.newest = staged.number
-        book.versions[staged.number] = version
-        book.learn_version(version)
+        book.add_version(staged.number, version)
         generation = PythonGeneration(
             module=book.name,
             build_id=book.source.build_id,
@@ -532,19 +530,19 @@ def _functions_in(book: Book, version: Version) -> tuple[str, ...]:
 def _edited(book: Book, version: Version) -> list[str]:
     """Keys that differ from the base, and of what edits have added from what is live."""
     keys = list(version.edited)
-    for function in book.introduced:
+    for function in book.introduced.values():
         key = book.key_of(function)
         if (
             key in version.codes
             and key not in keys
-            and book.meaning_of(function.__code__) != book.meaning_of(version.codes[key])
+            and book.index.meaning_of(function.__code__) != book.index.meaning_of(version.codes[key])
         ):
             keys.append(key)
     return keys
 
 
 def _marked(book: Book, keys: Iterable[str]) -> list[str]:
-    ours = {book.key_of(function) for function in book.introduced}
+    ours = {book.key_of(function) for function in book.introduced.values()}
     return [without_number(key) for key in keys if key in ours or book.source.is_marked(without_number(key))]
 
 

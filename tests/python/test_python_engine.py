@@ -11,6 +11,7 @@ import sys
 import traceback
 import types
 import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -366,6 +367,54 @@ def test_memory_of_a_closure_that_is_gone_is_free(edited: Make) -> None:
     gc.collect()
 
     assert not [each for each in gc.get_objects() if type(each) is live.module.Thing]
+
+
+def test_many_saves_keep_the_code_of_the_newest_and_of_who_still_has_it(
+    edited: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked through in a swap, and the memory, stay as they are; closures and names of the oldest are found."""
+    monkeypatch.setattr("hotreload.python.book.KEPT", 3)
+    text = "def f():\n    return {0}\ndef outer(a):\n    def inner():\n        return a, {0}\n    return inner\n"
+    live = edited(text.format(0))
+    live.save(text.format(1) + "NEW = 1\n", level="function")
+    inner = live.module.outer("a")
+    old = weakref.ref(inner.__code__)
+    book = manager()._ledgers[live.loaded.path]
+    sizes = []
+    for number in range(2, 12):
+        live.save(text.format(number), level="function")
+        assert inner() == ("a", number)
+        sizes.append(len(book.index))
+
+    assert sizes[4:] == [sizes[4]] * len(sizes[4:])
+    assert old() is None
+    assert not hasattr(live.module, "NEW")
+    assert [generation.is_retired for generation in manager().history(live.loaded)] == [
+        False,
+        *[True] * 8,
+        *[False] * 3,
+    ]
+    with pytest.raises(StageError, match="generation 5 of .* was retired") as refused:
+        live.back(to=5)
+    assert refused.value.status == "NO_GENERATION"
+    live.back(to=9, level="function")
+    assert (live.module.f(), inner()) == (9, ("a", 9))
+    live.back(level="function")
+    assert (live.module.f(), inner()) == (0, ("a", 0))
+
+
+def test_a_name_of_a_retired_generation_stays_and_goes_with_the_text(
+    edited: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotreload.python.book.KEPT", 1)
+    live = edited("def f():\n    return 0\n")
+    for number in range(1, 6):
+        live.save(f"NEW = 1\ndef g():\n    return {number}\ndef f():\n    return g() + NEW\n", level="function")
+        assert live.module.f() == number + 1
+    live.save("def f():\n    return 9\n", level="function")
+
+    assert not hasattr(live.module, "NEW")
+    assert not hasattr(live.module, "g")
 
 
 def test_staging_runs_nothing_of_the_edit(edited: Make) -> None:
