@@ -23,6 +23,7 @@ _HOOK = "__hotreload_class__"
 #: What every body of a class sets.
 _OF_BODIES = frozenset(
     {"__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__"}
+    | {"__type_params__", "__orig_bases__", "__classdictcell__"}
 )
 
 _IMPLICIT: dict[str, Any] = {
@@ -41,7 +42,8 @@ class _ClassBody:
         self.made: dict[str, Any] = {}
 
     def __prepare__(self, _name: str, _bases: Any, **_more: Any) -> dict[str, Any]:
-        self._before = {**vars(self._cls)}
+        parameters = getattr(self._cls, "__type_params__", ())
+        self._before = {**{parameter.__name__: parameter for parameter in parameters}, **vars(self._cls)}
         self._before["__annotations__"] = dict(self._before.get("__annotations__") or {})
         return dict(self._before)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from types import CodeType, MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["Found", "fingerprint", "is_same", "own_fingerprint", "walk", "without_number"]
+__all__ = ["Found", "fingerprint", "is_same", "lines_of", "own_fingerprint", "walk", "without_number"]
 
 _OPTIMIZED = 0x1
 _NO_KEYS: Mapping[str, str] = MappingProxyType({})
@@ -63,6 +63,15 @@ def walk(code: CodeType, prefix: str = "", outer: str = "", keys: Mapping[str, s
             key = keys.get(key, key)
             yield Found(key, child, outer)
             yield from walk(child, key + ".<locals>.", key, keys)
+
+
+def lines_of(code: CodeType) -> frozenset[tuple[str, int]]:
+    """Names and first lines of what is in a module's code: the compiler leaves out what is under ``if 0``."""
+    found = {(code.co_name, code.co_firstlineno)}
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            found |= lines_of(const)
+    return frozenset(found)
 
 
 def _inner(code: CodeType) -> Iterator[CodeType]:

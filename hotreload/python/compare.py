@@ -27,7 +27,7 @@ from types import CodeType
 from typing import Any
 
 from hotreload.errors import BuildError, Finding
-from hotreload.python.codes import fingerprint, own_fingerprint, walk, without_number
+from hotreload.python.codes import fingerprint, lines_of, own_fingerprint, walk, without_number
 from hotreload.python.outline import Class, Function, Outline, Statement, bound_names, outline, said
 from hotreload.python.pairing import pair
 
@@ -57,17 +57,17 @@ class Text:
             try:
                 tree = compile(text, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
                 self.code = compile(text, path, "exec", dont_inherit=True, optimize=self.optimize)
+                assert isinstance(tree, ast.Module)
+                self.outline: Outline = outline(tree, lines_of(self.code))
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 raise _no_python(path, error) from None
         self.warnings = "\n".join(f"{path}:{each.lineno}: {each.category.__name__}: {each.message}" for each in caught)
-        assert isinstance(tree, ast.Module)
-        self.outline: Outline = outline(tree)
         self.codes: dict[str, CodeType] = {found.key: found.code for found in walk(self.code)}
 
     def name_as(self, base: Text) -> None:
         """Has functions that are the base's called by the base's keys."""
-        keys = pair(base.outline, outline(self.outline.tree))
-        self.outline = outline(self.outline.tree, keys)
+        keys = pair(base.outline, outline(self.outline.tree, self.outline.lines))
+        self.outline = outline(self.outline.tree, self.outline.lines, keys)
         self.codes = {found.key: found.code for found in walk(self.code, keys=keys)}
 
     def compile(self, nodes: Iterable[ast.stmt]) -> CodeType:
@@ -127,7 +127,18 @@ class Difference:
 
 
 def compare(base: Text, new: Text) -> Difference:
-    """What ``new`` differs in from ``base``."""
+    """What ``new`` differs in from ``base``.
+
+    Raises:
+        BuildError: an expression is nested too deeply to be compared.
+    """
+    try:
+        return _compare(base, new)
+    except RecursionError as error:
+        raise _no_python(new.path, error) from None
+
+
+def _compare(base: Text, new: Text) -> Difference:
     found = Difference()
     new.name_as(base)
     _compare_functions(found, base, new)
@@ -247,7 +258,7 @@ def _in_class(new: Text, owner: str, nodes: list[Any]) -> list[Any]:
         "decorator_list": [],
     }
     if "type_params" in ast.ClassDef._fields:
-        fields["type_params"] = []
+        fields["type_params"] = []  # the body finds the live class's
     return [ast.copy_location(ast.ClassDef(**fields), node)]
 
 

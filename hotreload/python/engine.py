@@ -601,7 +601,7 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
 
 
 def _lost(edited: list[str], live: list[tuple[str, FunctionType]], marked: list[str]) -> list[str]:
-    """The names of functions that should be swapped and were not found."""
-    alive = {key for key, _function in live}
-    names = [without_number(key) for key in edited if "<locals>" not in key and key not in alive]
-    return [name for name in names if name in marked]
+    """The names of which no function was found that should be swapped; of several of one name not all need to live."""
+    alive = {without_number(key) for key, _function in live}
+    names = [without_number(key) for key in edited if "<locals>" not in key]
+    return [name for name in names if name in marked and name not in alive]

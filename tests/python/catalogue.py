@@ -6,6 +6,7 @@ answers of ``kept``, which the notes explain; a slug is refused.
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 LIVE, KEPT = "live", "kept"
@@ -24,6 +25,15 @@ class Case(NamedTuple):
     note: str = ""
 
 
+GENERIC = [
+    Case(
+        "a class with type parameters",
+        "class A[T]:\n    def f(self):\n        return 1\n    @staticmethod\n    def g[U](x: U = 1):\n        return x",
+        "class A[T]:\n    def f(self) -> T:\n        return 2\n    @staticmethod\n    def g[U](x: U = 2):\n        return x\n"
+        "    def h(self, x: T):\n        return x",
+        "A().f(), A.g(), A().h(5)",
+    ),
+]
 CASES = [
     Case("a body", "def f(x):\n    return x", "def f(x):\n    return x * 2", "f(4)"),
     Case("a constant of another type", "def f():\n    return 1", "def f():\n    return 1.0", "repr(f())"),
@@ -177,6 +187,12 @@ CASES = [
         "C[1], type('D', (C,), {}).is_sub, C.__hash__",
     ),
     Case(
+        "a definition that the compiler leaves out",
+        "if 0:\n    def f(x=1):\n        return 1\nelse:\n    def f(x=2):\n        return x",
+        "if 0:\n    def f(x=1):\n        return 1\nelse:\n    def f(x=5):\n        return x + 1",
+        "f()",
+    ),
+    Case(
         "a name that is bound in steps",
         "def f():\n    return 1",
         "X = 1\nX += 1\nX = X * 10\ndef f():\n    return X",
@@ -304,3 +320,5 @@ CASES = [
         warm="inner = outer(1)",
     ),
 ]
+if sys.version_info >= (3, 12):
+    CASES += GENERIC

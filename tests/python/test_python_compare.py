@@ -81,15 +81,14 @@ def test_a_syntax_error_is_shown_as_python_shows_it() -> None:
     with pytest.raises(BuildError) as refused:
         text("def f():\n    return (1\n")
     assert refused.value.message.startswith("/src/shop/pricing.py:2: SyntaxError: ")
-    assert refused.value.diagnostics.splitlines() == [
-        '  File "/src/shop/pricing.py", line 2',
-        "    return (1",
-        "           ^",
-        "SyntaxError: '(' was never closed",
-    ]
+    shown = refused.value.diagnostics.splitlines()
+    assert shown[:2] == ['  File "/src/shop/pricing.py", line 2', "    return (1"]
+    assert shown[-1] == refused.value.message.partition(": ")[2]  # 3.9 has other words than its successors
 
 
-@pytest.mark.parametrize("bad", [b"a = 1\x00", b"# coding: nonsense\n", b"\xff\xfe", b"(" * 5000])
+@pytest.mark.parametrize(
+    "bad", [b"a = 1\x00", b"# coding: nonsense\n", b"\xff\xfe", b"(" * 5000, b"a = " + b"-" * 9000 + b"1"]
+)
 def test_what_is_no_text_of_python_is_a_build_error_too(bad: bytes) -> None:
     with pytest.raises(BuildError):
         Text(bad, "x.py")
