@@ -7,7 +7,7 @@
  *
  * Called with the GIL held, as any function of an extension; nothing of the object is changed and nothing is called.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include "state.h"
 
 #include <dlfcn.h>

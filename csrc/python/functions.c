@@ -17,6 +17,8 @@
  */
 #include "state.h"
 
+#include <frameobject.h> /* PyFrame_GetBack: Python.h has it from 3.11 on only */
+
 enum { CODE, DEFAULTS, KWDEFAULTS, ANNOTATIONS, DOC, CLOSURE, FIELDS };
 
 /* Who is inside ---------------------------------------------------------------------------------------------------- */
@@ -230,6 +232,43 @@ static PyObject *store(PyObject *orders, PyObject *names, PyObject *undo_names) 
     return NULL;
 }
 
+/* The cycle collector --------------------------------------------------------------------------------------------- */
+
+#if PY_VERSION_HEX >= 0x030a0000
+static int stop_collecting(void) {
+    return PyGC_Disable();
+}
+
+static void go_on_collecting(void) {
+    PyGC_Enable();
+}
+#else
+static PyObject *ask_collector(const char *what) {
+    PyObject *gc = PyImport_ImportModule("gc");
+    PyObject *answer = gc ? PyObject_CallMethod(gc, what, NULL) : NULL;
+    Py_XDECREF(gc);
+    return answer;
+}
+
+/* Whether it was on; -1 with an exception set. */
+static int stop_collecting(void) {
+    PyObject *was_on = ask_collector("isenabled");
+    PyObject *done = was_on ? ask_collector("disable") : NULL;
+    int collects = done ? PyObject_IsTrue(was_on) : -1;
+    Py_XDECREF(was_on);
+    Py_XDECREF(done);
+    return collects;
+}
+
+/* An exception that is set stays so. */
+static void go_on_collecting(void) {
+    PyObject *kind, *value, *trace;
+    PyErr_Fetch(&kind, &value, &trace);
+    Py_XDECREF(ask_collector("enable"));
+    PyErr_Restore(kind, value, trace);
+}
+#endif
+
 PyObject *hr_exchange(PyObject *module, PyObject *arguments) {
     PyObject *functions, *names, *undo_names, *inside, *nested, *objects;
     (void)module;
@@ -239,18 +278,18 @@ PyObject *hr_exchange(PyObject *module, PyObject *arguments) {
     PyObject *orders = PyList_GetSlice(functions, 0, PyList_GET_SIZE(functions));
     if (!orders)
         return NULL;
-#if PY_VERSION_HEX >= 0x030a0000
-    int collects = PyGC_Disable();
-#endif
+    int collects = stop_collecting();
+    if (collects < 0) {
+        Py_DECREF(orders);
+        return NULL;
+    }
     PyObject *undo = NULL, *found = threads_inside(inside);
     if (found && !PyList_GET_SIZE(found))
         if (!PyDict_GET_SIZE(nested) || !add_closures(nested, objects, orders))
             undo = store(orders, names, undo_names);
     int failed = !found || (!undo && PyErr_Occurred());
-#if PY_VERSION_HEX >= 0x030a0000
     if (collects)
-        PyGC_Enable();
-#endif
+        go_on_collecting();
     PyObject *result = failed ? NULL : Py_BuildValue("OO", found, undo ? undo : Py_None);
     Py_DECREF(orders);
     Py_XDECREF(found);

@@ -12,8 +12,8 @@ from types import FunctionType
 from typing import Any
 
 from hotreload.errors import StageError
-from hotreload.python.book import Addition, Book, Name, Original, Version
-from hotreload.python.codes import without_number
+from hotreload.python.book import Addition, Book, Name, Parameters, Version
+from hotreload.python.codes import fingerprint, without_number
 from hotreload.python.plan import class_of
 from hotreload.python.registry import plain_functions
 
@@ -23,7 +23,14 @@ _HOOK = "__hotreload_class__"
 #: What every body of a class sets.
 _OF_BODIES = frozenset(
     {"__module__", "__qualname__", "__doc__", "__annotations__", "__firstlineno__", "__static_attributes__"}
+    | {"__type_params__", "__orig_bases__", "__classdictcell__"}
 )
+
+_IMPLICIT: dict[str, Any] = {
+    "__new__": staticmethod,
+    "__init_subclass__": classmethod,
+    "__class_getitem__": classmethod,
+}
 
 
 class _ClassBody:
@@ -35,7 +42,8 @@ class _ClassBody:
         self.made: dict[str, Any] = {}
 
     def __prepare__(self, _name: str, _bases: Any, **_more: Any) -> dict[str, Any]:
-        self._before = {**vars(self._cls)}
+        parameters = getattr(self._cls, "__type_params__", ())
+        self._before = {**{parameter.__name__: parameter for parameter in parameters}, **vars(self._cls)}
         self._before["__annotations__"] = dict(self._before.get("__annotations__") or {})
         return dict(self._before)
 
@@ -57,7 +65,7 @@ def run_added(book: Book, version: Version, notes: list[str]) -> None:
     Raises:
         StageError: something raised, and it says what and where; the names are gone again.
     """
-    version.names, version.evaluated, version.made = [], {}, set()
+    version.names, version.evaluated, version.made, version.bound = [], {}, set(), set()
     before = dict(book.source.namespace)
     try:
         for addition in version.additions:
@@ -104,41 +112,51 @@ def _run(book: Book, version: Version, addition: Addition, notes: list[str]) -> 
     if addition.owner:
         _run_in_class(book, version, addition, notes)
         return
-    names = [name for name in addition.names if name not in namespace]
+    names = [name for name in addition.names if name not in namespace or name in version.bound]
     if not names:
-        _keep_ours(book, version, namespace, addition.names)
+        _keep_ours(book, version, namespace, addition, notes)
         return
-    before = {name: namespace[name] for name in addition.names if name in namespace}
+    before = {name: namespace[name] for name in addition.names if name in namespace and name not in names}
+    version.bound.update(names)
     exec(addition.code, namespace)  # noqa: S102 - that is what was asked for
     namespace.update(before)  # what the program has under such a name is its own
     for name in names:
         if name in namespace:
-            version.names.append(Name(namespace, name, namespace[name], False, None))
+            version.names.append(Name(namespace, name, namespace[name], False, None, _said(addition)))
             book.introduce(namespace[name], version)
-    _keep_ours(book, version, namespace, tuple(before))
+    version.names += _find_ours(book, namespace, tuple(before))
 
 
-def _keep_ours(book: Book, version: Version, target: Any, names: tuple[str, ...]) -> bool:
+def _keep_ours(book: Book, version: Version, target: Any, addition: Addition, notes: list[str]) -> bool:
     """Names that an earlier generation has added stay as they are; whether they all are such."""
-    ours = _find_ours(book, target, names)
+    ours = _find_ours(book, target, addition.names)
     version.names += ours
-    return len(ours) == len(names)
+    kept = [name.name for name in ours if name.said and name.said != _said(addition)]
+    if kept:
+        what = f"{book.path}:{addition.line}: `{addition.text}`"
+        notes.append(f"{what} is not run again: the live value of {', '.join(kept)} is kept")
+    return len(ours) == len(addition.names)
+
+
+def _said(addition: Addition) -> str:
+    """What a statement does, so that another for the same names is noticed; nothing of definitions."""
+    first = addition.text.partition(" ")[0]
+    is_definition = first in ("def", "async", "class", "import", "from") or first.startswith("@")
+    return "" if is_definition else fingerprint(addition.code, with_lines=False)
 
 
 def _find_ours(book: Book, target: Any, names: tuple[str, ...]) -> list[Name]:
-    space = target if isinstance(target, dict) else vars(target)
     found: dict[str, Name] = {}
-    for version in book.versions.values():
-        for name in version.names:
-            if name.target is target and name.name in names and space.get(name.name, ...) is name.value:
-                found[name.name] = name
+    for name in book.names():
+        if name.target is target and name.name in names and name.is_live:
+            found[name.name] = name
     return list(found.values())
 
 
 def _complete_class(book: Book, version: Version, member: Addition, notes: list[str]) -> None:
     """Gives a class that an earlier edit has brought what it lacks; the names of one that is new are written down."""
     cls = class_of(book, member.owner, book.source.namespace)
-    if cls is None or _keep_ours(book, version, cls, member.names):
+    if cls is None or _keep_ours(book, version, cls, member, notes):
         return
     space = vars(cls)
     if any(name not in space for name in member.names) or _lacks_accessor(space.get(member.names[0]), member.text):
@@ -164,19 +182,30 @@ def _run_in_class(book: Book, version: Version, addition: Addition, notes: list[
     if type(cls).__setattr__ is not type.__setattr__ or type(cls).__module__ == "enum":
         notes.append(f"{what} is not added: the metaclass of {addition.owner} decides what becomes of it")
         return
-    if _keep_ours(book, version, cls, addition.names):
+    if _keep_ours(book, version, cls, addition, notes):
         return
     body = _ClassBody(cls)
     exec(addition.code, book.source.namespace, {_HOOK: body})  # noqa: S102 - that is what was asked for
-    for name, value in body.made.items():
+    for name, value in _as_class_statements_do(cls, body.made).items():
         for function in _functions_of(value):
             function.__qualname__ = f"{without_number(addition.owner)}.{function.__name__}"
         had = name in vars(cls)
-        version.names.append(Name(cls, name, value, had, vars(cls).get(name)))
+        version.names.append(Name(cls, name, value, had, vars(cls).get(name), _said(addition)))
         hook = getattr(type(value), "__set_name__", None)
         if hook is not None:
             hook(value, cls, name)
         book.introduce(value, version)
+
+
+def _as_class_statements_do(cls: type, made: dict[str, Any]) -> dict[str, Any]:
+    """What ``class`` makes of some names, and setting them on a class does not."""
+    found = dict(made)
+    for name, kind in _IMPLICIT.items():
+        if isinstance(found.get(name), FunctionType):
+            found[name] = kind(found[name])
+    if "__eq__" in found and "__hash__" not in vars(cls):
+        found.setdefault("__hash__", None)
+    return found
 
 
 def _functions_of(value: Any) -> list[FunctionType]:
@@ -208,28 +237,14 @@ def _evaluate(book: Book, version: Version, key: str, signature: tuple[str, str,
         return body.made[name]
 
     made = _with_traceback(book, code.co_firstlineno, f"the parameters of {without_number(key)}()", evaluate)
-    values = _named_defaults(original)
-    defaults = tuple(
-        values[parameter] if parameter in kept and parameter in values else value
-        for parameter, value in zip(_with_defaults(made), made.__defaults__ or ())
-    )
-    kwdefaults = {
-        parameter: values[parameter] if parameter in kept and parameter in values else value
-        for parameter, value in (made.__kwdefaults__ or {}).items()
-    }
-    version.evaluated[key] = (defaults or None, kwdefaults or None, made.__annotations__)
+    positional = dict(zip(_with_defaults(made), made.__defaults__ or ()))
+    version.evaluated[key] = Parameters(positional, made.__kwdefaults__ or {}, made.__annotations__, kept)
 
 
 def _with_defaults(function: FunctionType) -> tuple[str, ...]:
     code = function.__code__
     count = len(function.__defaults__ or ())
     return code.co_varnames[code.co_argcount - count : code.co_argcount]
-
-
-def _named_defaults(original: Original) -> dict[str, Any]:
-    code, defaults = original.code, original.defaults or ()
-    names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
-    return {**dict(zip(names, defaults)), **(original.kwdefaults or {})}
 
 
 def _with_traceback(book: Book, line: int, what: str, call: Callable[[], Any]) -> Any:

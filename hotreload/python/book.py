@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -19,21 +20,26 @@ from typing import Any, NamedTuple
 from hotreload.errors import PoisonedError, StageError
 from hotreload.live.core import Image, Span
 from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Taint
-from hotreload.python.codes import Found, fingerprint, is_same, walk
+from hotreload.python.codes import Found, is_same, walk
+from hotreload.python.index import CodeIndex, counts_of, place_of
 from hotreload.python.registry import SourceFile, functions_in
 
-__all__ = ["NO_IMAGE", "Addition", "Book", "Name", "Original", "PythonGeneration", "StagedPython", "Version"]
+__all__ = [
+    "KEPT",
+    "NO_IMAGE",
+    "Addition",
+    "Book",
+    "Name",
+    "Original",
+    "Parameters",
+    "PythonGeneration",
+    "StagedPython",
+    "Version",
+]
 
+#: So many generations besides the base can be gone back to.
+KEPT = 32
 NO_IMAGE = Image(0, 0, 0, 0, False, Span(0, 0), None)
-
-
-class _Known(NamedTuple):
-    """A code object that was met or made; ``siblings``: how many functions of its name are where it is."""
-
-    code: CodeType
-    key: str
-    meaning: str
-    siblings: int
 
 
 class Addition(NamedTuple):
@@ -47,21 +53,47 @@ class Addition(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A name that a generation has given to a module or a class, and what was there before."""
+    """A name that a generation has given to a module or a class, what was there before, and by which statement."""
 
     target: Any
     name: str
     value: Any
     had: bool
     before: Any
+    said: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it still has that value."""
+        space = self.target if isinstance(self.target, dict) else vars(self.target)
+        return space.get(self.name, ...) is self.value
+
+
+class Parameters(NamedTuple):
+    """What the new parameters of a function came to; of those in ``kept``, each live one goes on having its own."""
+
+    positional: Mapping[str, Any]
+    keyword: Mapping[str, Any]
+    annotations: Mapping[str, Any]
+    kept: tuple[str, ...]
+
+    def of(self, original: Original) -> tuple[Any, Any, Any]:
+        """Defaults, keyword defaults and annotations for one function: several may come from one ``def``."""
+        code, defaults = original.code, original.defaults or ()
+        names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
+        own = {**dict(zip(names, defaults)), **(original.kwdefaults or {})}
+        own = {name: value for name, value in own.items() if name in self.kept}
+        positional = tuple(own.get(name, value) for name, value in self.positional.items())
+        keyword = {name: own.get(name, value) for name, value in self.keyword.items()}
+        return positional or None, keyword or None, dict(self.annotations)
 
 
 @dataclass
 class Version:
     """One text as code.
 
-    ``evaluated`` has what parameters came to: defaults, keyword defaults, annotations. ``made`` are the functions that
-    its additions have made, by their numbers: they have their parameters already.
+    ``evaluated`` has what parameters came to. ``made`` are the functions that its additions have made, by their
+    numbers: they have their parameters already. ``bound`` are names of the module that its additions have bound.
     """
 
     codes: dict[str, CodeType]
@@ -72,14 +104,15 @@ class Version:
     signatures: Mapping[str, tuple[str, str, CodeType, tuple[str, ...]]] = field(default_factory=dict)
     additions: tuple[Addition, ...] = ()
     members: tuple[Addition, ...] = ()
-    evaluated: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict)
+    evaluated: dict[str, Parameters] = field(default_factory=dict)
     names: list[Name] = field(default_factory=list)
     made: set[int] = field(default_factory=set)
+    bound: set[str] = field(default_factory=set)
     is_base: bool = False
 
     def __post_init__(self) -> None:
         self.by_line = {(code.co_name, code.co_firstlineno): key for key, code in self.codes.items()}
-        self.counts = _counts(self.codes)
+        self.counts = counts_of(self.codes)
 
 
 @dataclass
@@ -132,10 +165,13 @@ class Book:
         self.since = time.time()
         self.versions: dict[int, Version] = {}
         self.originals: dict[int, Original] = {}
-        self.introduced: list[FunctionType] = []
+        self.introduced: weakref.WeakValueDictionary[int, FunctionType] = weakref.WeakValueDictionary()
+        self.has_looked = False
         #: Cells that a closure has had and its code of now does not use; another may.
         self.cells: weakref.WeakKeyDictionary[FunctionType, dict[str, Any]] = weakref.WeakKeyDictionary()
-        self._known: dict[int, _Known] = {}
+        self.index = CodeIndex()
+        self._older_names: dict[tuple[int, str], Name] = {}
+        self._retired: deque[int] = deque()
 
     # As the manager sees a ledger ----------------------------------------------------------------------------------
 
@@ -153,13 +189,20 @@ class Book:
         Raises:
             StageError: there is none of that number.
         """
-        if number in self.generations:
-            return self.generations[number]
-        raise StageError(
-            f"{self.name} has no generation {number}",
-            hint=f"there are 0 to {self.newest}",
-            status="NO_GENERATION",
-        )
+        if not 0 <= number <= self.newest:
+            raise StageError(
+                f"{self.name} has no generation {number}",
+                hint=f"there are 0 to {self.newest}",
+                status="NO_GENERATION",
+            )
+        if number and number not in self.versions:
+            kept = sorted({0, *self.versions})
+            raise StageError(
+                f"generation {number} of {self.name} was retired: its code is not kept any more",
+                hint=f"save or push its text again, or go back to 0 or one of {kept[1]} to {kept[-1]}",
+                status="NO_GENERATION",
+            )
+        return self.generations[number]
 
     def check_staged(self, staged: StagedPatch) -> None:
         """Insists that a patch is staged and was made on top of what is live.
@@ -223,49 +266,35 @@ class Book:
     def learn(self, code: CodeType, key: str) -> None:
         """Remembers which function a code object is, and those inside it."""
         found = [Found(key, code, ""), *walk(code, key + ".<locals>.", key)]
-        counts = _counts(each.key for each in found)
+        counts = counts_of(each.key for each in found)
         for each in found:
-            self._remember(each.code, each.key, counts)
+            self.index.add(each.code, each.key, counts)
 
     def learn_version(self, version: Version) -> None:
         """Remembers all code of a version."""
         for key, code in version.codes.items():
-            if id(code) not in self._known:
-                self._remember(code, key, version.counts)
-
-    def _remember(self, code: CodeType, key: str, counts: Mapping[tuple[str, str], int]) -> None:
-        self._known[id(code)] = _Known(code, key, fingerprint(code, with_lines=False), counts[_place(key)])
-
-    def codes_of(self, key: str) -> Iterator[CodeType]:
-        """Every code object that was met or made for a function."""
-        return (known.code for known in list(self._known.values()) if known.key == key)
-
-    def meaning_of(self, code: CodeType) -> str:
-        """Its fingerprint without lines."""
-        known = self._known.get(id(code))
-        return known.meaning if known else fingerprint(code, with_lines=False)
+            if not self.index.key_of(code):
+                self.index.add(code, key, version.counts)
 
     def key_of(self, function: FunctionType) -> str:
         """Which function it is; empty where its code is not what the text says."""
         code = function.__code__
-        known = self._known.get(id(code))
-        if known is None:
-            for version in reversed(list(self.versions.values())):
-                key = version.by_line.get((code.co_name, code.co_firstlineno))
-                if key is not None and is_same(code, version.codes[key]):
-                    self.learn(code, key)
-                    break
-            else:
-                return ""
-            known = self._known[id(code)]
-        return known.key
+        known = self.index.key_of(code)
+        if known:
+            return known
+        for version in reversed(list(self.versions.values())):
+            key = version.by_line.get((code.co_name, code.co_firstlineno))
+            if key is not None and is_same(code, version.codes[key]):
+                self.learn(code, key)
+                return key
+        return ""
 
     def functions(self) -> tuple[list[tuple[str, FunctionType]], list[str]]:
         """The marked functions that live with their keys; and the names of those that the text does not explain."""
         found: list[tuple[str, FunctionType]] = []
         strangers: list[str] = []
         seen: set[int] = set()
-        for function in [*self.source.functions(), *self.introduced]:
+        for function in [*self.source.functions(), *self.introduced.values()]:
             if id(function) in seen:
                 continue
             seen.add(id(function))
@@ -276,6 +305,12 @@ class Book:
             else:
                 strangers.append(function.__qualname__)
         return found, strangers
+
+    def look_for_hidden(self) -> None:
+        """Finds the functions of a whole file that no name leads to, by one pass over all objects."""
+        if self.source.is_whole:
+            self.has_looked = True
+            self.source.find_hidden()
 
     def _meet(self, function: FunctionType, key: str) -> None:
         originals = self.originals
@@ -296,16 +331,15 @@ class Book:
         """A function, or a class with functions, that an added statement has made: later edits change it too."""
         for function in functions_in({"": value, "__name__": self.name}, self.path):
             key = version.by_line.get((function.__code__.co_name, function.__code__.co_firstlineno))
-            if key is not None and not any(function is known for known in self.introduced):
+            if key is not None and id(function) not in self.introduced:
                 self.learn(function.__code__, key)
-                self.introduced.append(function)
+                self.introduced[id(function)] = function
                 version.made.add(id(function))
                 self._meet(function, key)
 
     def is_countable(self, code: CodeType, key: str, version: Version) -> bool:
         """Whether the n-th function of a name where that code is from is the n-th in the version: as many are there."""
-        known = self._known.get(id(code))
-        return known is not None and known.siblings == version.counts.get(_place(key))
+        return self.index.siblings_of(code) == version.counts.get(place_of(key))
 
     def remember_cells(self, orders_back: list[tuple[Any, ...]]) -> None:
         """What closures had before an exchange."""
@@ -313,18 +347,29 @@ class Book:
             if closure is not ... and code is not ... and closure:
                 self.cells.setdefault(function, {}).update(zip(code.co_freevars, closure))
 
+    def add_version(self, number: int, version: Version) -> None:
+        """A generation has been made; of many the oldest are retired, but for the base and what is live."""
+        self.newest = number
+        self.versions[number] = version
+        self.learn_version(version)
+        old = [known for known in self.versions if known not in (0, number, self.live.number)]
+        for known in sorted(old)[: max(0, len(old) + 2 - KEPT)]:
+            self._retire(known)
+
+    def _retire(self, number: int) -> None:
+        """Its code stays with those who run or hold it; the names that it has added can still be taken away."""
+        for name in self.versions.pop(number).names:
+            self._older_names[id(name.target), name.name] = name
+        self._older_names = {place: name for place, name in self._older_names.items() if name.is_live}
+        self.mark(number, is_retired=True)
+        self._retired.append(number)
+        if len(self._retired) > KEPT:
+            del self.generations[self._retired.popleft()]
+
+    def names(self) -> list[Name]:
+        """Every name that a generation has added, the older first."""
+        return [*self._older_names.values(), *(name for version in self.versions.values() for name in version.names)]
+
     def version(self, number: int) -> Version:
         """The version of a generation; before anything was staged, the base has none."""
         return self.versions.get(number) or Version({}, is_base=True)
-
-
-def _place(key: str) -> tuple[str, str]:
-    outer, _, name = key.rpartition(".")
-    return outer, name.partition("#")[0]
-
-
-def _counts(keys: Iterable[str]) -> dict[tuple[str, str], int]:
-    counts: dict[tuple[str, str], int] = {}
-    for key in keys:
-        counts[_place(key)] = counts.get(_place(key), 0) + 1
-    return counts

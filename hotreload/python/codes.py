@@ -1,19 +1,21 @@
 """Code objects: a key for each function of a text, and whether two of them are the same.
 
 The key is the qualified name; functions of one name in one place (a property's getter and setter, two branches of an
-``if``, lambdas) are numbered by their lines: ``Order.total``, ``Order.total#2``.
+``if``, lambdas) are numbered by their lines: ``Order.total``, ``Order.total#2``. Where an edit would shift the numbers,
+``pairing.py`` says which is which.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from types import CodeType
+from collections.abc import Iterator, Mapping
+from types import CodeType, MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["Found", "fingerprint", "is_same", "own_fingerprint", "walk", "without_number"]
+__all__ = ["Found", "fingerprint", "is_same", "lines_of", "own_fingerprint", "walk", "without_number"]
 
 _OPTIMIZED = 0x1
+_NO_KEYS: Mapping[str, str] = MappingProxyType({})
 _GENERIC = "<generic parameters of "
 _ATTRIBUTES = (
     "co_name",
@@ -44,10 +46,11 @@ def without_number(key: str) -> str:
     return ".".join(part.partition("#")[0] for part in key.split("."))
 
 
-def walk(code: CodeType, prefix: str = "", outer: str = "") -> Iterator[Found]:
+def walk(code: CodeType, prefix: str = "", outer: str = "", keys: Mapping[str, str] = _NO_KEYS) -> Iterator[Found]:
     """Every function in a module's code, the outer one before the inner; class bodies and comprehensions are none.
 
-    With a function's code, ``prefix`` ``KEY.<locals>.`` and its key as ``outer``: those inside it.
+    With a function's code, ``prefix`` ``KEY.<locals>.`` and its key as ``outer``: those inside it. ``keys`` are of
+    functions that are called otherwise than by their number (``pairing.py``).
     """
     seen: dict[str, int] = {}
     children = [const for const in _inner(code) if not _is_nameless(const)]
@@ -55,10 +58,20 @@ def walk(code: CodeType, prefix: str = "", outer: str = "") -> Iterator[Found]:
         seen[child.co_name] = number = seen.get(child.co_name, 0) + 1
         key = prefix + child.co_name + (f"#{number}" if number > 1 else "")
         if not child.co_flags & _OPTIMIZED:  # the body of a class
-            yield from walk(child, key + ".", outer)
+            yield from walk(child, key + ".", outer, keys)
         else:
+            key = keys.get(key, key)
             yield Found(key, child, outer)
-            yield from walk(child, key + ".<locals>.", key)
+            yield from walk(child, key + ".<locals>.", key, keys)
+
+
+def lines_of(code: CodeType) -> frozenset[tuple[str, int]]:
+    """Names and first lines of what is in a module's code: the compiler leaves out what is under ``if 0``."""
+    found = {(code.co_name, code.co_firstlineno)}
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            found |= lines_of(const)
+    return frozenset(found)
 
 
 def _inner(code: CodeType) -> Iterator[CodeType]:

@@ -27,8 +27,9 @@ from types import CodeType
 from typing import Any
 
 from hotreload.errors import BuildError, Finding
-from hotreload.python.codes import fingerprint, own_fingerprint, walk, without_number
+from hotreload.python.codes import fingerprint, lines_of, own_fingerprint, walk, without_number
 from hotreload.python.outline import Class, Function, Outline, Statement, bound_names, outline, said
+from hotreload.python.pairing import pair
 
 __all__ = ["CLASS_HOOK", "Difference", "Text", "compare"]
 
@@ -38,7 +39,7 @@ _FUTURE = 0
 for _name in __future__.all_feature_names:
     _FUTURE |= getattr(__future__, _name).compiler_flag
 _SHOWN = 60
-_RUNNABLE = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.Try, ast.If)
+_RUNNABLE = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Try, ast.If)
 
 
 class Text:
@@ -56,12 +57,18 @@ class Text:
             try:
                 tree = compile(text, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
                 self.code = compile(text, path, "exec", dont_inherit=True, optimize=self.optimize)
+                assert isinstance(tree, ast.Module)
+                self.outline: Outline = outline(tree, lines_of(self.code))
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 raise _no_python(path, error) from None
         self.warnings = "\n".join(f"{path}:{each.lineno}: {each.category.__name__}: {each.message}" for each in caught)
-        assert isinstance(tree, ast.Module)
-        self.outline: Outline = outline(tree)
         self.codes: dict[str, CodeType] = {found.key: found.code for found in walk(self.code)}
+
+    def name_as(self, base: Text) -> None:
+        """Has functions that are the base's called by the base's keys."""
+        keys = pair(base.outline, outline(self.outline.tree, self.outline.lines))
+        self.outline = outline(self.outline.tree, self.outline.lines, keys)
+        self.codes = {found.key: found.code for found in walk(self.code, keys=keys)}
 
     def compile(self, nodes: Iterable[ast.stmt]) -> CodeType:
         """Some of its statements by themselves, on their own lines."""
@@ -108,6 +115,7 @@ class Difference:
         return {
             "base": base.code,
             "new": new.code,
+            "keys": dict(new.outline.keys),
             "edited": tuple(self.edited),
             "swapped": tuple(self.swapped),
             "moved": tuple(self.moved),
@@ -119,8 +127,20 @@ class Difference:
 
 
 def compare(base: Text, new: Text) -> Difference:
-    """What ``new`` differs in from ``base``."""
+    """What ``new`` differs in from ``base``.
+
+    Raises:
+        BuildError: an expression is nested too deeply to be compared.
+    """
+    try:
+        return _compare(base, new)
+    except RecursionError as error:
+        raise _no_python(new.path, error) from None
+
+
+def _compare(base: Text, new: Text) -> Difference:
     found = Difference()
+    new.name_as(base)
     _compare_functions(found, base, new)
     _compare_classes(found, base.outline, new.outline)
     for owner in ["", *(key for key in new.outline.classes if key in base.outline.classes)]:
@@ -238,7 +258,7 @@ def _in_class(new: Text, owner: str, nodes: list[Any]) -> list[Any]:
         "decorator_list": [],
     }
     if "type_params" in ast.ClassDef._fields:
-        fields["type_params"] = []
+        fields["type_params"] = []  # the body finds the live class's
     return [ast.copy_location(ast.ClassDef(**fields), node)]
 
 
@@ -253,6 +273,8 @@ def _compare_classes(found: Difference, old: Outline, now: Outline) -> None:
                 f"class {key}: `{was.head}` -> `{is_.head}`: "
                 "the live class keeps its bases and decorators until the restart"
             )
+        elif was is not None and ast.get_docstring(was.node) != ast.get_docstring(is_.node):
+            found.notes.append(f"the docstring of class {key} is kept until the restart")
     for key in old.classes:
         if key not in now.classes:
             found.notes.append(f"class {key} is gone from the text: the live one is kept")
@@ -263,6 +285,14 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
     old, now = base.outline, new.outline
     known = old.names_of(owner)
     cls = now.classes.get(owner)
+    before = Counter(statement.text for statement in old.statements if statement.owner == owner)
+    carried: set[int] = set()
+    for statement in now.statements:
+        if statement.owner == owner:
+            if before[statement.text]:
+                before[statement.text] -= 1
+            elif _new_statement(found, new, statement, known, cls):
+                carried.update(map(id, ast.walk(statement.node)))
     for function in now.functions.values():
         if function.owner == owner and function.key not in old.functions:
             if function.node.name in known and not function.kinds:
@@ -271,17 +301,13 @@ def _compare_scope(found: Difference, base: Text, new: Text, owner: str) -> None
                     "what has that name already is kept"
                 )
                 continue
+            if id(function.node) in carried:  # the statement around it says whether it is defined
+                continue
             _add(found, new, owner, function.node, without_number(function.key) + "()")
     for each in now.classes.values():
-        if each.owner == owner and each.key not in old.classes and each.node.name not in known:
+        is_new = each.owner == owner and each.key not in old.classes and each.node.name not in known
+        if is_new and id(each.node) not in carried:
             _add(found, new, owner, each.node, f"class {each.key}")
-    before = Counter(statement.text for statement in old.statements if statement.owner == owner)
-    for statement in now.statements:
-        if statement.owner == owner:
-            if before[statement.text]:
-                before[statement.text] -= 1
-            else:
-                _new_statement(found, new, statement, known, cls)
     after = now.names_of(owner)
     for statement in old.statements:
         if statement.owner == owner and before[statement.text]:
@@ -309,27 +335,29 @@ def _list_members(found: Difference, old: Outline, new: Text) -> None:
     found.members = [_addition(new, owner, node) for owner, node in sorted(members, key=lambda each: each[1].lineno)]
 
 
-def _new_statement(found: Difference, new: Text, statement: Statement, known: set[str], cls: Class | None) -> None:
+def _new_statement(found: Difference, new: Text, statement: Statement, known: set[str], cls: Class | None) -> bool:
+    """Has a statement run that gives new names a value, else says that it is not; whether all of it is run."""
     node = statement.node
     place = f"{new.path}:{statement.line}: `{_first_line(statement.text)}`"
     fresh = [name for name in statement.names if name not in known]
     if isinstance(node, (ast.Import, ast.ImportFrom)) and fresh:
         if any(alias.name == "*" for alias in node.names):
             found.notes.append(f"{place} is not run: what it would bind cannot be told")
-            return
+            return False
         for part in _imports_of(node, fresh):
             _add(found, new, statement.owner, part, _first_line(said(part)))
-        return
+        return False
     if fresh and len(fresh) == len(statement.names) and _is_runnable(node, statement.text):
         if cls is not None and cls.has_decorators:
             found.notes.append(f"{place} is not run: the decorators of {cls.key} have seen the class without it")
-            return
+            return False
         _add(found, new, statement.owner, node, _first_line(statement.text))
-        return
+        return True
     if statement.names:
         found.notes.append(f"{place} is not run again: the live value of {', '.join(statement.names)} is kept")
     else:
         found.notes.append(f"{place} is not run: it is part of an import, which was done before")
+    return False
 
 
 def _gone_statement(found: Difference, statement: Statement, names: set[str]) -> None:

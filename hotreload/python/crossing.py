@@ -19,6 +19,8 @@ import gc
 import sys
 import threading
 import time
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from types import CodeType, FrameType
 from typing import Any
 
@@ -32,6 +34,7 @@ __all__ = ["Crossing", "exchange"]
 
 PAUSE_FIRST, PAUSE_LAST = 0.001, 0.02
 _SHOWN = 32
+_KINDS = 0x20 | 0x80 | 0x200  # generator, coroutine, async generator
 
 
 def exchange(book: Book, plan: Plan, *, level: str) -> list[int]:
@@ -41,12 +44,23 @@ def exchange(book: Book, plan: Plan, *, level: str) -> list[int]:
         Exception: a store failed and all are undone; a SystemError: the undo failed too.
     """
     inside = plan.inside if level != "function" else set()
-    found, back = _state.exchange(plan.orders, plan.names, plan.undo_names, inside, plan.nested, gc.get_objects)
+    with _quiet(plan):
+        found, back = _state.exchange(plan.orders, plan.names, plan.undo_names, inside, plan.nested, gc.get_objects)
     if not found:
         for original, is_replaced in plan.replaced:
             original.is_replaced = is_replaced
         book.remember_cells(back or [])
     return found
+
+
+def _quiet(plan: Plan) -> AbstractContextManager[object]:
+    """From 3.13 on Python warns of a function that becomes a generator; a filter that shows it runs Python code."""
+    if sys.version_info >= (3, 13):
+        changes = [(order[0].__code__, order[1]) for order in plan.orders if order[1] is not ...]
+        changes += [(old, new) for old, (new, _kept, _doc) in plan.nested.items()]
+        if any((old.co_flags ^ new.co_flags) & _KINDS for old, new in changes):
+            return warnings.catch_warnings(action="ignore")
+    return nullcontext()
 
 
 class Crossing:

@@ -19,6 +19,7 @@ import time
 from _thread import start_new_thread
 from collections.abc import Iterable
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
 
 from hotreload.errors import Finding, HotReloadError, IncompatibleError, PoisonedError, StageError, TransitionError
@@ -181,9 +182,7 @@ class Engine:
             self._around.refused(swap, error)
             raise
         book.drop_staged(staged)
-        book.newest = staged.number
-        book.versions[staged.number] = version
-        book.learn_version(version)
+        book.add_version(staged.number, version)
         generation = PythonGeneration(
             module=book.name,
             build_id=book.source.build_id,
@@ -476,7 +475,7 @@ def _version_of(book: Book, payload: Payload) -> Version:
             _fix_filename(code, filename)
     book.open_base({found.key: found.code for found in walk(made["base"])})
     return Version(
-        codes={found.key: found.code for found in walk(made["new"])},
+        codes={found.key: found.code for found in walk(made["new"], keys=made["keys"])},
         swapped=frozenset(made["swapped"]),
         edited=tuple(made["edited"]),
         moved=frozenset(made["moved"]),
@@ -497,7 +496,7 @@ def _code_of(book: Book, payload: Payload) -> dict[str, Any]:
             ) from None
         if (
             isinstance(made, dict)
-            and {"base", "new", "swapped", "moved", "signatures", "additions", "members"} <= made.keys()
+            and {"base", "new", "keys", "swapped", "moved", "signatures", "additions", "members"} <= made.keys()
         ):
             return made
         raise StageError("the payload's code is of another version", hint="make it again", status="PAYLOAD")
@@ -531,19 +530,19 @@ def _functions_in(book: Book, version: Version) -> tuple[str, ...]:
 def _edited(book: Book, version: Version) -> list[str]:
     """Keys that differ from the base, and of what edits have added from what is live."""
     keys = list(version.edited)
-    for function in book.introduced:
+    for function in book.introduced.values():
         key = book.key_of(function)
         if (
             key in version.codes
             and key not in keys
-            and book.meaning_of(function.__code__) != book.meaning_of(version.codes[key])
+            and book.index.meaning_of(function.__code__) != book.index.meaning_of(version.codes[key])
         ):
             keys.append(key)
     return keys
 
 
 def _marked(book: Book, keys: Iterable[str]) -> list[str]:
-    ours = {book.key_of(function) for function in book.introduced}
+    ours = {book.key_of(function) for function in book.introduced.values()}
     return [without_number(key) for key in keys if key in ours or book.source.is_marked(without_number(key))]
 
 
@@ -554,6 +553,8 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
         IncompatibleError: the code of an edited function is not what the base text says.
         StageError: no edited function is marked.
     """
+    if not book.has_looked:
+        book.look_for_hidden()
     live, strangers = book.functions()
     edited = _edited(book, version)
     wrong = sorted({*strangers} & {without_number(key) for key in edited})
@@ -577,9 +578,10 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
         )
     marked = _marked(book, edited)
     unmarked = [name for key in edited if (name := without_number(key)) not in marked]
-    alive = {key for key, _function in live}
-    lost = [without_number(key) for key in edited if "<locals>" not in key and key not in alive]
-    lost = [name for name in lost if name in marked]
+    lost = _lost(edited, live, marked)
+    if lost and book.source.is_whole:  # a decorator of what an edit has added may have hidden it since
+        book.look_for_hidden()
+        lost = _lost(edited, book.functions()[0], marked)
     if lost:
         notes.append(f"no live function {', '.join(lost)}() was found: whoever decorated it has not kept it")
     if not unmarked:
@@ -596,3 +598,10 @@ def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str
     notes.append(
         f"{names} changed and is not marked: the old code serves; put @hotreload.hotpatchable above it and restart"
     )
+
+
+def _lost(edited: list[str], live: list[tuple[str, FunctionType]], marked: list[str]) -> list[str]:
+    """The names of which no function was found that should be swapped; of several of one name not all need to live."""
+    alive = {without_number(key) for key, _function in live}
+    names = [without_number(key) for key in edited if "<locals>" not in key]
+    return [name for name in names if name in marked and name not in alive]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -95,6 +95,8 @@ class Outline:
     statements: list[Statement] = field(default_factory=list)
     inner: dict[str, Function] = field(default_factory=dict)
     tree: ast.Module = field(default_factory=lambda: ast.Module(body=[], type_ignores=[]))
+    lines: frozenset[tuple[str, int]] = frozenset()
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     def names_of(self, owner: str) -> set[str]:
         """What a scope binds: the module where ``owner`` is empty, else that class."""
@@ -103,9 +105,15 @@ class Outline:
         return names | {cls.node.name for cls in self.classes.values() if cls.owner == owner}
 
 
-def outline(tree: ast.Module) -> Outline:
-    """The outline of a parsed text."""
-    found = Outline(tree=tree)
+def outline(tree: ast.Module, lines: frozenset[tuple[str, int]], keys: Mapping[str, str] | None = None) -> Outline:
+    """The outline of a parsed text.
+
+    Args:
+        tree: the text.
+        lines: names and first lines of the definitions that it has code of.
+        keys: those of functions that are called otherwise than by their number.
+    """
+    found = Outline(tree=tree, lines=lines, keys=keys or {})
     _scope(found, tree.body, "", "")
     return found
 
@@ -152,16 +160,18 @@ def _first_line(node: ast.stmt) -> int:
     return min([node.lineno, *(each.lineno for each in decorators)])
 
 
-def _keyed(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.stmt]]:
+def _keyed(found: Outline, body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.stmt]]:
     seen: dict[str, int] = {}
     for node in _definitions(body):
         name: str = node.name  # type: ignore[attr-defined]
+        if (name, _first_line(node)) not in found.lines:
+            continue
         seen[name] = number = seen.get(name, 0) + 1
         yield prefix + name + (f"#{number}" if number > 1 else ""), node
 
 
 def _scope(found: Outline, body: list[ast.stmt], prefix: str, owner: str) -> None:
-    for key, node in _keyed(body, prefix):
+    for key, node in _keyed(found, body, prefix):
         decorators = tuple(said(each) for each in node.decorator_list)  # type: ignore[attr-defined]
         if isinstance(node, ast.ClassDef):
             bases = [said(each) for each in (*node.bases, *node.keywords)]
@@ -169,6 +179,7 @@ def _scope(found: Outline, body: list[ast.stmt], prefix: str, owner: str) -> Non
             found.classes[key] = Class(key, owner, head, bool(decorators), node)
             _scope(found, node.body, key + ".", key)
         elif isinstance(node, _DEFINITIONS):
+            key = found.keys.get(key, key)
             found.functions[key] = Function(key, owner, node, decorators)
             _inside(found, node, key)
     for node in body:
@@ -179,12 +190,12 @@ def _scope(found: Outline, body: list[ast.stmt], prefix: str, owner: str) -> Non
 
 
 def _inside(found: Outline, node: Definition, key: str) -> None:
-    for inner_key, inner in _keyed(node.body, key + ".<locals>."):
+    for inner_key, inner in _keyed(found, node.body, key + ".<locals>."):
         if isinstance(inner, _DEFINITIONS):
             found.inner[inner_key] = Function(inner_key, key, inner, ())
             _inside(found, inner, inner_key)
         elif isinstance(inner, ast.ClassDef):
-            for method_key, method in _keyed(inner.body, inner_key + "."):
+            for method_key, method in _keyed(found, inner.body, inner_key + "."):
                 if isinstance(method, _DEFINITIONS):
                     found.inner[method_key] = Function(method_key, key, method, ())
                     _inside(found, method, method_key)

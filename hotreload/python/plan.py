@@ -7,6 +7,7 @@ as it is is ``...``. Nothing is run or changed here.
 from __future__ import annotations
 
 import gc
+import sys
 from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType
 from typing import Any
@@ -17,7 +18,7 @@ from hotreload.python.codes import is_same, own_fingerprint, without_number
 
 __all__ = ["Plan", "class_of", "docstring", "make_plan"]
 
-_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, from 3.13 on
+_HAS_DOCSTRING = 0x4000000  # CO_HAS_DOCSTRING, from 3.14 on
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _plan_function(
     kwdefaults: Any = ...
     annotations: Any = ...
     if evaluated is not None:
-        defaults, kwdefaults, annotations = evaluated
+        defaults, kwdefaults, annotations = evaluated.of(original)
         if original.annotations is ...:
             original.annotations = function.__annotations__
     elif original.is_replaced:
@@ -112,10 +113,10 @@ def _plan_function(
     plan.orders.append((function, goal, defaults, kwdefaults, annotations, doc, closure))
     plan.replaced.append((original, evaluated is not None))
     is_anew = key in version.signatures and key in book.version(0).codes
-    if has_fields or is_anew or book.meaning_of(now) != book.meaning_of(goal):
+    if has_fields or is_anew or book.index.meaning_of(now) != book.index.meaning_of(goal):
         if has_fields or is_anew or own_fingerprint(now) != own_fingerprint(goal):
             plan.swapped[key] = None
-        plan.inside.update(code for code in book.codes_of(key) if code is not goal)
+        plan.inside.update(code for code in book.index.codes_of(key) if code is not goal)
 
 
 def _goal_code(book: Book, version: Version, original: Original, *, is_base: bool) -> CodeType | None:
@@ -167,9 +168,7 @@ def docstring(code: CodeType) -> str | None:
     first = code.co_consts[0] if code.co_consts else None
     if not isinstance(first, str):
         return None
-    import sys
-
-    return first if sys.version_info < (3, 13) or code.co_flags & _HAS_DOCSTRING else None
+    return first if sys.version_info < (3, 14) or code.co_flags & _HAS_DOCSTRING else None
 
 
 # Live closures -----------------------------------------------------------------------------------------------------
@@ -184,10 +183,12 @@ def _plan_nested(plan: Plan, findings: list[Finding], book: Book, version: Versi
     for key, code in version.codes.items():
         if "<locals>" not in key or not book.source.is_marked(without_number(key)):
             continue
-        meaning = book.meaning_of(code)
-        goal = next((old for old in book.codes_of(key) if old is not code and book.meaning_of(old) == meaning), code)
-        for old in list(book.codes_of(key)):
-            if old is goal or book.meaning_of(old) == meaning:
+        meaning = book.index.meaning_of(code)
+        goal = next(
+            (old for old in book.index.codes_of(key) if old is not code and book.index.meaning_of(old) == meaning), code
+        )
+        for old in book.index.codes_of(key):
+            if old is goal or book.index.meaning_of(old) == meaning:
                 continue
             if not book.is_countable(old, key, version):
                 plan.notes.append(
@@ -265,17 +266,15 @@ def _plan_names(plan: Plan, book: Book, version: Version) -> None:
     """A name that another generation has added goes, where nobody has given it another value; this one's comes."""
     wanted = {(id(name.target), name.name): name for name in version.names}
     gone: set[tuple[int, str]] = set()  # several generations may have it
-    for other in book.versions.values():
-        for name in other.names:
-            space = name.target if isinstance(name.target, dict) else vars(name.target)
-            place = (id(name.target), name.name)
-            if place in wanted or place in gone or space.get(name.name, ...) is not name.value:
-                continue
-            gone.add(place)
-            if name.had:
-                plan.add_name(name.target, name.name, name.before)
-            else:
-                plan.add_name(name.target, name.name)
+    for name in book.names():
+        place = (id(name.target), name.name)
+        if place in wanted or place in gone or not name.is_live:
+            continue
+        gone.add(place)
+        if name.had:
+            plan.add_name(name.target, name.name, name.before)
+        else:
+            plan.add_name(name.target, name.name)
     for name in version.names:
         space = name.target if isinstance(name.target, dict) else vars(name.target)
         if name.name not in space or (name.had and space[name.name] is name.before):

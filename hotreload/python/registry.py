@@ -10,6 +10,7 @@ reads the file once, at its first function, so that what a later edit is compare
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import weakref
@@ -46,8 +47,22 @@ class SourceFile:
     def remember(self, function: FunctionType) -> None:
         """Marks a function; a nested one by its name only, since each call of the outer one makes another."""
         self.marks[function.__qualname__] = None
-        if "<locals>" in function.__qualname__:
-            return
+        if "<locals>" not in function.__qualname__:
+            self._keep(function)
+
+    def find_hidden(self) -> None:
+        """Remembers the functions that nothing in the module leads to: a decorator has put them into a table."""
+        for each in gc.get_objects():
+            if (
+                isinstance(each, FunctionType)
+                and each.__globals__ is self.namespace
+                and "<locals>" not in each.__qualname__
+                and each.__code__.co_name != "<lambda>"
+                and _comes_from(each, self.path)
+            ):
+                self._keep(each)
+
+    def _keep(self, function: FunctionType) -> None:
         key, known = id(function), self._functions
         if key not in known:
             known[key] = weakref.ref(function, lambda _gone: known.pop(key, None))

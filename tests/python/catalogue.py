@@ -6,6 +6,7 @@ answers of ``kept``, which the notes explain; a slug is refused.
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 LIVE, KEPT = "live", "kept"
@@ -24,6 +25,15 @@ class Case(NamedTuple):
     note: str = ""
 
 
+GENERIC = [
+    Case(
+        "a class with type parameters",
+        "class A[T]:\n    def f(self):\n        return 1\n    @staticmethod\n    def g[U](x: U = 1):\n        return x",
+        "class A[T]:\n    def f(self) -> T:\n        return 2\n    @staticmethod\n    def g[U](x: U = 2):\n        return x\n"
+        "    def h(self, x: T):\n        return x",
+        "A().f(), A.g(), A().h(5)",
+    ),
+]
 CASES = [
     Case("a body", "def f(x):\n    return x", "def f(x):\n    return x * 2", "f(4)"),
     Case("a constant of another type", "def f():\n    return 1", "def f():\n    return 1.0", "repr(f())"),
@@ -116,6 +126,86 @@ CASES = [
         "def outer(a, b):\n    def inner():\n        return b\n    return inner",
         "inner()",
         warm="inner = outer(1, 2)",
+    ),
+    Case(
+        "one more of several functions of one name",
+        "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+        "@area.register\ndef _(x: int):\n    return 'int'\n@area.register\ndef _(x: str):\n    return 'str'",
+        "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+        "@area.register\ndef _(x: bytes):\n    return 'bytes'\n@area.register\ndef _(x: int):\n    return 'INT'\n"
+        "@area.register\ndef _(x: str):\n    return 'STR'",
+        "area(1), area('')",
+    ),
+    Case(
+        "new functions of one name",
+        "def f():\n    return 1",
+        "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+        "@area.register\ndef _(x: int):\n    return 'int'\n@area.register\ndef _(x: str):\n    return 'str'\n"
+        "def f():\n    return area(1), area('')",
+        "f()",
+    ),
+    Case(
+        "an overload more",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\n@overload\ndef f(x: str) -> str: ...\n"
+        "def f(x):\n    return x",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\n@overload\ndef f(x: str) -> str: ...\n"
+        "@overload\ndef f(x: bytes) -> bytes: ...\ndef f(x):\n    return x * 2",
+        "f(2)",
+    ),
+    Case(
+        "an overload less",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\n@overload\ndef f(x: str) -> str: ...\n"
+        "def f(x):\n    return x",
+        "from typing import overload\n@overload\ndef f(x: int) -> int: ...\ndef f(x):\n    return x * 2",
+        "f(2)",
+    ),
+    Case(
+        "another definition above, which is not the one that counts",
+        "def f():\n    return 2",
+        "def f():\n    return 1\ndef f():\n    return 3",
+        "f()",
+    ),
+    Case(
+        "functions that a loop has made, each with its default",
+        "made = {}\nfor n in range(3):\n    def f(x, n=n):\n        return x + n\n    made[n] = f",
+        "made = {}\nfor n in range(3):\n    def f(x, y=1, n=n):\n        return x * n + y\n    made[n] = f",
+        "[made[n](5) for n in range(3)]",
+    ),
+    Case(
+        "a function that its decorator has put into a table",
+        "tasks = {}\ndef task(f):\n    def run(*a):\n        return f(*a)\n    tasks[f.__name__] = run\n"
+        "@task\ndef send(x):\n    return x",
+        "tasks = {}\ndef task(f):\n    def run(*a):\n        return f(*a)\n    tasks[f.__name__] = run\n"
+        "@task\ndef send(x):\n    return x * 2",
+        "tasks['send'](3)",
+    ),
+    Case(
+        "methods that a class statement makes something else of",
+        "class C:\n    n = 3",
+        "class C:\n    n = 3\n    def __class_getitem__(cls, key):\n        return key\n"
+        "    def __init_subclass__(cls):\n        cls.is_sub = True\n    def __eq__(self, other):\n        return True",
+        "C[1], type('D', (C,), {}).is_sub, C.__hash__",
+    ),
+    Case(
+        "a definition that the compiler leaves out",
+        "if 0:\n    def f(x=1):\n        return 1\nelse:\n    def f(x=2):\n        return x",
+        "if 0:\n    def f(x=1):\n        return 1\nelse:\n    def f(x=5):\n        return x + 1",
+        "f()",
+    ),
+    Case(
+        "a name that is bound in steps",
+        "def f():\n    return 1",
+        "X = 1\nX += 1\nX = X * 10\ndef f():\n    return X",
+        "f()",
+    ),
+    Case(
+        "a docstring of a class",
+        "class C:\n    'one'\n    def f(self):\n        return 1",
+        "class C:\n    'two'\n    def f(self):\n        return 2",
+        "C.__doc__, C().f()",
+        verdict=KEPT,
+        kept="('one', 2)",
+        note="the docstring of class C is kept",
     ),
     Case(
         "lambdas in a function",
@@ -230,3 +320,5 @@ CASES = [
         warm="inner = outer(1)",
     ),
 ]
+if sys.version_info >= (3, 12):
+    CASES += GENERIC

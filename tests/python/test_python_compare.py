@@ -63,7 +63,11 @@ def test_statements_are_sorted_into_run_told_and_kept() -> None:
         "import os\nA = 1\nGONE = 3\nprint('x')\n",
         "import os, sys\nA = 2\nB, C = A, 3\nD: int = 4\nE: int\nA += 1\nfrom m import *\nif __name__ == '__main__':\n    F = 1\n",
     )
-    assert found.added == ["import sys", "B, C = (A, 3)", "D: int = 4"]
+    assert [text.replace("(", "").replace(")", "") for text in found.added] == [
+        "import sys",
+        "B, C = A, 3",
+        "D: int = 4",
+    ]
     said = "\n".join(found.notes)
     assert "pricing.py:2: `A = 2` is not run again: the live value of A is kept" in said
     assert "`A += 1` is not run again" in said
@@ -76,16 +80,15 @@ def test_statements_are_sorted_into_run_told_and_kept() -> None:
 def test_a_syntax_error_is_shown_as_python_shows_it() -> None:
     with pytest.raises(BuildError) as refused:
         text("def f():\n    return (1\n")
-    assert refused.value.message == "/src/shop/pricing.py:2: SyntaxError: '(' was never closed"
-    assert refused.value.diagnostics.splitlines() == [
-        '  File "/src/shop/pricing.py", line 2',
-        "    return (1",
-        "           ^",
-        "SyntaxError: '(' was never closed",
-    ]
+    assert refused.value.message.startswith("/src/shop/pricing.py:2: SyntaxError: ")
+    shown = refused.value.diagnostics.splitlines()
+    assert shown[:2] == ['  File "/src/shop/pricing.py", line 2', "    return (1"]
+    assert shown[-1] == refused.value.message.partition(": ")[2]  # 3.9 has other words than its successors
 
 
-@pytest.mark.parametrize("bad", [b"a = 1\x00", b"# coding: nonsense\n", b"\xff\xfe", b"(" * 5000])
+@pytest.mark.parametrize(
+    "bad", [b"a = 1\x00", b"# coding: nonsense\n", b"\xff\xfe", b"(" * 5000, b"a = " + b"-" * 9000 + b"1"]
+)
 def test_what_is_no_text_of_python_is_a_build_error_too(bad: bytes) -> None:
     with pytest.raises(BuildError):
         Text(bad, "x.py")

@@ -10,6 +10,8 @@ import os
 import sys
 import traceback
 import types
+import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -367,6 +369,54 @@ def test_memory_of_a_closure_that_is_gone_is_free(edited: Make) -> None:
     assert not [each for each in gc.get_objects() if type(each) is live.module.Thing]
 
 
+def test_many_saves_keep_the_code_of_the_newest_and_of_who_still_has_it(
+    edited: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked through in a swap, and the memory, stay as they are; closures and names of the oldest are found."""
+    monkeypatch.setattr("hotreload.python.book.KEPT", 3)
+    text = "def f():\n    return {0}\ndef outer(a):\n    def inner():\n        return a, {0}\n    return inner\n"
+    live = edited(text.format(0))
+    live.save(text.format(1) + "NEW = 1\n", level="function")
+    inner = live.module.outer("a")
+    old = weakref.ref(inner.__code__)
+    book = manager()._ledgers[live.loaded.path]
+    sizes = []
+    for number in range(2, 12):
+        live.save(text.format(number), level="function")
+        assert inner() == ("a", number)
+        sizes.append(len(book.index))
+
+    assert sizes[4:] == [sizes[4]] * len(sizes[4:])
+    assert old() is None
+    assert not hasattr(live.module, "NEW")
+    assert [generation.is_retired for generation in manager().history(live.loaded)] == [
+        False,
+        *[True] * 8,
+        *[False] * 3,
+    ]
+    with pytest.raises(StageError, match="generation 5 of .* was retired") as refused:
+        live.back(to=5)
+    assert refused.value.status == "NO_GENERATION"
+    live.back(to=9, level="function")
+    assert (live.module.f(), inner()) == (9, ("a", 9))
+    live.back(level="function")
+    assert (live.module.f(), inner()) == (0, ("a", 0))
+
+
+def test_a_name_of_a_retired_generation_stays_and_goes_with_the_text(
+    edited: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hotreload.python.book.KEPT", 1)
+    live = edited("def f():\n    return 0\n")
+    for number in range(1, 6):
+        live.save(f"NEW = 1\ndef g():\n    return {number}\ndef f():\n    return g() + NEW\n", level="function")
+        assert live.module.f() == number + 1
+    live.save("def f():\n    return 9\n", level="function")
+
+    assert not hasattr(live.module, "NEW")
+    assert not hasattr(live.module, "g")
+
+
 def test_staging_runs_nothing_of_the_edit(edited: Make) -> None:
     live = edited("def f():\n    return 1")
     staged = manager().stage(
@@ -418,3 +468,34 @@ def test_a_code_object_that_does_not_fit_is_never_stored(edited: Make) -> None:
         _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), {}, gc.get_objects)
     assert f.__doc__ is None
     assert isinstance(f, types.FunctionType)
+
+
+def test_another_value_for_a_name_that_an_edit_has_added_is_told(edited: Make) -> None:
+    live = edited("def f():\n    return 1\n")
+    live.save("LIMIT = 4\ndef f():\n    return LIMIT\n")
+    live.save("LIMIT = 5\ndef f():\n    return -LIMIT\n")
+
+    assert live.module.f() == -4
+    assert "`LIMIT = 5` is not run again: the live value of LIMIT is kept" in live.notes()
+    live.save("LIMIT = 4\ndef f():\n    return LIMIT\n")
+    assert live.notes() == ""
+
+
+def test_what_edits_add_of_one_name_is_told_apart_in_the_next_edit(edited: Make) -> None:
+    """The second edit puts one above the one that the first has added."""
+    text = "from functools import singledispatch\n@singledispatch\ndef area(x):\n    return 0\n"
+    one = "@area.register\ndef _(x: int):\n    return 'int'\n"
+    live = edited(text)
+    live.save(text + one)
+    live.save(text + "@area.register\ndef _(x: str):\n    return 'str'\n" + one.replace("'int'", "'INT'"))
+
+    assert live.module.area(1) == "INT"
+
+
+def test_a_function_that_becomes_a_generator_warns_of_nothing(edited: Make) -> None:
+    live = edited("def f():\n    return [1]\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        live.save("def f():\n    yield 2\n")
+
+    assert list(live.module.f()) == [2]

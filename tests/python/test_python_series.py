@@ -10,7 +10,12 @@ from tests.python.conftest import Make
 
 #: Parts of a text with their variants; any choice is a text. The first is the base.
 PARTS = {
-    "head": ["import math\n", "import math, os\n", "import math\nfrom os import path as p\n", "\n\nimport math\n"],
+    "head": [
+        "import math\nLIMITED = False\n",
+        "import math, os\nLIMITED = False\n",
+        "import math\nLIMITED = False\nfrom os import path as p\n",
+        "\n\nimport math\nLIMITED = False\n",
+    ],
     "names": ["", "LIMIT = 4\n", "def helper(x, y=2):\n    return x * y\n", "def helper(x, y=3):\n    return x - y\n"],
     "function": [
         "def f(x, y=1):\n    'one'\n    return x + y\n",
@@ -40,6 +45,25 @@ PARTS = {
         "def outer(a, b):\n    def inner(n):\n        return n * b\n    return inner\n",
         "def outer(a, b):\n    # moved\n    def inner(n):\n        'doc'\n        return n - a\n    return inner\n",
     ],
+    "alike": [
+        (
+            "import functools\n@functools.singledispatch\ndef area(x):\n    return 0\n"
+            "@area.register\ndef _(x: int):\n    return 'int'\n@area.register\ndef _(x: str):\n    return 'str'\n"
+            "if LIMITED:\n    def g(x):\n        return 1\nelse:\n    def g(x):\n        return 2\n"
+        ),
+        (
+            "import functools\n@functools.singledispatch\ndef area(x):\n    return 0\n"
+            "@area.register\ndef _(x: bytes):\n    return 'bytes'\n"
+            "@area.register\ndef _(x: int):\n    return 'INT'\n@area.register\ndef _(x: str):\n    return 'STR'\n"
+            "if LIMITED:\n    def g(x):\n        return 3\nelse:\n    def g(x):\n        return 4\n"
+        ),
+        (
+            "import functools\n@functools.singledispatch\ndef area(x):\n    return 0\n"
+            "@area.register\ndef _(x: int):\n    return 'iint'\n@area.register\ndef _(x: float):\n    return 'float'\n"
+            "@area.register\ndef _(x: str):\n    return 'sstr'\n"
+            "if LIMITED:\n    def g(x):\n        return 3\nelse:\n    def g(x, y=2):\n        return x + y\n"
+        ),
+    ],
     "lambdas": [
         "def funcs():\n    return [lambda: 1, lambda: 2]\n",
         "def funcs():\n    return [lambda: 3, lambda: 4]\n",
@@ -53,6 +77,7 @@ PARTS = {
 QUESTIONS = [
     "list(f(3)) if f.__code__.co_flags & 0x20 else f(3)",
     "f.__doc__",
+    "area(1), area(''), g(1)",
     "f.__annotations__",
     "f.__code__.co_firstlineno - outer.__code__.co_firstlineno",
     "C().who(), Base().who()",
