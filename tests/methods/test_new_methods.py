@@ -297,6 +297,23 @@ def test_what_the_program_itself_has_put_into_the_live_table_stays(kinds):
     assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], None, None]
 
 
+def test_what_the_program_puts_into_the_live_table_after_an_edit_stays_too(kinds):
+    """One that chooses again, at a call of its own, once a generation has shown the table already."""
+    chooses = SMALL.replace(
+        "/* more */",
+        "static PyMethodDef methods[];\n"
+        "static PyObject *choose(PyObject *self, PyObject *arg) { (void)self; (void)arg;"
+        " methods[0].ml_meth = through; methods[1].ml_doc = \"Chosen.\"; Py_RETURN_NONE; }\n/* more */",
+    ).replace("/* entries */", '{"choose", choose, METH_NOARGS, NULL}, /* entries */')
+    hot = kinds(chooses)
+    hot.write(chooses.replace("How large.", "How very large."))
+    hot("ext.choose()")
+    hot.write(chooses.replace("How large.", "How large in all."))
+    assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], "How large in all.", "Chosen."]
+    hot.rollback()
+    assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], "How large.", "Chosen."]
+
+
 def test_a_process_that_cannot_load_the_state_module_refuses_the_patch(monkeypatch):
     monkeypatch.setitem(sys.modules, "hotreload._state", None)
     prepare(())
