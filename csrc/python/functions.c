@@ -17,6 +17,8 @@
  */
 #include "state.h"
 
+#include <frameobject.h>
+
 enum { CODE, DEFAULTS, KWDEFAULTS, ANNOTATIONS, DOC, CLOSURE, FIELDS };
 
 /* Who is inside ---------------------------------------------------------------------------------------------------- */
