@@ -177,6 +177,16 @@ def test_an_entry_that_is_gone_keeps_working_and_that_is_said(kinds):
     assert hot("[ext.through(list), ext.past(list)]") == [[], []]
 
 
+def test_all_entries_may_go(kinds):
+    """Nothing of the new table is left but its end, which is zeros alone."""
+    hot = kinds(SMALL)
+    result = hot.write(SMALL.replace('    {"area", area, METH_O, "How large."},\n', "").replace('    {"through", through, METH_O, NULL},\n', ""))
+    assert len([note for note in result.notes if "keeps working until a restart" in note]) == 2
+    assert hot("[ext.area(2), ext.through(list)]") == [6, []]
+    hot.rollback()
+    assert hot("ext.area(2)") == 6
+
+
 def test_what_cannot_be_made_is_told_and_changes_nothing(kinds):
     hot = kinds(SMALL)
     text = with_edge("METH_NOARGS | METH_STATIC").replace("How large.", "How very large.")
