@@ -43,7 +43,8 @@ state = Extension(
     libraries=["dl"],
     # What one version of Python does not declare would be called as if it returned an int.
     extra_compile_args=[
-        *("-std=gnu11", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror=implicit-function-declaration"),
+        *("-std=gnu11", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra"),
+        "-Werror=implicit-function-declaration",
     ],
 )
 

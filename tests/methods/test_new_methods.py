@@ -180,7 +180,11 @@ def test_an_entry_that_is_gone_keeps_working_and_that_is_said(kinds):
 def test_all_entries_may_go(kinds):
     """Nothing of the new table is left but its end, which is zeros alone."""
     hot = kinds(SMALL)
-    result = hot.write(SMALL.replace('    {"area", area, METH_O, "How large."},\n', "").replace('    {"through", through, METH_O, NULL},\n', ""))
+    result = hot.write(
+        SMALL.replace('    {"area", area, METH_O, "How large."},\n', "").replace(
+            '    {"through", through, METH_O, NULL},\n', ""
+        )
+    )
     assert len([note for note in result.notes if "keeps working until a restart" in note]) == 2
     assert hot("[ext.area(2), ext.through(list)]") == [6, []]
     hot.rollback()
@@ -313,7 +317,7 @@ def test_what_the_program_puts_into_the_live_table_after_an_edit_stays_too(kinds
         "/* more */",
         "static PyMethodDef methods[];\n"
         "static PyObject *choose(PyObject *self, PyObject *arg) { (void)self; (void)arg;"
-        " methods[0].ml_meth = through; methods[1].ml_doc = \"Chosen.\"; Py_RETURN_NONE; }\n/* more */",
+        ' methods[0].ml_meth = through; methods[1].ml_doc = "Chosen."; Py_RETURN_NONE; }\n/* more */',
     ).replace("/* entries */", '{"choose", choose, METH_NOARGS, NULL}, /* entries */')
     hot = kinds(chooses)
     hot.write(chooses.replace("How large.", "How very large."))
