@@ -41,7 +41,11 @@ state = Extension(
     depends=["csrc/python/state.h", "hotreload/include/hotreload.h"],
     include_dirs=["csrc/python", "hotreload/include"],
     libraries=["dl"],
-    extra_compile_args=["-std=gnu11", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra"],
+    # What one version of Python does not declare would be called as if it returned an int.
+    extra_compile_args=[
+        *("-std=gnu11", "-O2", "-g", "-fvisibility=hidden", "-Wall", "-Wextra"),
+        "-Werror=implicit-function-declaration",
+    ],
 )
 
 setup(cffi_modules=["csrc/build_core.py:ffibuilder"], ext_modules=[state], cmdclass={"build_py": BuildPy})

@@ -198,14 +198,27 @@ static enum hr_status fill(const struct hr_binding *binding, const char *name, i
     return status;
 }
 
-/* The live table is to be written to: it must be data of the base. */
+/* Does an earlier table begin at the same place, or go on there? A table without entries has the empty one. */
+static int has_overlap(const struct hr_patch *patch, uint32_t index) {
+    const struct hr_link_table *table = &patch->tables[index];
+    for (uint32_t i = 0; i < index; i++) {
+        const struct hr_link_table *other = &patch->tables[i];
+        uint64_t len = (table->base_count + UINT64_C(1)) * hr_table_entry_len(table->kind);
+        uint64_t other_len = (other->base_count + UINT64_C(1)) * hr_table_entry_len(other->kind);
+        if (table->base_off < other->base_off ? other->base_off - table->base_off < len
+                                              : table->base_off - other->base_off < other_len)
+            return 1;
+    }
+    return 0;
+}
+
+/* The live table is to be written to: it must be data of the base, at the place that a table has, and no other's. */
 static enum hr_status check_tables(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
-    uintptr_t room = base->object.end - base->object.start;
     for (uint32_t i = 0; i < patch->header.table_count; i++) {
         const struct hr_link_table *table = &patch->tables[i];
         uint64_t len = table->base_count * hr_table_entry_len(table->kind);
-        uintptr_t at = base->object.bias + table->base_off - base->object.start;
-        if (at > room || len > room - at || hr_base_is_text(base, base->object.bias + table->base_off)) {
+        uintptr_t at = base->object.bias + table->base_off;
+        if (at % sizeof(uintptr_t) || !hr_base_is_data(base, at, len) || has_overlap(patch, i)) {
             hr_refuse(error, HR_BAD_TABLE);
             hr_error_name(error, "table.base_off");
             error->value = table->base_off;

@@ -96,7 +96,7 @@ void hr_place_close(struct hr_base *base, const struct hr_place *place);
 /* base.c */
 struct hr_load {
     uintptr_t start, end;
-    int is_executable;
+    int is_executable, is_writable;
 };
 
 struct hr_base {
@@ -105,10 +105,12 @@ struct hr_base {
     void *process; /* the global scope */
     struct hr_load *loads;
     size_t load_count;
+    struct hr_load relro; /* data that the loader has made read-only */
     struct hr_reserve reserve;
 };
 
 int hr_base_is_text(const struct hr_base *base, uintptr_t address);
+int hr_base_is_data(const struct hr_base *base, uintptr_t address, size_t len); /* all of it can be written to */
 
 /* genfile.c, more of it below */
 int hr_memfd_open(const char *name); /* an unnamed file whose pages may be mapped executable; -1: errno says why */

@@ -381,8 +381,8 @@ static enum hr_status check_tables(const struct hr_patch *patch, struct hr_error
         for (size_t k = 0; k <= table->base_count; k++)
             if (k < table->base_count ? changes[k] < 'a' || changes[k] > 'a' + HR_TABLE_BITS : changes[k] != 0)
                 return bad(error, "table.changes", k, table->base_count);
-        const struct hr_link_segment *segment =
-            segment_of(patch, table->image_off, table->count * hr_table_entry_len(table->kind));
+        const struct hr_link_segment *segment = /* with the empty entry at its end */
+            segment_of(patch, table->image_off, (table->count + UINT64_C(1)) * hr_table_entry_len(table->kind));
         if (!segment || !(segment->prot & HR_LINK_W) || table->image_off % sizeof(uintptr_t))
             return bad(error, "table.image_off", table->image_off, patch->header.image_len);
     }

@@ -85,8 +85,10 @@ _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
 _LINK_MAGIC = b"HRLINK03"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
-_LINK_RANGE, _LINK_TABLE = 24, 40  # bytes
+_LINK_RANGE = 24  # bytes
 _LINK_HOOK = struct.Struct("<IIQ")
+_LINK_TABLE = struct.Struct("<IIQQIIII")
+_TABLE_KINDS = 3  # of functions, of getters and setters, of members
 _WHEN = {1: "before the commit", 2: "after the commit", 3: "after a rollback"}
 _SHT_NOBITS = 8
 
@@ -173,8 +175,9 @@ class Artefact:
     """An artefact that is whole and agrees with itself. Whether its signature is good is asked elsewhere.
 
     ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not,
-    ``hooks`` what is called around the commit, and when: read from what would be mapped, not from the manifest; of a
-    payload from its head, without those that would only stand on other lines.
+    ``hooks`` what is called around the commit, and when, ``tables`` those of Python's that it changes: read from what
+    would be mapped, not from the manifest; of a payload from its head, without those that would only stand on other
+    lines.
     """
 
     manifest: Manifest
@@ -185,6 +188,7 @@ class Artefact:
     functions: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
     hooks: tuple[tuple[str, str], ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def parse(raw: bytes) -> Artefact:
@@ -219,6 +223,7 @@ def parse(raw: bytes) -> Artefact:
         functions=table.functions,
         carried=table.carried,
         hooks=table.hooks,
+        tables=table.tables,
     )
 
 
@@ -378,6 +383,7 @@ class _Table(NamedTuple):
     carried: tuple[str, ...]
     hooks: tuple[tuple[str, str], ...] = ()
     moved: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def _read_payload(body: bytes) -> _Table:
@@ -415,7 +421,8 @@ def _read_table(elf: bytes) -> _Table:
     start = _LINK_HEADER.size + sum(count * size for count, size in zip(before, _LINK_RECORDS))
     end_of_functions = start + functions * _LINK_FUNCTION.size
     end_of_ranges = end_of_functions + ranges * _LINK_RANGE
-    strings = end_of_ranges + hooks * _LINK_HOOK.size + tables * _LINK_TABLE
+    end_of_hooks = end_of_ranges + hooks * _LINK_HOOK.size
+    strings = end_of_hooks + tables * _LINK_TABLE.size
     if magic != _LINK_MAGIC or total != len(section) or strings + string_len != total or not 1 <= id_len <= 32:
         raise _damaged("its link table has lengths that do not fit together")
     if functions > MAX_FUNCTIONS:
@@ -431,13 +438,20 @@ def _read_table(elf: bytes) -> _Table:
             raise _damaged(f"the names in its link table are longer than {MAX_NAMES_LEN:,} bytes")
         names[kind].append(text[name:end].decode("utf-8", "surrogateescape"))
     called = []
-    for kind, name, _ in _LINK_HOOK.iter_unpack(section[end_of_ranges : end_of_ranges + hooks * _LINK_HOOK.size]):
+    for kind, name, _ in _LINK_HOOK.iter_unpack(section[end_of_ranges:end_of_hooks]):
         end = text.find(b"\0", name, name + MAX_NAME_LEN)
         room -= end - name
         if kind not in _WHEN or end < 0 or room < 0:
             raise _damaged("its link table names a hook that is not there")
         called.append((text[name:end].decode("utf-8", "surrogateescape"), _WHEN[kind]))
-    return _Table(build_id[:id_len].hex(), tuple(names[0]), tuple(names[1]), tuple(called))
+    shown = []
+    for kind, name, *_ in _LINK_TABLE.iter_unpack(section[end_of_hooks:strings]):
+        end = text.find(b"\0", name, name + MAX_NAME_LEN)
+        room -= end - name
+        if not 1 <= kind <= _TABLE_KINDS or end <= name or room < 0:
+            raise _damaged("its link table names a table of Python's that is not there")
+        shown.append(text[name:end].decode("utf-8", "surrogateescape"))
+    return _Table(build_id[:id_len].hex(), tuple(names[0]), tuple(names[1]), tuple(called), tables=tuple(shown))
 
 
 def _find_table(elf: bytes) -> bytes:

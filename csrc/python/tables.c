@@ -45,7 +45,8 @@ struct table {
     int kind;
     unsigned char *live;
     size_t length;
-    unsigned char *original; /* its entries as they were found */
+    unsigned char *original; /* its entries as the program has them, without what we store */
+    unsigned char *stored;   /* its entries as we left them */
     struct extra *extras;
 };
 
@@ -125,16 +126,28 @@ static struct table *find_or_add(int kind, unsigned char *live, size_t length) {
         if (table->live == live && table->kind == kind && table->length == length)
             return table;
     struct table *table = calloc(1, sizeof *table);
-    unsigned char *original = malloc(length * entry_len(kind));
+    size_t len = length * entry_len(kind);
+    unsigned char *original = malloc(2 * len + 1);
     if (!table || !original) {
         free(table);
         free(original);
         PyErr_NoMemory();
         return NULL;
     }
-    memcpy(original, live, length * entry_len(kind));
+    memcpy(original, live, len);
+    memcpy(original + len, live, len);
     *table = (struct table){.next = tables, .kind = kind, .live = live, .length = length, .original = original};
+    table->stored = original + len;
     return tables = table;
+}
+
+/* What the program has put into the live table since we were there is the program's, whatever we had stored. A field
+ * has a word of its own in each kind of entry. */
+static void adopt(const struct table *table) {
+    size_t len = table->length * entry_len(table->kind);
+    for (size_t at = 0; at < len; at += sizeof(void *))
+        if (memcmp(table->live + at, table->stored + at, sizeof(void *)))
+            memcpy(table->original + at, table->live + at, sizeof(void *));
 }
 
 /* The entry of ours for a new name: the one that objects have already, unless they would call it in another way. */
@@ -186,7 +199,7 @@ static int is_copy(const PyMemberDef *members, const struct table *table) {
             return 0;
     const unsigned char *copy = (const unsigned char *)members;
     size_t len = table->length * sizeof *members;
-    return !members[table->length].name && (!memcmp(copy, table->original, len) || !memcmp(copy, table->live, len));
+    return !members[table->length].name && (!memcmp(copy, table->stored, len) || !memcmp(copy, table->live, len));
 }
 
 static int type_has(PyTypeObject *type, const struct table *table) {
@@ -433,6 +446,7 @@ static void store(const struct table *table, const unsigned char *rows, PyObject
     size_t len = table->length * entry_len(table->kind);
     if (memcmp(table->live, rows, len))
         memcpy(table->live, rows, len);
+    memcpy(table->stored, rows, len);
     for (Py_ssize_t i = 0; table->kind == MEMBERS && i < PyList_GET_SIZE(owners); i++) {
         PyTypeObject *type = (PyTypeObject *)PyList_GET_ITEM(owners, i);
         if ((unsigned char *)type->tp_members != table->live)
@@ -522,6 +536,8 @@ PyObject *hr_show_table(PyObject *module, PyObject *arguments) {
         return NULL;
     const unsigned char *rows = (const unsigned char *)(uintptr_t)fresh;
     struct table *table = find_or_add(kind, (unsigned char *)(uintptr_t)live, (size_t)live_length);
+    if (table)
+        adopt(table);
     unsigned char *wanted = table ? merged(table, rows, (size_t)length, changes) : NULL;
     struct plan plan = {.count = 0};
     PyObject *owners = NULL, *result = NULL;

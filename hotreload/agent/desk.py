@@ -180,7 +180,7 @@ class Desk:
         raw = read_sealed(fd)
         signer = policy.check_signature(raw)
         artefact = parse(raw)
-        policy.check_functions((*artefact.functions, *artefact.carried))
+        policy.check_functions((*artefact.functions, *artefact.carried, *artefact.tables))
         is_allowed = _flag_of(message, "allow_quarantined")
         why = self._books.quarantine.find(artefact.sha256, artefact.manifest.body_sha256)
         if why is not None and not is_allowed:

@@ -87,7 +87,7 @@ class Policy:
         return verify(raw, self.keys, now=0 if was_committed else None)
 
     def check_functions(self, functions: Iterable[str]) -> None:
-        """Insists that functions are among those that may be patched.
+        """Insists that functions are among those that may be patched; a table that has functions counts as one.
 
         Raises:
             StageError: FUNCTION; nothing was changed.
@@ -108,6 +108,8 @@ class Policy:
     def check_marked(self, staged: Any, path: str) -> None:
         """Insists that the C functions that a staged patch would redirect are marked here, where that is asked for.
 
+        A table has other functions called without a redirect, so a patch that changes one takes a mark of the whole
+        module.
         What an earlier patch brought came by the same door; Python functions are marked, or they are not swapped.
 
         Raises:
@@ -115,9 +117,11 @@ class Policy:
         """
         if not self.marked_only:
             return
-        from hotreload.mark.book import unmarked
+        from hotreload.mark.book import unmarked, unmarked_tables
 
-        names = [printable(redirect.name) for redirect in unmarked(path, getattr(staged, "redirects", ()))]
+        found = unmarked(path, getattr(staged, "redirects", ()))
+        tables = unmarked_tables(path, getattr(staged, "tables", ()))
+        names = [printable(each.name) for each in (*found, *tables)]
         if names:
             what = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
             is_one = len(names) == 1

@@ -212,7 +212,7 @@ class Restorer:
         policy = self._policy.read()
         signer = policy.check_signature(artefact.raw, was_committed=True)
         policy.check_module(module.name)
-        policy.check_functions((*artefact.functions, *artefact.carried))
+        policy.check_functions((*artefact.functions, *artefact.carried, *artefact.tables))
         why = self._books.quarantine.find(artefact.sha256, artefact.manifest.body_sha256)
         if why is not None:
             raise refuse("QUARANTINED", f"the current patch is in quarantine, the base serves: {why}")

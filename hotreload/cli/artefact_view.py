@@ -54,6 +54,7 @@ def as_data(artefact: Artefact) -> dict[str, Any]:
         "redirects": list(artefact.functions),
         "brings": list(artefact.carried),
         "hooks": [{"name": name, "runs": when} for name, when in artefact.hooks],
+        "tables": list(artefact.tables),
     }
 
 
@@ -81,6 +82,8 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     yield "signed", f"by {manifest.signer}, not verified here" if artefact.signature else "no"
     if artefact.hooks:
         yield "hooks", ", ".join(f"{name} ({when})" for name, when in artefact.hooks)
+    if artefact.tables:
+        yield "tables", f"{', '.join(map(printable, artefact.tables))} (what Python finds in modules and types)"
     yield "sha256", f"{artefact.sha256} ({len(artefact.raw):,} bytes)"
 
 

@@ -42,6 +42,8 @@ TEXT_FIELDS = {1: (0, 24), 2: (0, 24), 3: (0, 32)}
 #: The fields of an entry in the order of their bits in the link table.
 FIELDS = {1: ("ml_doc", "ml_meth"), 2: ("doc", "get", "set", "closure"), 3: ("doc", "type", "offset", "flags")}
 FLAGS = ("VARARGS", "KEYWORDS", "NOARGS", "O", "CLASS", "STATIC", "COEXIST", "FASTCALL", "STACKLESS", "METHOD")
+#: Py_RELATIVE_OFFSET of a member (3.12): PyType_FromSpec adds where the type's own part begins, to its copy alone.
+RELATIVE_OFFSET = 8
 #: Names for which a type has a slot, or that tell Python where something is: subclasses have asked for them already.
 SPECIAL = (
     " repr hash call str getattribute getattr setattr delattr lt le eq ne gt ge iter next get set delete init new del "
@@ -140,6 +142,8 @@ def _shown(base: ObjectGraph, old: int, new: ObjectGraph, fresh: int) -> Union[N
         return None
     kind, base_length = was
     before, after = _entries(base, old), _entries(new, fresh)
+    if kind == SHOWN["PyMemberDef"][0] and any(map(_is_relative, (*before.values(), *after.values()))):
+        return None  # no type has the table, nor a copy that could be told by its offsets
     notes = [f"{name} is gone from `{new.variable_key(fresh)}`: it keeps working until a restart"
              for name in before if name not in after]  # fmt: skip
     for name in before.keys() & after.keys():
@@ -215,6 +219,11 @@ def _bits(kind: int, before: _Entry, after: Union[_Entry, None]) -> int:
     """Which fields of an entry are others."""
     fields = enumerate(FIELDS[kind]) if after is not None else ()
     return sum(1 << bit for bit, name in fields if after and before.fields[name] != after.fields[name])
+
+
+def _is_relative(member: _Entry) -> bool:
+    raw = member.fields["flags"][0]
+    return isinstance(raw, bytes) and bool(raw[0] & RELATIVE_OFFSET)
 
 
 def _convention(entry: _Entry) -> str:

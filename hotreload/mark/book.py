@@ -15,7 +15,18 @@ from typing import Any
 from hotreload.errors import MarkError
 from hotreload.mark.callbacks import Group, Mark
 
-__all__ = ["add", "describe", "find", "find_python", "join", "manager", "marks", "tell_unpatchable", "unmarked"]
+__all__ = [
+    "add",
+    "describe",
+    "find",
+    "find_python",
+    "join",
+    "manager",
+    "marks",
+    "tell_unpatchable",
+    "unmarked",
+    "unmarked_tables",
+]
 
 
 class _Book:
@@ -137,6 +148,11 @@ def unmarked(path: str, redirects: Iterable[Any]) -> list[Any]:
     if path in _book.whole:
         return []
     return [each for each in redirects if each.entry not in _book.by_entry and locate(each.entry)[0]]
+
+
+def unmarked_tables(path: str, tables: Iterable[Any]) -> list[Any]:
+    """Those tables of the library at ``path`` that no mark is for: one of the whole module is for all of them."""
+    return [] if path in _book.whole else list(tables)
 
 
 def tell_unpatchable() -> None:

@@ -342,6 +342,29 @@ def test_a_function_that_is_not_marked(app: Application) -> str:
     return refused.value.status
 
 
+def test_a_table_needs_leave_as_functions_do(app: Application) -> None:
+    """An entry that names another function has it called without a redirect."""
+    text = app.hot.extension.source.read_text()
+    more = text.replace(
+        '{"value", value, METH_NOARGS, 0}', '{"value", value, METH_NOARGS, 0}, {"again", value, METH_NOARGS, 0}'
+    )
+    app.hot.extension.source.write_text(more)
+    artefact = app.hot.artefact("x + 1", sequence=10)
+    app.hot.extension.source.write_text(text)
+    assert (artefact.functions, artefact.tables) == ((), ("methods",))
+
+    pid = with_policy(app, 'functions = ["value"]')
+    assert refusal_of(app.prepare, pid, "p1", artefact) == "FUNCTION"
+    (app.directory / "policy.toml").write_text("marked-only = true\n")
+    with pytest.raises(Refused, match="marked-only, and methods is not marked"):
+        app.prepare(pid, "p2", artefact)
+    app.do("import tiny; hotreload.hotpatchable(tiny)")
+    wait_until(lambda: app.status(pid)["marked"], "it is not marked")
+    app.push(pid, "p3", artefact)
+    app.do("import tiny; print('again', tiny.again(), flush=True)")
+    wait_until(lambda: app.generation(pid) == 1, "it is not live")
+
+
 def test_signatures_are_asked_for_and_checked(app: Application) -> None:
     ours, theirs = signing.new_key(), signing.new_key()
     (app.directory / "ours.pub").write_text(signing.public_key_text(signing.public_key(ours)))

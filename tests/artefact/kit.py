@@ -7,7 +7,17 @@ import struct
 from collections.abc import Sequence
 
 from hotreload.artefact import PYTHON, Envelope, Manifest, build, open_envelope
-from hotreload.patch.linktable import Function, Hook, HookKind, LinkTable, Protection, Range, Segment
+from hotreload.patch.linktable import (
+    Function,
+    Hook,
+    HookKind,
+    LinkTable,
+    Protection,
+    Range,
+    Segment,
+    Table,
+    TableKind,
+)
 from hotreload.python.payload import Payload, encode
 
 BUILD_ID = bytes(range(1, 21))
@@ -18,26 +28,35 @@ NAMES = b"\0.shstrtab\0.hotreload.link\0"
 PAGE = 4096
 
 
-def link_table(functions: Sequence[str] = ("f",), build_id: bytes = BUILD_ID, hooks: Sequence[HookKind] = ()) -> bytes:
+def link_table(
+    functions: Sequence[str] = ("f",),
+    build_id: bytes = BUILD_ID,
+    hooks: Sequence[HookKind] = (),
+    tables: Sequence[TableKind] = (),
+) -> bytes:
     """A table that the core accepts."""
     return LinkTable(
         build_id=build_id,
-        image_len=PAGE,
-        segments=(Segment(0, PAGE, 0, 64, Protection.R | Protection.X),),
+        image_len=2 * PAGE if tables else PAGE,
+        segments=(
+            Segment(0, PAGE, 0, 64, Protection.R | Protection.X),
+            *((Segment(PAGE, PAGE, 0, 64, Protection.R | Protection.W),) if tables else ()),
+        ),
         fixups=(),
         functions=tuple(Function(name, 0x1000 + 16 * i, 16 * i) for i, name in enumerate(functions)),
         ranges=tuple(Range(i, 0x1000 + 16 * i, 16) for i, _ in enumerate(functions)),
         hooks=tuple(Hook(kind, f"hook{kind}", 16 * kind) for kind in hooks),
+        tables=tuple(Table(kind, f"table{kind}", 0x2000 * kind, PAGE + 200 * kind, 2, 3, "ac") for kind in tables),
     ).to_bytes()
 
 
-def tiny_elf(tables: Sequence[bytes] = (), **table: object) -> bytes:
+def tiny_elf(link_tables: Sequence[bytes] = (), **table: object) -> bytes:
     """A shared library that is nothing but its link table, or several of them."""
-    tables = tables or [link_table(**table)]  # type: ignore[arg-type]
+    link_tables = link_tables or [link_table(**table)]  # type: ignore[arg-type]
     body, sections = bytearray(64), [SECTION.pack(*(0,) * 10)]
     sections.append(SECTION.pack(1, 3, 0, 0, len(body), len(NAMES), 0, 0, 1, 0))
     body += NAMES + bytes(-len(NAMES) % 8)
-    for content in tables:
+    for content in link_tables:
         sections.append(SECTION.pack(11, 1, 0, 0, len(body), len(content), 0, 0, 1, 0))
         body += content
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)

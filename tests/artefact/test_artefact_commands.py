@@ -15,7 +15,7 @@ import pytest
 
 from hotreload import artefact, signing
 from hotreload.cli.commands import run_command
-from hotreload.patch.linktable import HookKind
+from hotreload.patch.linktable import HookKind, TableKind
 from tests.artefact import kit
 from tests.hot import ROOT, HotExtension
 
@@ -152,6 +152,13 @@ def test_show_lists_the_hooks_of_the_code_and_when_they_run(tmp_path: Path) -> N
 
     assert "hook1 (before the commit), hook2 (after the commit), hook3 (after a rollback)" in shown
     assert told["hooks"][0] == {"name": "hook1", "runs": "before the commit"}
+
+
+def test_show_lists_the_tables_that_the_code_changes(tmp_path: Path) -> None:
+    path = tmp_path / "tables.hotpatch"
+    path.write_bytes(kit.make(kit.tiny_elf(tables=tuple(TableKind))))
+    assert "table1, table2, table3 (what Python finds in modules and types)" in cli("show", path, cwd=tmp_path).stdout
+    assert json.loads(cli("show", path, "--json", cwd=tmp_path).stdout)["tables"] == ["table1", "table2", "table3"]
 
 
 def test_show_has_colours_and_a_table_on_a_terminal(file: Path, tmp_path: Path) -> None:

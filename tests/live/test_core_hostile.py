@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -223,6 +224,36 @@ def test_a_table_of_python_outside_the_base_s_data_is_refused_at_stage(
     for base_off, count in ((patch.table.functions[0].entry, 1), (1 << 40, 1), (2**64 - 8, 1), (inside, 4000)):
         wrong = patch.but(tables=(Table(TableKind.METHODS, "t", base_off, at, count, 0, "a" * count),))
         assert status_of(core.stage, core.open_patch(wrong.to_bytes()), opened, [], "test") == "BAD_TABLE"
+    core.close_base(opened)
+
+
+def test_a_table_of_python_where_none_can_be_written_to_is_refused_at_stage(core: NativeCore, tmp_path: Path) -> None:
+    """Storing to it would end the process, or change what is no table: in read-only data, half an entry on, twice."""
+    text = "long free_data[64]; const long constant[8] = {1}; long *const relocated[8] = {free_data};"
+    base = tiny.make_base(tmp_path, f"HOOK long step(long n) {{ return n; }} {text}", "-Wl,-z,relro")
+    made = tiny.make_patch(
+        tmp_path, base, "long room[64] = {1}; long step(long n) { return n + 1; }", replaces=("step",)
+    )
+    opened = core.open_base(str(base.path))
+    data, at = base.symbols["free_data"], made.table.segments[-1].image_off
+
+    def status(*tables: tuple[int, int]) -> str:
+        rows = [Table(TableKind.METHODS, "t", base_off, at, count, 0, "a" * count) for base_off, count in tables]
+        return status_of(core.stage, core.open_patch(made.but(tables=tuple(rows)).to_bytes()), opened, [], "test")
+
+    for name in ("constant", "relocated"):
+        assert status((base.symbols[name], 1)) == "BAD_TABLE", name
+    assert status((data + 4, 1)) == "BAD_TABLE"
+    for second in (data, data + 32, data + 64):
+        assert status((data, 2), (second, 1)) == "BAD_TABLE"
+        assert status((second, 1), (data, 2)) == "BAD_TABLE"
+    whole = made.but(
+        tables=(
+            Table(TableKind.METHODS, "t", data, at, 2, 0, "aa"),
+            Table(TableKind.GETSET, "u", data + 96, at, 1, 0, "a"),
+        )
+    )
+    core.unstage(core.stage(core.open_patch(whole.to_bytes()), opened, [], "test"))
     core.close_base(opened)
 
 

@@ -177,6 +177,20 @@ def test_an_entry_that_is_gone_keeps_working_and_that_is_said(kinds):
     assert hot("[ext.through(list), ext.past(list)]") == [[], []]
 
 
+def test_all_entries_may_go(kinds):
+    """Nothing of the new table is left but its end, which is zeros alone."""
+    hot = kinds(SMALL)
+    result = hot.write(
+        SMALL.replace('    {"area", area, METH_O, "How large."},\n', "").replace(
+            '    {"through", through, METH_O, NULL},\n', ""
+        )
+    )
+    assert len([note for note in result.notes if "keeps working until a restart" in note]) == 2
+    assert hot("[ext.area(2), ext.through(list)]") == [6, []]
+    hot.rollback()
+    assert hot("ext.area(2)") == 6
+
+
 def test_what_cannot_be_made_is_told_and_changes_nothing(kinds):
     hot = kinds(SMALL)
     text = with_edge("METH_NOARGS | METH_STATIC").replace("How large.", "How very large.")
@@ -295,6 +309,23 @@ def test_what_the_program_itself_has_put_into_the_live_table_stays(kinds):
     ]
     hot.rollback()
     assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], None, None]
+
+
+def test_what_the_program_puts_into_the_live_table_after_an_edit_stays_too(kinds):
+    """One that chooses again, at a call of its own, once a generation has shown the table already."""
+    chooses = SMALL.replace(
+        "/* more */",
+        "static PyMethodDef methods[];\n"
+        "static PyObject *choose(PyObject *self, PyObject *arg) { (void)self; (void)arg;"
+        ' methods[0].ml_meth = through; methods[1].ml_doc = "Chosen."; Py_RETURN_NONE; }\n/* more */',
+    ).replace("/* entries */", '{"choose", choose, METH_NOARGS, NULL}, /* entries */')
+    hot = kinds(chooses)
+    hot.write(chooses.replace("How large.", "How very large."))
+    hot("ext.choose()")
+    hot.write(chooses.replace("How large.", "How large in all."))
+    assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], "How large in all.", "Chosen."]
+    hot.rollback()
+    assert hot("[ext.area(list), ext.area.__doc__, ext.through.__doc__]") == [[], "How large.", "Chosen."]
 
 
 def test_a_process_that_cannot_load_the_state_module_refuses_the_patch(monkeypatch):
