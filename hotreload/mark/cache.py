@@ -34,7 +34,7 @@ from hotreload.errors import BuildError, HotReloadError
 
 __all__ = ["Entry", "Wanted", "obtain"]
 
-FORMAT = 1
+FORMAT = 2
 #: A build that takes longer is announced on a terminal.
 PATIENCE = 0.5
 #: What the compiler reads besides its command.

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import time
@@ -57,14 +58,12 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
         (line,) = read_units(elf)
         home = os.path.join(directory, hashlib.sha256(json.dumps(sorted(line.files.items())).encode()).hexdigest()[:16])
         os.makedirs(home, exist_ok=True)
-        header = read_header(elf)
-        _check_any(source, header)
         os.chdir(home)
-        _write(wrapper, _wrapper(module, header))
         python = [
             f"-I{path}" for path in dict.fromkeys((sysconfig.get_path("include"), sysconfig.get_path("platinclude")))
         ]
-        _run([*compiler, "-O2", "-fPIC", *python, "-c", wrapper, "-o", "wrapper.o"], source)
+        command = [*compiler, "-O2", "-fPIC", *python, "-c", wrapper, "-o", "wrapper.o"]
+        header = _wrap(elf, module, source, command)
         libraries = [f"-l{name}" for name in wanted["libraries"]]
         argv = [*compiler, "-shared", *flags, unit, "wrapper.o", "-Wl,-Bsymbolic-functions", *libraries]
         _run([*argv, "-o", f"{module}.so"], source)
@@ -80,7 +79,12 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
             "files": line.files,
             "compiler": wanted["identity"],
             "functions": {
-                name: {"prototype": f.prototype, "line": f.line, "reads_only": f.reads_only}
+                name: {
+                    "prototype": f.prototype,
+                    "file": next((path for path in line.files if path.rpartition("/")[2] == f.file), source),
+                    "line": f.line,
+                    "reads_only": f.reads_only,
+                }
                 for name, f in header.functions.items()
             },
             "left_out": header.left_out,
@@ -125,23 +129,65 @@ def _run(argv: list[str], source: str) -> None:
         ) from None
 
 
+def _wrap(elf: ElfFile, module: str, source: str, command: list[str]) -> Header:
+    """Compiles what cffi writes; a function that nothing can be made for is left out, and the others are served."""
+    header = read_header(elf)
+    _check_any(source, header)
+    try:
+        _compile_wrapper(module, header, source, command)
+    except BuildError as error:
+        left_out = {**header.left_out, **_what_breaks(elf, header, module, command)}
+        if left_out == header.left_out:
+            raise
+        header = read_header(elf, [name for name in header.functions if name not in left_out], left_out)
+        if not header.functions:
+            raise error from None
+        _compile_wrapper(module, header, source, command)
+    return header
+
+
+def _what_breaks(elf: ElfFile, header: Header, module: str, command: list[str]) -> dict[str, str]:
+    """The functions for which not even alone something can be made, and the first line of why."""
+    found = {}
+    for name in header.functions:
+        try:
+            _compile_wrapper(module, read_header(elf, [name]), name, [*command, "-fsyntax-only"])
+        except BuildError as error:
+            lines = str(error.diagnostics or error.message).splitlines()
+            found[name] = next((line for line in lines if "error:" in line), lines[-1])
+    return found
+
+
+def _compile_wrapper(module: str, header: Header, source: str, command: list[str]) -> None:
+    _write(f"{module}_wrapper.c", _wrapper(module, header))
+    if "-fsyntax-only" not in command:
+        _run(command, source)
+        return
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise BuildError(f"{source} does not compile", diagnostics=done.stderr)
+
+
 def _wrapper(module: str, header: Header) -> str:
-    """What cffi writes for these prototypes."""
+    """What cffi writes for these prototypes.
+
+    Raises:
+        BuildError: it does not understand them.
+    """
     import cffi
 
     ffi = cffi.FFI()
+    path = f"{module}_wrapper.tmp.c"
     try:
         ffi.cdef(header.cdef)
+        ffi.set_source(module, header.preamble)
+        with contextlib.redirect_stdout(io.StringIO()):  # it says that it writes
+            ffi.emit_c_code(path)
     except Exception as error:
         raise BuildError(
             f"cffi does not understand the prototypes of {module}: {error}",
             hint="this is a fault of hotreload, please report it with the C file",
-            diagnostics=header.cdef,
         ) from error
-    ffi.set_source(module, header.preamble)
-    path = f"{module}_wrapper.tmp.c"
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it writes
-        ffi.emit_c_code(path)
     with open(path, encoding="utf-8") as file:
         text = file.read()
     os.unlink(path)
