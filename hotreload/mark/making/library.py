@@ -15,6 +15,7 @@ build of another.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ import sysconfig
 import time
 from typing import Any
 
-from hotreload.build import steps, store
+from hotreload.build import depfile, steps, store
 from hotreload.build.command import parse
 from hotreload.build.flags import reason_to_leave
 from hotreload.build.record import read_units
@@ -50,10 +51,11 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
     includes = [f"-I{path}" for path in wanted["include_dirs"]]
     os.environ["HOTRELOAD_PROLOGUE"] = wanted["prologue"]
     unit, wrapper = os.path.join(directory, f"{module}.o"), f"{module}_wrapper.c"
+    rule = os.path.join(directory, f"{module}.d")
     home = ""
     try:
         os.chdir(os.path.dirname(source))
-        _run([*compiler, "-O2", "-fPIC", *includes, *flags, "-c", source, "-o", unit], source)
+        _run([*compiler, "-O2", "-fPIC", *includes, *flags, "-MD", "-MF", rule, "-c", source, "-o", unit], source)
         elf = ElfFile.read(unit)
         (line,) = read_units(elf)
         home = os.path.join(directory, hashlib.sha256(json.dumps(sorted(line.files.items())).encode()).hexdigest()[:16])
@@ -77,6 +79,7 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
             "build_id": ElfFile(content, f"{module}.so").build_id.hex(),
             "source": source,
             "files": line.files,
+            "outside": _look_at_system(rule, line.files),
             "compiler": wanted["identity"],
             "functions": {
                 name: {
@@ -98,7 +101,7 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
             shutil.rmtree(home, ignore_errors=True)
         raise
     finally:
-        for path in (unit, os.path.join(home or directory, "wrapper.o")):
+        for path in (unit, rule, os.path.join(home or directory, "wrapper.o")):
             if os.path.exists(path):
                 os.unlink(path)
     _forget_old(directory, home)
@@ -194,6 +197,19 @@ def _wrapper(module: str, header: Header) -> str:
     return text
 
 
+def _look_at_system(rule: str, files: dict[str, str]) -> dict[str, list[Any]]:
+    """Size, time and hash of each header that is not the project's: which package it is of may be another tomorrow."""
+    with open(rule, encoding="utf-8", errors="surrogateescape") as file:
+        names = [os.path.abspath(name) for name in depfile.parse(file.read())]
+    found: dict[str, list[Any]] = {}
+    for path in dict.fromkeys(names):
+        if path not in files:
+            with open(path, "rb") as header:
+                look, text = os.fstat(header.fileno()), header.read()
+            found[path] = [look.st_size, look.st_mtime_ns, hashlib.sha256(text).hexdigest()]
+    return found
+
+
 def _check_any(source: str, header: Header) -> None:
     if header.functions:
         return
@@ -210,9 +226,25 @@ def _write(path: str, text: str) -> None:
 
 
 def _forget_old(directory: str, kept: str) -> None:
-    """Removes what was made for other headers and not used for as long as the store keeps a build."""
+    """Removes what was made for other texts and headers and not used for as long as the store keeps a build."""
+    until = time.time() - store.KEPT_DAYS * DAY
     for entry in os.scandir(directory):
-        known = os.path.join(entry.path, "entry.json")
-        is_old = not os.path.exists(known) or time.time() - os.stat(known).st_mtime > store.KEPT_DAYS * DAY
-        if entry.is_dir() and entry.path != kept and is_old:
+        if entry.is_dir() and entry.path != kept and _used(entry.path) < until:
             shutil.rmtree(entry.path, ignore_errors=True)
+    for entry in os.scandir(os.path.dirname(directory)):
+        if entry.path == directory or not entry.is_dir() or max(map(_used, _inside(entry.path)), default=0) >= until:
+            continue
+        with contextlib.suppress(OSError), open(os.path.join(entry.path, "lock"), "a", encoding="ascii") as lock:
+            if os.fstat(lock.fileno()).st_mtime < until:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is being made
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _inside(directory: str) -> list[str]:
+    return [entry.path for entry in os.scandir(directory) if entry.is_dir()]
+
+
+def _used(home: str) -> float:
+    """When an extension was loaded last; 0 where none was finished."""
+    known = os.path.join(home, "entry.json")
+    return os.stat(known).st_mtime if os.path.exists(known) else 0.0
