@@ -90,7 +90,7 @@ def obtain(wanted: Wanted) -> Entry:
     if compiler is None:
         raise BuildError(
             f"{wanted.source} was not built for this Python yet, and there is no C compiler here",
-            hint="import the module once where there is one, with all files at the same paths, and take HOTRELOAD_STORE along",
+            hint="import the module once where there is one, same paths, and take HOTRELOAD_STORE along",
         )
     with _open_lock(directory, wanted.source) as lock, _Progress(wanted.source):
         fcntl.flock(lock, fcntl.LOCK_EX)
