@@ -292,6 +292,23 @@ def other(n: int) -> int: ...
 tell(veto=attempt())
 manager().unstage(manager().stage(module, made[0]))
 
+def leave(anything):
+    raise SystemExit("a callback that leaves")
+
+def hook(*error):
+    sys.__excepthook__(*error)
+    raise SystemExit("a hook that fails")
+
+@hotpatchable(source="kernels.c", **{**hear("second"), "before_swap": leave})
+def other(n: int) -> int: ...
+tell(leave=attempt())
+sys.excepthook = hook
+@hotpatchable(source="kernels.c", **{**hear("second"), "after_swap": leave, "on_refused": leave})
+def other(n: int) -> int: ...
+tell(left=attempt())
+manager().rollback(module)
+sys.excepthook = sys.__excepthook__
+
 @hotpatchable(source="kernels.c", **{**hear("second"), "after_swap": boom, "on_refused": boom})
 def other(n: int) -> int: ...
 tell(after=attempt(), again=attempt(b"no patch"))
@@ -317,6 +334,9 @@ tell(locked=attempt())
     ]
     assert live == 1
 
+    assert "before_swap refuses the change: SystemExit: a callback that leaves" in told["leave"][0]
+    assert [told["left"][0], told["left"][2]] == ["nothing was raised", 2]
+
     raised, order, live = told["after"]
     assert raised == "nothing was raised"
     assert [line[1] for line in order] == ["before", "before", "after"]
@@ -324,10 +344,10 @@ tell(locked=attempt())
     assert "a callback that fails" in told["stderr"]
     assert told["again"][1][0][:2] == ["first", "refused"]
 
-    assert [line[:3] + line[4:6] for line in told["rollback"]] == [
-        ["first", "before", "value", 1, 0],
-        ["second", "before", "other", 1, 0],
-        ["first", "after", "value", 1, 0],
+    assert [line[:3] + line[5:6] for line in told["rollback"]] == [
+        ["first", "before", "value", 0],
+        ["second", "before", "other", 0],
+        ["first", "after", "value", 0],
     ]
     assert told["back"] == 1
     assert told["locked"][1][0] == ["first", "refused", "LOCKED", "StageError"]

@@ -133,7 +133,9 @@ tell(
     kinds=error_of(lambda: hotpatchable(more, group="sums")),
     files=error_of(lambda: hotpatchable(more, group="prices")),
     nothing=error_of(lambda: hotpatchable(3)),
-    unmarked=error_of(lambda: about(more)),
+    none=error_of(lambda: hotpatchable(getattr(pricing, "fast", None))),
+    partial=about(hotpatchable(__import__("functools").partial(more, 1))).name,
+    unmarked=error_of(lambda: about(pricing.counted)),
     unmarked_class=error_of(lambda: about(pricing.Cart)),
     again=[hotpatchable(pricing.price) is pricing.price, about(pricing.price).group],
 )
@@ -145,6 +147,8 @@ tell(
     )
     assert "group 'prices' has pricing.price of " in told["files"]
     assert told["nothing"].startswith("MarkError: 3 is no function")
-    assert told["unmarked"] == "MarkError: more is not marked (mark it with hotreload.hotpatchable first)"
+    assert told["none"].startswith("MarkError: None is no function")
+    assert told["partial"] == "__main__.more"
+    assert told["unmarked"] == "MarkError: counted is not marked (mark it with hotreload.hotpatchable first)"
     assert told["unmarked_class"].startswith("MarkError: Cart is not marked")
     assert told["again"] == [True, ""]
