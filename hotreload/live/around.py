@@ -78,6 +78,7 @@ class Around:
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
         self._told: Callable[[], HotReloadError | None] = lambda: None
+        self._asked: dict[str, Swap] = {}
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Has ``listener`` called from now on. Returns what ends it; calling that twice does nothing."""
@@ -118,18 +119,26 @@ class Around:
                 )
                 self.refused(swap, refusal, asked)
                 raise refusal from error
+        self._asked[swap.path] = swap
 
     def after(self, swap: Swap) -> None:
         """Tells everybody; what a callback raises is shown and undoes nothing."""
+        self._asked.pop(swap.path, None)
         for listener in list(self._listeners.values()):
             with shown():
                 listener.after(swap)
 
     def refused(self, swap: Swap, error: HotReloadError, whom: list[Listener] | None = None) -> None:
-        """Tells everybody, or those that were asked, that it did not happen; of one error once, whoever passes it."""
+        """Tells everybody, or those that were asked, that it did not happen; of one error once, whoever passes it.
+
+        Who was asked before hears of the refusal, too, although his function was only to go back with the others.
+        """
         if self._told() is error:
             return
         self._told = weakref.ref(error)
+        asked = self._asked.get(swap.path)
+        if asked is not None and asked.entered == swap.entered:
+            swap = self._asked.pop(swap.path)
         for listener in list(self._listeners.values()) if whom is None else whom:
             with shown():
                 listener.refused(swap, error)

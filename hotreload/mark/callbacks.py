@@ -76,7 +76,8 @@ class Mark:
     def is_own(self, function: str) -> bool:
         """Whether it is the function of that name, or a part of it."""
         if self.kind != "python":
-            return self.is_whole or function in self.entries.values()
+            names = (*self.entries.values(), *map(symbol_of, self.entries))
+            return self.is_whole or function in names
         return self.is_whole or function == self.qualname or function.startswith(f"{self.qualname}.")
 
     def _told(self, swap: Swap) -> Iterator[FunctionSwap]:

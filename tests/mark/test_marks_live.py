@@ -316,6 +316,17 @@ order.clear()
 manager().rollback(module)
 tell(rollback=list(order), back=value(0))
 
+text = open("kernels.c").read()
+one, two = patches(module.build_id, "kernels.c", text.replace("return n + SHADE;", "return n + SHADE + 4;"),
+                   text.replace("SHADE * 100", "SHADE * 200"))
+manager().commit(manager().stage(module, one), level="function")
+staged = manager().stage(module, two)
+@hotpatchable(source="kernels.c", **{**hear("second"), "before_swap": lambda swap: swap.entered and manager().unstage(staged)})
+def other(n: int) -> int: ...
+order.clear()
+tell(gone=error_of(lambda: manager().commit(staged, level="function")), paired=list(order))
+manager().rollback(module)
+
 manager().lock()
 tell(locked=attempt())
 """,
@@ -350,6 +361,8 @@ tell(locked=attempt())
         ["first", "after", "value", 0],
     ]
     assert told["back"] == 1
+    assert "the patch is not staged" in told["gone"]  # value would have gone back with it: it was asked, so it is told
+    assert [line[:2] for line in told["paired"]] == [["first", "before"], ["first", "refused"], ["second", "refused"]]
     assert told["locked"][1][0] == ["first", "refused", "LOCKED", "StageError"]
 
 
