@@ -15,15 +15,17 @@ anything and must not commit.
 from __future__ import annotations
 
 import sys
+import traceback
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError, StageError
 from hotreload.events import RELOAD_FINISHED
 
-__all__ = ["Around", "Listener", "Swap"]
+__all__ = ["Around", "Listener", "Swap", "show_error", "shown"]
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,32 @@ class Listener(Protocol):
     def level_of(self, swap: Swap) -> str: ...
 
 
+def show_error() -> None:
+    """Shows what a callback has raised as the program shows its errors, by a hook that may be its own and may fail."""
+    try:
+        sys.excepthook(*sys.exc_info())
+    except BaseException:  # noqa: BLE001 - it is live, or refused, all the same
+        traceback.print_exc()
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """What a callback raises in here is shown and goes no further, but for the user's own interrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it changes nothing, and the others are to hear of it
+        show_error()
+
+
 class Around:
     """All listeners of a process."""
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
         self._told: Callable[[], HotReloadError | None] = lambda: None
+        self._asked: dict[str, Swap] = {}
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Has ``listener`` called from now on. Returns what ends it; calling that twice does nothing."""
@@ -83,9 +105,11 @@ class Around:
             asked.append(listener)
             try:
                 listener.before(swap)
-            except Exception as error:  # whatever a callback raises is its "no"
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever a callback raises is its "no"; sys.exit() ends no thread of ours
                 if not may_veto:
-                    sys.excepthook(*sys.exc_info())
+                    show_error()
                     continue
                 refusal = StageError(
                     f"{swap.module}: before_swap refuses the change: {type(error).__name__}: {error}",
@@ -95,25 +119,29 @@ class Around:
                 )
                 self.refused(swap, refusal, asked)
                 raise refusal from error
+        self._asked[swap.path] = swap
 
     def after(self, swap: Swap) -> None:
         """Tells everybody; what a callback raises is shown and undoes nothing."""
+        self._asked.pop(swap.path, None)
         for listener in list(self._listeners.values()):
-            try:
+            with shown():
                 listener.after(swap)
-            except Exception:  # noqa: BLE001 - it is live all the same
-                sys.excepthook(*sys.exc_info())
 
     def refused(self, swap: Swap, error: HotReloadError, whom: list[Listener] | None = None) -> None:
-        """Tells everybody, or those that were asked, that it did not happen; of one error once, whoever passes it."""
+        """Tells everybody, or those that were asked, that it did not happen; of one error once, whoever passes it.
+
+        Who was asked before hears of the refusal, too, although his function was only to go back with the others.
+        """
         if self._told() is error:
             return
         self._told = weakref.ref(error)
+        asked = self._asked.get(swap.path)
+        if asked is not None and asked.entered == swap.entered:
+            swap = self._asked.pop(swap.path)
         for listener in list(self._listeners.values()) if whom is None else whom:
-            try:
+            with shown():
                 listener.refused(swap, error)
-            except Exception:  # noqa: BLE001 - the refusal is what the caller needs to hear
-                sys.excepthook(*sys.exc_info())
 
     def hear(self, event: Mapping[str, Any], modules: Iterable[Any]) -> None:
         """Tells of what was refused before it came here: a save that does not compile, or that the guards refuse.

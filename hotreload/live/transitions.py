@@ -388,8 +388,12 @@ class Transitions:
         ledger = transition.ledger
         swap = ledger.swap_to(ledger.generations[transition.origin])
         self._around.before(swap, may_veto=may_veto)
-        runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
-        transition.turn()
+        try:
+            runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
+            transition.turn()
+        except HotReloadError as error:
+            self._around.refused(swap, error)
+            raise
         goal = transition.goal
         left = ledger.mark(transition.origin, transition="reversed")
         ledger.make_live(ledger.generations[goal])

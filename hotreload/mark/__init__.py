@@ -7,7 +7,8 @@
     prototype.py     whether the two agree
     buffers.py       objects with the buffer protocol where C wants a pointer
     cache.py         the extension that was made of the C file; made once, by content
-    making/          beside the server: how it is made
+    beside.py        asks the process beside this one
+    making/          that process: how it is made
     native.py      form 2: a C function that exists, in an extension
                    form 3, a Python function, is in hotreload/python
     book.py        everything that is marked; groups

@@ -3,6 +3,9 @@
 It loads nothing of ``hotreload.live``: marks are made while modules are imported, and whether they will ever be
 patched is decided later or never. A manager that comes after the first mark takes the book over by itself
 (``live/process.py``), one that is there already is met at the next mark.
+
+Modules are imported, and so marked, on several threads. There is no lock, which a fork could leave held: each step is
+one that the interpreter does as a whole.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ def _drop(mark: Mark) -> None:
 
 def _check_group(mark: Mark) -> None:
     group = _book.groups.get(mark.group)
-    for other in group.members.values() if group is not None else ():
+    for other in list(group.members.values()) if group is not None else ():
         if other.key == mark.key:
             continue
         if (other.kind == "python") != (mark.kind == "python"):
@@ -111,11 +114,13 @@ def _listen() -> None:
             return  # it joins when it comes
         join(process.existing())
         return
-    listeners: dict[object, Any] = {key: mark for key, mark in _book.marks.items() if mark.wants_to_hear}
-    listeners.update({("group", name): group for name, group in _book.groups.items()})
+    listeners: dict[object, Any] = {key: mark for key, mark in list(_book.marks.items()) if mark.wants_to_hear}
+    listeners.update({("group", name): group for name, group in list(_book.groups.items())})
     for key, listener in listeners.items():
         if key not in _book.heard:
-            _book.heard[key] = _book.manager.around.add(listener)
+            remove = _book.manager.around.add(listener)
+            if _book.heard.setdefault(key, remove) is not remove:
+                remove()  # another thread, which imports too, was first
 
 
 def marks() -> list[Mark]:

@@ -2,7 +2,8 @@
 
     cdata, list, int, None, str      go to cffi as they are, which takes them or says why not
     bytes                            to a pointer that is only read from
-    anything with a buffer           its items must be those of the pointer, or single bytes; and in one piece
+    anything with a buffer           its items must be those of the pointer; and in one piece
+    bytearray, memoryview, mmap      of single bytes: memory that says nothing of what is in it fits any pointer
 
 The memory is lent for the call: nothing is copied, and nobody can resize it meanwhile.
 """
@@ -17,6 +18,8 @@ __all__ = ["acceptor", "plain_classes"]
 _BYTES = frozenset("bBc")
 _KINDS = {**dict.fromkeys("bhilqn", "integer"), **dict.fromkeys("BHILQN", "unsigned integer")}
 _KINDS.update({**dict.fromkeys("efd", "float"), "?": "bool", "c": "character"})
+#: Memory, where an array of bytes is numbers that somebody meant as such.
+_RAW = ("bytes", "bytearray", "memoryview", "mmap")
 _FLOATS = ("float", "double", "long double")
 
 
@@ -41,7 +44,7 @@ def acceptor(ffi: Any, kind: Any, *, reads_only: bool, where: str) -> Callable[[
     array = ffi.typeof("char[]") if item.kind == "void" else ffi.typeof(ffi.getctype(item, "[]"))
     wanted = "any" if item.kind == "void" else _kind_of(ffi, item)
     plain, lend = plain_classes(ffi), ffi.from_buffer
-    fitting: set[tuple[str, int]] = set()  # formats that were found to be right
+    fitting: set[tuple[type, str, int]] = set()  # what was found to be right
 
     def accept(value: Any) -> Any:
         if type(value) is bytearray:  # single bytes in one piece, which may be written to
@@ -57,7 +60,7 @@ def acceptor(ffi: Any, kind: Any, *, reads_only: bool, where: str) -> Callable[[
                 f"{where}: {type(value).__name__} is read-only, and `{kind.cname}` may be written through: "
                 "pass a bytearray or another buffer that can be written to"
             )
-        if (view.format, view.itemsize) not in fitting:
+        if (type(value), view.format, view.itemsize) not in fitting:
             check(view, value)
         if not view.c_contiguous:
             raise TypeError(f"{where}: {type(value).__name__} is not in one piece: copy it first")
@@ -65,12 +68,13 @@ def acceptor(ffi: Any, kind: Any, *, reads_only: bool, where: str) -> Callable[[
 
     def check(view: memoryview, value: Any) -> None:
         code = view.format.lstrip("@=<")
-        if not (wanted == "any" or code in _BYTES or (view.itemsize == size and _KINDS.get(code) == wanted)):
+        is_raw = code in _BYTES and (size == 1 or type(value).__name__ in _RAW)
+        if not (wanted == "any" or is_raw or (view.itemsize == size and _KINDS.get(code) == wanted)):
             raise TypeError(
                 f"{where}: the items of {type(value).__name__} are of format {view.format!r} ({view.itemsize} bytes), "
                 f"those of `{kind.cname}` are {wanted}s of {size}"
             )
-        fitting.add((view.format, view.itemsize))
+        fitting.add((type(value), view.format, view.itemsize))
 
     return accept
 

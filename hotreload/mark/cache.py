@@ -4,8 +4,8 @@
 
     STORE/stubs/KEY/          file, its text, flags, libraries, Python, cffi, hotreload
     ├── lock                  held by whoever makes it, and by the process that does it for him
-    └── DIGEST/               for each state of the headers that it read
-        ├── entry.json        prototypes; hashes of the headers and of the library; which compiler
+    └── DIGEST/               for each state of the project's headers that it read
+        ├── entry.json        prototypes; hashes of all headers and of the library; which compiler
         └── kernels_c.so
 
 What is there and fresh is loaded as it is: that needs no compiler, and a server imports nothing that compiles.
@@ -20,21 +20,21 @@ import os
 import shlex
 import shutil
 import stat
-import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hotreload import __version__
 from hotreload.errors import BuildError, HotReloadError
+from hotreload.mark.beside import ask
 
 __all__ = ["Entry", "Wanted", "obtain"]
 
-FORMAT = 1
+FORMAT = 2
 #: A build that takes longer is announced on a terminal.
 PATIENCE = 0.5
 #: What the compiler reads besides its command.
@@ -90,17 +90,17 @@ def obtain(wanted: Wanted) -> Entry:
     if compiler is None:
         raise BuildError(
             f"{wanted.source} was not built for this Python yet, and there is no C compiler here",
-            hint="build it where there is one, by importing the module once with the same HOTRELOAD_STORE; or set CC",
+            hint="import the module once where there is one, same paths, and take HOTRELOAD_STORE along",
         )
-    _make_directory(directory, wanted.source)
-    with open(os.path.join(directory, "lock"), "w", encoding="ascii") as lock, _Progress(wanted.source):
+    with _open_lock(directory, wanted.source) as lock, _Progress(wanted.source):
         fcntl.flock(lock, fcntl.LOCK_EX)
         return _find(directory, compiler) or _make(wanted, directory, compiler, lock.fileno(), key)
 
 
-def _make_directory(directory: str, source: str) -> None:
+def _open_lock(directory: str, source: str) -> TextIO:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
+        return open(os.path.join(directory, "lock"), "w", encoding="ascii")
     except OSError as error:
         raise BuildError(
             f"{source}: what is built of it cannot be kept in {directory}: {error.strerror}",
@@ -157,20 +157,36 @@ def _place(wanted: Wanted) -> tuple[str, dict[str, Any]]:
 
 
 def _find_compiler() -> dict[str, Any] | None:
-    """The compiler, and what tells it from its next version without running it; None where there is none."""
+    """The compiler, and what tells it from its next version without running it; None where there is none.
+
+    Behind a launcher, as in ``ccache gcc``, the words that are programs count, each of them.
+    """
     words = shlex.split(os.environ.get("CC", ""))
     if len(words) > 2 and os.path.basename(words[0]) == "hotreload" and words[1] == "cc":
         words = words[2:]
     for argv in [words] if words else [["gcc"], ["cc"], ["clang"]]:
         path = shutil.which(argv[0])
         if path is not None:
-            real = os.stat(os.path.realpath(path))
-            return {"argv": argv, "file": os.path.realpath(path), "size": real.st_size, "mtime": real.st_mtime_ns}
+            programs = [os.path.realpath(found) for found in map(shutil.which, argv) if found]
+            return {"argv": argv, "programs": [[program, *_look(program)] for program in programs]}
     return None
 
 
+def _look(path: str) -> list[int]:
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _is_same_system(outside: dict[str, list[Any]]) -> bool:
+    """Whether the headers of the system say what they said: by size and time, and by the text where those differ."""
+    return all(_look(path) == look or _sha256(path) == text for path, (*look, text) in outside.items())
+
+
 def _find(directory: str, compiler: dict[str, Any] | None) -> Entry | None:
-    """A fresh entry: its headers are as they were, its library is whole and, if there is one, of this compiler."""
+    """A fresh entry: its headers are as they were, its library is whole.
+
+    Where there is a compiler it is of that one, and of the headers that the system has now.
+    """
     with suppress(OSError):
         _check_owner(directory)
         for home in sorted(os.listdir(directory)):
@@ -179,15 +195,16 @@ def _find(directory: str, compiler: dict[str, Any] | None) -> Entry | None:
                 with open(known, encoding="utf-8") as file:
                     document = json.load(file)
                 document["home"] = os.path.join(directory, home)
-                made_by, sha256 = document.pop("compiler"), document.pop("sha256")
+                made_by, sha256, outside = (document.pop(name) for name in ("compiler", "sha256", "outside"))
                 entry = Entry(**document)
                 is_whole = _sha256(entry.path) == sha256 and all(
                     _sha256(path) == text for path, text in entry.files.items()
                 )
+                is_ours = compiler is None or (made_by == compiler and _is_same_system(outside))
             except (OSError, ValueError, TypeError, KeyError, AttributeError):
                 continue  # not there, or not as it was written: it is made again
             base = os.path.join(root(), "builds", entry.build_id)
-            if is_whole and (compiler is None or (made_by == compiler and os.path.exists(base))):
+            if is_whole and is_ours and (compiler is None or os.path.exists(base)):
                 with suppress(OSError):
                     os.utime(known)
                     os.utime(base)  # in use: not to be pruned
@@ -208,18 +225,7 @@ def _make(wanted: Wanted, directory: str, compiler: dict[str, Any], lock: int, k
         "identity": compiler,
         "prologue": key["prologue"],
     }
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    python_path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-    done = subprocess.run(
-        [sys.executable, "-m", "hotreload.mark.making"],
-        input=json.dumps(order),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        pass_fds=(lock,),
-        env={**os.environ, "PYTHONPATH": python_path, "HOTRELOAD_DISABLE": "1"},
-    )
+    done = ask(order, (lock,))
     try:
         answer = json.loads(done.stdout)
     except ValueError:

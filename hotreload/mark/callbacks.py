@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Optional
@@ -77,7 +76,8 @@ class Mark:
     def is_own(self, function: str) -> bool:
         """Whether it is the function of that name, or a part of it."""
         if self.kind != "python":
-            return self.is_whole or function in self.entries.values()
+            names = (*self.entries.values(), *map(symbol_of, self.entries))
+            return self.is_whole or function in names
         return self.is_whole or function == self.qualname or function.startswith(f"{self.qualname}.")
 
     def _told(self, swap: Swap) -> Iterator[FunctionSwap]:
@@ -92,12 +92,12 @@ class Mark:
                 self.before_swap(told)
 
     def after(self, swap: Swap) -> None:
+        from hotreload.live.around import shown
+
         if self.after_swap is not None:
             for told in self._told(swap):
-                try:
+                with shown():
                     self.after_swap(told)
-                except Exception:  # noqa: BLE001 - it is live all the same, and the others are to hear of it
-                    sys.excepthook(*sys.exc_info())
 
     def refused(self, swap: Swap, error: HotReloadError) -> None:
         """Where nobody knows which functions it was about, as of a file that does not compile, it was about all."""
@@ -126,5 +126,5 @@ class Group:
 
     def level_of(self, swap: Swap) -> str:
         """``call`` where two of its functions would change: no caller then meets one new and one old."""
-        touched = sum(len(member.concerns(swap)) for member in self.members.values())
+        touched = sum(len(member.concerns(swap)) for member in list(self.members.values()))
         return "call" if touched > 1 else ""

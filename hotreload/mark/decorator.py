@@ -12,10 +12,12 @@ from hotreload.errors import MarkError
 from hotreload.mark import book, native
 from hotreload.mark.callbacks import FunctionSwap, Mark
 from hotreload.mark.handle import Handle
+from hotreload.python.registry import plain_functions
 
 __all__ = ["about", "hotpatchable"]
 
 T = TypeVar("T")
+_NOT_GIVEN: Any = object()
 Callback = Optional[Callable[[FunctionSwap], object]]
 
 
@@ -44,7 +46,7 @@ def hotpatchable(
     on_refused: Optional[Callable[[Any], object]] = ...,
 ) -> Callable[[T], T]: ...
 def hotpatchable(
-    function: Any = None,
+    function: Any = _NOT_GIVEN,
     /,
     *,
     source: Optional[str] = None,
@@ -99,12 +101,12 @@ def hotpatchable(
     if source is None and (flags or include_dirs or libraries):
         raise MarkError("flags, include_dirs and libraries are for a C file", hint="name it by source=")
     if source is None:
-        return functools.partial(_mark, options) if function is None else _mark(options, function)
+        return functools.partial(_mark, options) if function is _NOT_GIVEN else _mark(options, function)
 
     from hotreload.mark.stub import bind
 
     how = {"source": source, "flags": flags, "include_dirs": include_dirs, "libraries": libraries}
-    return functools.partial(bind, how, options) if function is None else bind(how, options, function)
+    return functools.partial(bind, how, options) if function is _NOT_GIVEN else bind(how, options, function)
 
 
 def _mark(options: dict[str, Any], thing: Any) -> Any:
@@ -134,15 +136,8 @@ def _mark_python(thing: Any) -> Mark:
 
 
 def _plain(thing: Any) -> FunctionType | None:
-    """The Python function behind a method, a property or what ``functools.wraps`` has made."""
-    for _ in range(100):
-        if isinstance(thing, property):
-            thing = thing.fget
-        inner = getattr(thing, "__func__", None) or getattr(thing, "__wrapped__", None)
-        if inner is None:
-            break
-        thing = inner
-    return thing if isinstance(thing, FunctionType) else None
+    """The Python function behind a method or what ``functools.wraps`` has made; of a property its getter."""
+    return next(iter(plain_functions(thing)), None)
 
 
 def _name_of(thing: Any, qualname: str) -> str:

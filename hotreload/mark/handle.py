@@ -211,19 +211,11 @@ def _can_be_redirected(head: bytes) -> bool:
 def _ask_place(mark: Mark) -> tuple[str, int, str]:
     """File, line and the hash of the text that the first of its C functions was built from."""
     import json
-    import subprocess
-    import sys
+
+    from hotreload.mark.beside import ask
 
     for entry in mark.entries:
-        order = {"locate": os.path.realpath(mark.path), "symbol": symbol_of(entry)}
-        done = subprocess.run(
-            [sys.executable, "-m", "hotreload.mark.making"],
-            input=json.dumps(order),
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "HOTRELOAD_DISABLE": "1"},
-        )
+        done = ask({"locate": os.path.realpath(mark.path), "symbol": symbol_of(entry)})
         if done.returncode == 0:
             file, line, sha256 = json.loads(done.stdout)
             mark.more["place"] = (file, line, sha256)

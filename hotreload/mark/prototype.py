@@ -56,7 +56,7 @@ def parameters_of(stub: FunctionType) -> list[inspect.Parameter]:
     return found
 
 
-def check(stub: FunctionType, ffi: Any, function: Any, known: dict[str, Any], source: str) -> None:
+def check(stub: FunctionType, ffi: Any, function: Any, known: dict[str, Any]) -> None:
     """Insists that they agree.
 
     Raises:
@@ -64,17 +64,15 @@ def check(stub: FunctionType, ffi: Any, function: Any, known: dict[str, Any], so
     """
     parameters = parameters_of(stub)
     if len(parameters) != len(function.args):
-        raise _disagree(
-            stub, known, source, f"the stub has {_count(len(parameters))}, the C function has {len(function.args)}"
-        )
+        raise _disagree(stub, known, f"the stub has {_count(len(parameters))}, the C function has {len(function.args)}")
     for number, (parameter, kind) in enumerate(zip(parameters, function.args)):
         why = _mismatch(_value(stub, parameter.annotation), ffi, kind, is_read=known["reads_only"][number])
         if why:
-            raise _disagree(stub, known, source, f"parameter {number + 1}, {parameter.name}: {why}")
+            raise _disagree(stub, known, f"parameter {number + 1}, {parameter.name}: {why}")
     returns = inspect.signature(stub).return_annotation
     why = _mismatch(_value(stub, returns), ffi, function.result, is_result=True)
     if why:
-        raise _disagree(stub, known, source, f"the result: {why}")
+        raise _disagree(stub, known, f"the result: {why}")
 
 
 def _value(stub: FunctionType, annotation: Any) -> Any:
@@ -160,13 +158,13 @@ def _place(stub: FunctionType) -> str:
     return f"{stub.__code__.co_filename}:{stub.__code__.co_firstlineno}"
 
 
-def _disagree(stub: FunctionType, known: dict[str, Any], source: str, why: str) -> MarkError:
+def _disagree(stub: FunctionType, known: dict[str, Any], why: str) -> MarkError:
     annotations = str(inspect.signature(stub)).replace("'", "")
     return MarkError(
         f"{stub.__name__}: {why}\n"
         f"  {_place(stub)}: def {stub.__name__}{annotations}\n"
-        f"  {source}:{known['line']}: {known['prototype']}",
+        f"  {known['file']}:{known['line']}: {known['prototype']}",
         hint="change the one or the other",
-        file=source,
+        file=known["file"],
         line=known["line"],
     )

@@ -15,6 +15,7 @@ a debugger see what was written; its body is one call. All stubs of one file sha
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import os
 import shlex
@@ -77,10 +78,10 @@ def bind(how: dict[str, Any], options: dict[str, Any], stub: Any) -> Any:
     known, ffi, lib = loaded.entry.functions[name], loaded.module.ffi, loaded.module.lib
     target = getattr(lib, name)
     kind = ffi.typeof(target)
-    prototype.check(stub, ffi, kind, known, loaded.entry.source)
+    prototype.check(stub, ffi, kind, known)
     function = _make(stub, ffi, target, kind, known)
     entry = int(lib.hotreload_entries[list(loaded.entry.functions).index(name)])
-    more = {"ffi": ffi, "place": (loaded.entry.source, known["line"], loaded.entry.files.get(loaded.entry.source, ""))}
+    more = {"ffi": ffi, "place": (known["file"], known["line"], loaded.entry.files.get(known["file"], ""))}
     mark = Mark("stub", f"{stub.__module__}.{stub.__qualname__}", os.path.realpath(loaded.entry.path), {entry: name},
                 **options, more=more)  # fmt: skip
     book.add(mark)
@@ -188,12 +189,14 @@ def _not_there(name: str, loaded: _Loaded, place: str) -> MarkError:
     nearest = get_close_matches(name, entry.functions, n=1, cutoff=0.5)
     hint = f"did you mean `{nearest[0]}`?" if nearest else f"it has {', '.join(sorted(entry.functions))}"
     try:
-        with open(entry.source, encoding="utf-8", errors="replace") as file:
-            is_new = f"{name}(" in file.read().replace(" (", "(")
+        with open(entry.source, "rb") as file:
+            text = file.read()
     except OSError:
-        is_new = False
-    if is_new:
-        hint = "the file was loaded before it had that function: start the process again"
+        text = b""
+    if f"{name}(".encode() in text.replace(b" (", b"("):
+        hint = "it has no code of its own: a macro, an `inline` without `extern`, or defined in another file"
+        if hashlib.sha256(text).hexdigest() != entry.files.get(entry.source):
+            hint = "the file was loaded before it had that function: start the process again"
     return MarkError(f"{place}: {entry.source} has no function `{name}`", hint=hint)
 
 

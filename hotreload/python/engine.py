@@ -210,12 +210,7 @@ class Engine:
         version = book.version(generation.number)
         swap = self._swap(book, generation.number, make_plan(book, generation.number, version))
         level = self._level(swap, terms)
-        try:
-            self._around.before(swap)
-        except StageError:  # what was promised to others is done all the same
-            if may_veto:
-                raise
-            sys.excepthook(*sys.exc_info())
+        self._around.before(swap, may_veto=may_veto)
         started = time.perf_counter()
         try:
             plan = make_plan(book, generation.number, version)

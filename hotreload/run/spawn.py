@@ -15,7 +15,7 @@ from hotreload.errors import HotReloadError
 from hotreload.run.descriptors import Identity, close_if_ours, identity_of
 from hotreload.run.doorway import LIVE_VARIABLE, TOKENS_VARIABLE, Doorway
 
-__all__ = ["BOOTSTRAP", "Started", "environment_without_us", "start_helper"]
+__all__ = ["BOOTSTRAP", "Started", "environment_without_us", "interpreter", "start_helper"]
 
 BOOTSTRAP = str(Path(__file__).resolve().parent / "bootstrap")
 
@@ -59,7 +59,7 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None)
     directory, listening = _open_rendezvous()
     read_fd, write_fd = os.pipe()
     root = Path(__file__).resolve().parent.parent.parent
-    command = [_python(), "-c", _START, str(root), "--detach", "--directory", directory]
+    command = [interpreter(), "-c", _START, str(root), "--detach", "--directory", directory]
     command += ["--listen-fd", str(listening.fileno()), "--life-fd", str(read_fd)]
     command += ["--config", config_json, f"--program={program}"]  # it may be called "-c"
     environment, fds = environment_without_us(), [listening.fileno(), read_fd]
@@ -123,7 +123,7 @@ def _open_rendezvous() -> tuple[str, socket.socket]:
     raise HotReloadError("no directory for the socket", hint="set XDG_RUNTIME_DIR or TMPDIR to a writable directory")
 
 
-def _python() -> str:
+def interpreter() -> str:
     """The interpreter; where Python is embedded, sys.executable is the host instead."""
     if "python" in os.path.basename(sys.executable or ""):
         return sys.executable

@@ -292,12 +292,40 @@ def other(n: int) -> int: ...
 tell(veto=attempt())
 manager().unstage(manager().stage(module, made[0]))
 
+def leave(anything):
+    raise SystemExit("a callback that leaves")
+
+def hook(*error):
+    sys.__excepthook__(*error)
+    raise SystemExit("a hook that fails")
+
+@hotpatchable(source="kernels.c", **{**hear("second"), "before_swap": leave})
+def other(n: int) -> int: ...
+tell(leave=attempt())
+sys.excepthook = hook
+@hotpatchable(source="kernels.c", **{**hear("second"), "after_swap": leave, "on_refused": leave})
+def other(n: int) -> int: ...
+tell(left=attempt())
+manager().rollback(module)
+sys.excepthook = sys.__excepthook__
+
 @hotpatchable(source="kernels.c", **{**hear("second"), "after_swap": boom, "on_refused": boom})
 def other(n: int) -> int: ...
 tell(after=attempt(), again=attempt(b"no patch"))
 order.clear()
 manager().rollback(module)
 tell(rollback=list(order), back=value(0))
+
+text = open("kernels.c").read()
+one, two = patches(module.build_id, "kernels.c", text.replace("return n + SHADE;", "return n + SHADE + 4;"),
+                   text.replace("SHADE * 100", "SHADE * 200"))
+manager().commit(manager().stage(module, one), level="function")
+staged = manager().stage(module, two)
+@hotpatchable(source="kernels.c", **{**hear("second"), "before_swap": lambda swap: swap.entered and manager().unstage(staged)})
+def other(n: int) -> int: ...
+order.clear()
+tell(gone=error_of(lambda: manager().commit(staged, level="function")), paired=list(order))
+manager().rollback(module)
 
 manager().lock()
 tell(locked=attempt())
@@ -317,6 +345,9 @@ tell(locked=attempt())
     ]
     assert live == 1
 
+    assert "before_swap refuses the change: SystemExit: a callback that leaves" in told["leave"][0]
+    assert [told["left"][0], told["left"][2]] == ["nothing was raised", 2]
+
     raised, order, live = told["after"]
     assert raised == "nothing was raised"
     assert [line[1] for line in order] == ["before", "before", "after"]
@@ -324,12 +355,14 @@ tell(locked=attempt())
     assert "a callback that fails" in told["stderr"]
     assert told["again"][1][0][:2] == ["first", "refused"]
 
-    assert [line[:3] + line[4:6] for line in told["rollback"]] == [
-        ["first", "before", "value", 1, 0],
-        ["second", "before", "other", 1, 0],
-        ["first", "after", "value", 1, 0],
+    assert [line[:3] + line[5:6] for line in told["rollback"]] == [
+        ["first", "before", "value", 0],
+        ["second", "before", "other", 0],
+        ["first", "after", "value", 0],
     ]
     assert told["back"] == 1
+    assert "the patch is not staged" in told["gone"]  # value would have gone back with it: it was asked, so it is told
+    assert [line[:2] for line in told["paired"]] == [["first", "before"], ["first", "refused"], ["second", "refused"]]
     assert told["locked"][1][0] == ["first", "refused", "LOCKED", "StageError"]
 
 

@@ -97,6 +97,13 @@ tell(seen=seen, wrong=wrong, same=pricing.price is price, in_order=order == expe
      generations=[about(thing).generation for thing in (price, pricing.tax, pricing.under, pricing.Shop, pricing.Cart.make)],
      handle=repr(price.hotreload), history=len(price.hotreload.history), source=[price.hotreload.source.file, price.hotreload.source.text],
      calls=pricing.under.calls)
+order.clear()
+def no(swap):
+    raise RuntimeError("not now")
+hotpatchable(price, group="prices", before_swap=no, on_refused=lambda error: order.append("refused"))
+manager().rollback(module, 501, is_promised=True)  # others count on it: shown, and all are asked
+tell(promised=order, at=about(price).generation)
+hotpatchable(price, group="prices", **pricing.hear("price"))
 manager().rollback(module)
 tell(back=[price(0), price.hotreload.generation], marked=sorted(mark["name"] for mark in hotreload.status()["marked"]))
 """,
@@ -112,6 +119,9 @@ tell(back=[price(0), price.hotreload.generation], marked=sorted(mark["name"] for
     assert told["source"][0] == str(tmp_path / "pricing.py")
     assert told["source"][1].endswith("return n + 3\n")
     assert told["calls"] == 1
+    assert [line[:2] for line in told["promised"]] == [["tax", "before"], ["tax", "after"]]
+    assert told["at"] == 501
+    assert "RuntimeError: not now" in told["stderr"]
     assert told["back"] == [1, 0]
     assert told["marked"] == [
         f"pricing.{name}" for name in ("Cart.items", "Cart.make", "Shop", "price", "tax", "under")
@@ -133,7 +143,9 @@ tell(
     kinds=error_of(lambda: hotpatchable(more, group="sums")),
     files=error_of(lambda: hotpatchable(more, group="prices")),
     nothing=error_of(lambda: hotpatchable(3)),
-    unmarked=error_of(lambda: about(more)),
+    none=error_of(lambda: hotpatchable(getattr(pricing, "fast", None))),
+    partial=about(hotpatchable(__import__("functools").partial(more, 1))).name,
+    unmarked=error_of(lambda: about(pricing.counted)),
     unmarked_class=error_of(lambda: about(pricing.Cart)),
     again=[hotpatchable(pricing.price) is pricing.price, about(pricing.price).group],
 )
@@ -145,6 +157,8 @@ tell(
     )
     assert "group 'prices' has pricing.price of " in told["files"]
     assert told["nothing"].startswith("MarkError: 3 is no function")
-    assert told["unmarked"] == "MarkError: more is not marked (mark it with hotreload.hotpatchable first)"
+    assert told["none"].startswith("MarkError: None is no function")
+    assert told["partial"] == "__main__.more"
+    assert told["unmarked"] == "MarkError: counted is not marked (mark it with hotreload.hotpatchable first)"
     assert told["unmarked_class"].startswith("MarkError: Cart is not marked")
     assert told["again"] == [True, ""]

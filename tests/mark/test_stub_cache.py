@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mark.mark_kit import finish, run, start, write_kernels
+from tests.mark.mark_kit import PRELUDE, finish, run, start, surroundings, write_kernels
 from tests.run.harness import ROOT, environment
 
 PROGRAM = """
@@ -95,6 +95,39 @@ def test_what_is_there_needs_no_compiler_and_a_damaged_entry_is_made_again(tmp_p
     for damage in ("", "[]", '{"home": 1}', json.dumps({**json.loads(entry.read_text()), "more": 1})):
         entry.write_text(damage)
         assert run(tmp_path, PROGRAM)["value"] == 1
+
+
+def test_a_header_of_the_system_that_changes_is_noticed_and_what_nobody_uses_goes(tmp_path: Path) -> None:
+    compiler = logging_compiler(tmp_path)
+    source = write_kernels(tmp_path)
+    entry = Path(run(tmp_path, PROGRAM, **compiler)["path"]).parent / "entry.json"
+    known = json.loads(entry.read_text())
+    name, (size, _, text) = next((n, look) for n, look in known["outside"].items() if n.endswith("stdint.h"))
+    known["outside"][name] = [size, 1, text]  # another time, the same text: as in an image that was made again
+    entry.write_text(json.dumps(known))
+    assert run(tmp_path, PROGRAM, **compiler)["value"] == 1
+    assert calls(tmp_path) == 3
+    known["outside"][name] = [size, 1, "0" * 64]
+    entry.write_text(json.dumps(known))
+    assert run(tmp_path, PROGRAM, **compiler)["value"] == 1
+    assert calls(tmp_path) == 6
+
+    key = entry.parents[1]
+    for file in (entry, key / "lock"):
+        os.utime(file, (0, 0))
+    (tmp_path / "json.py").write_text("raise SystemExit('of the program, and none of the build')")
+    (tmp_path / "other").mkdir()
+    source.rename(tmp_path / "other" / "kernels.c")
+    (tmp_path / "shade.h").rename(tmp_path / "other" / "shade.h")
+    (tmp_path / "other" / "program.py").write_text(
+        f"import sys, os; sys.path.pop(0)\nimport json\nos.chdir({str(tmp_path)!r})\n{PRELUDE}{PROGRAM}"
+    )
+    told = subprocess.run(
+        [sys.executable, str(tmp_path / "other" / "program.py")], env=surroundings(tmp_path, **compiler),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert '"value": 1' in told.stdout, told.stderr
+    assert not key.exists()
 
 
 def test_many_that_start_at_once_build_it_once(tmp_path: Path) -> None:
@@ -186,6 +219,11 @@ def test_a_cache_that_is_not_ours_is_refused_and_one_that_cannot_be_written_is_n
     assert "can be changed by others: nothing is loaded from there" in run(tmp_path, FAILING)["message"]
     directory.chmod(0o700)
     assert run(tmp_path, PROGRAM)["path"] == first["path"]
+
+    (directory / "lock").unlink()
+    (directory / "lock").mkdir()
+    (directory / Path(first["path"]).parent.name / "entry.json").unlink()
+    assert "cannot be kept in" in run(tmp_path, FAILING)["message"]
 
     (tmp_path / "file").write_text("")
     refused = run(tmp_path, FAILING, HOTRELOAD_STORE=str(tmp_path / "file"))

@@ -90,6 +90,90 @@ tell(left_out={name: error_of(lambda: stub(name, "x")) for name in ("by_packed",
 """
 
 
+#: Where C as it is usually laid out and the object differ: each of these gave a wrong number, or broke its whole file.
+ODD = """\
+struct fields { int linux; int stdin; int errno; int assert; };
+int sum_fields(struct fields f) { return f.linux + f.stdin * 10 + f.errno * 100 + f.assert * 1000; }
+enum __attribute__((packed)) tiny { ONE = 1, MANY = 200 };
+struct two { enum tiny a; char b; };
+int by_tiny(struct two t) { return t.a * 1000 + t.b; }
+enum tiny many(void) { return MANY; }
+enum winds { n, o, s = 7 };
+int blow(enum winds w) { return w; }
+enum usual { A, B };
+struct short_one { enum usual a; char b; };
+int by_flag(struct short_one t) { return t.a * 10 + t.b; }
+typedef unsigned short size_t;
+struct small { size_t a; char b; };
+int by_small(struct small t) { return t.a * 10 + t.b; }
+struct aligned { long a, b, c, d; } __attribute__((aligned(32)));
+long by_aligned(int q, int r, int s_, int t, int u, int v, int w, struct aligned g) { return g.a + g.d + w; }
+int old_float(a, b) int a; float b; { return a + (int)(b * 10); }
+int renamed(int a) __asm__("other_label");
+int renamed(int a) { return a + 5; }
+int nameless(struct { int q; } *x) { return x->q; }
+int square(int m, double a[m][m]) { return (int)a[m - 1][m - 1]; }
+int cube(int m, double a[m][m][m]) { return (int)a[0][0][0]; }
+long double by_long_double(long double x) { return x; }
+inline int inlined(int a) { return a + 1; }
+#define macro(x) (x)
+#include "part.inc"
+"""
+ODD_PROGRAM = """
+flags = os.environ["FLAGS"].split()
+def stub(name, *words):
+    scope = {"hotpatchable": hotpatchable, "__name__": "odd", "flags": flags}
+    exec(f"@hotpatchable(source='odd.c', flags=flags)\\ndef {name}({', '.join(words)}): ...", scope)
+    return scope[name]
+
+square = stub("square", "m", "a")
+ffi = square.hotreload.ffi
+tell(
+    fields=stub("sum_fields", "f")((1, 2, 3, 4)),
+    tiny=[stub("by_tiny", "t")((200, b"\\2")), stub("many")()],
+    winds=stub("blow", "w: int")(7),
+    flag=stub("by_flag", "t")((1, b"\\5")),
+    small=stub("by_small", "t")((1, b"\\5")),
+    renamed=[stub("renamed", "a: int")(1), stub("renamed", "a: int").hotreload.symbols],
+    square=square(2, ffi.cast("double(*)[]", ffi.new("double[4]", [1, 2, 3, 4]))),
+    part=error_of(lambda: stub("part", "x: float")),
+)
+tell(left_out={name: error_of(lambda: stub(name, *words)) for name, *words in (
+    ("by_aligned", *"qrstuvwg"), ("old_float", "a", "b"), ("nameless", "x"), ("cube", "m", "a"), ("inlined", "a"),
+    ("macro", "x"), ("by_long_double", "x"))})
+"""
+
+
+@pytest.mark.parametrize(
+    ("compiler", "flags"),
+    [("gcc", "-std=c99"), ("gcc", "-std=c99 -fshort-enums -mlong-double-64"), ("clang", "-std=c99")],
+)
+def test_what_is_laid_out_otherwise_is_right_or_refused(tmp_path: Path, compiler: str, flags: str) -> None:
+    import shutil
+
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    (tmp_path / "odd.c").write_text(ODD)
+    (tmp_path / "part.inc").write_text("\n\nint part(int x) { return x; }\n")
+
+    told: dict[str, Any] = run(tmp_path, ODD_PROGRAM, CC=compiler, FLAGS=f"{flags} -w")
+
+    left_out = told["left_out"]
+    assert (told["fields"], told["tiny"], told["winds"]) == (4321, [200002, 200], 7)
+    assert (told["flag"], told["small"], told["square"]) == (15, 15, 4)
+    assert told["renamed"] == [6, ["other_label"]]
+    assert f"{tmp_path}/part.inc:3: int part(int x)" in told["part"]
+    assert "parameter 8: `struct aligned` by value, whose layout cannot be told" in left_out["by_aligned"]
+    assert "in the old style with a `float`, which callers pass as a `double`" in left_out["old_float"]
+    assert "parameter 1: a struct, union or enum without a name" in left_out["nameless"]
+    assert "incomplete element type" in left_out["cube"]
+    assert all(
+        "a macro, an `inline` without `extern`, or defined in" in left_out[name] for name in ("inlined", "macro")
+    )
+    is_short = "long-double-64" in flags
+    assert ("the type `long double` of 8 bytes" if is_short else "nothing was raised") in left_out["by_long_double"]
+
+
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_types_of_all_kinds_are_said_to_cffi(tmp_path: Path, compiler: str) -> None:
     import shutil

@@ -49,7 +49,8 @@ tell(px=list(px), count=count())
 image = ffi.new("image *", {"w": 3})
 callback = ffi.callback("int(int, void *)", lambda n, data: n * 7)
 tell(
-    total=[total(array.array("d", [1, 2]), 2), total([1.5, 2.5], 2), total(memoryview(array.array("d", [4])), 1)],
+    total=[total(array.array("d", [1, 2]), 2), total([1.5, 2.5], 2), total(memoryview(array.array("d", [4])), 1),
+           total(memoryview(bytearray(array.array("d", [5]))), 1), total(array.array("d", [6]).tobytes(), 1)],
     length=length(b"hallo"),
     widen=[widen(image, 4).w, widen(image, ffi.typeof("enum colour").relements["RED"]).w],
     mirror=[mirror((1, 2)).x, mirror({"x": 5}).y],
@@ -76,6 +77,7 @@ tell(
 strided = memoryview(bytearray(8))[::2]
 tell(
     read_only=error_of(lambda: blur(b"abc", 3, 1)),
+    byte_items=error_of(lambda: total(array.array("B", bytes(8)), 1)),
     other_items=error_of(lambda: total(array.array("f", [1]), 1)),
     unsigned_items=error_of(lambda: blur(array.array("i", [1]), 1, 1)),
     strided=error_of(lambda: blur(strided, 1, 1)),
@@ -133,7 +135,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_buffers_numbers_structs_and_callbacks_reach_the_c_function(told: dict[str, Any]) -> None:
     assert told["px"] == [50, 100]
-    assert told["total"] == [3.0, 4.0, 4.0]
+    assert told["total"] == [3.0, 4.0, 4.0, 5.0, 6.0]
     assert told["length"] == 5
     assert told["widen"] == [7, 6]
     assert told["mirror"] == [2.0, 5.0]
@@ -176,6 +178,7 @@ def test_the_handle_says_where_it_is_and_what_is_live(told: dict[str, Any]) -> N
     [
         ("read_only", "TypeError: blur(), px: bytes is read-only, and `uint8_t *` may be written through"),
         ("other_items", "of format 'f' (4 bytes), those of `double *` are floats of 8"),
+        ("byte_items", "of format 'B' (1 bytes), those of `double *` are floats of 8"),
         ("unsigned_items", "of format 'i' (4 bytes), those of `uint8_t *` are unsigned integers of 1"),
         ("strided", "memoryview is not in one piece"),
         ("no_number", "TypeError: an integer is required"),

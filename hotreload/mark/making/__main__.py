@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-from hotreload.errors import HotReloadError
+from hotreload.errors import BuildError, HotReloadError
 from hotreload.mark.making.library import make
 from hotreload.mark.making.place import find_place
 
@@ -24,6 +24,9 @@ def main() -> int:
         told, code = (find_place(order) if "locate" in order else make(order)), 0
     except HotReloadError as error:
         told, code = {"refused": error.as_dict()}, 1
+    except OSError as error:  # a full disk, a directory that went away
+        refusal = BuildError(f"it cannot be built: {error}", hint="HOTRELOAD_STORE names another directory to build in")
+        told, code = {"refused": refusal.as_dict()}, 1
     with open(answer, "w", encoding="utf-8") as file:
         json.dump(told, file)
     return code

@@ -15,17 +15,19 @@ build of another.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import time
 from typing import Any
 
-from hotreload.build import steps, store
+from hotreload.build import depfile, steps, store
 from hotreload.build.command import parse
 from hotreload.build.flags import reason_to_leave
 from hotreload.build.record import read_units
@@ -49,22 +51,21 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
     includes = [f"-I{path}" for path in wanted["include_dirs"]]
     os.environ["HOTRELOAD_PROLOGUE"] = wanted["prologue"]
     unit, wrapper = os.path.join(directory, f"{module}.o"), f"{module}_wrapper.c"
+    rule = os.path.join(directory, f"{module}.d")
     home = ""
     try:
         os.chdir(os.path.dirname(source))
-        _run([*compiler, "-O2", "-fPIC", *includes, *flags, "-c", source, "-o", unit], source)
+        _run([*compiler, "-O2", "-fPIC", *includes, *flags, "-MD", "-MF", rule, "-c", source, "-o", unit], source)
         elf = ElfFile.read(unit)
         (line,) = read_units(elf)
         home = os.path.join(directory, hashlib.sha256(json.dumps(sorted(line.files.items())).encode()).hexdigest()[:16])
         os.makedirs(home, exist_ok=True)
-        header = read_header(elf)
-        _check_any(source, header)
         os.chdir(home)
-        _write(wrapper, _wrapper(module, header))
         python = [
             f"-I{path}" for path in dict.fromkeys((sysconfig.get_path("include"), sysconfig.get_path("platinclude")))
         ]
-        _run([*compiler, "-O2", "-fPIC", *python, "-c", wrapper, "-o", "wrapper.o"], source)
+        command = [*compiler, "-O2", "-fPIC", *python, "-c", wrapper, "-o", "wrapper.o"]
+        header = _wrap(elf, module, source, command)
         libraries = [f"-l{name}" for name in wanted["libraries"]]
         argv = [*compiler, "-shared", *flags, unit, "wrapper.o", "-Wl,-Bsymbolic-functions", *libraries]
         _run([*argv, "-o", f"{module}.so"], source)
@@ -78,9 +79,15 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
             "build_id": ElfFile(content, f"{module}.so").build_id.hex(),
             "source": source,
             "files": line.files,
+            "outside": _look_at_system(rule, line.files),
             "compiler": wanted["identity"],
             "functions": {
-                name: {"prototype": f.prototype, "line": f.line, "reads_only": f.reads_only}
+                name: {
+                    "prototype": f.prototype,
+                    "file": next((path for path in line.files if path.rpartition("/")[2] == f.file), source),
+                    "line": f.line,
+                    "reads_only": f.reads_only,
+                }
                 for name, f in header.functions.items()
             },
             "left_out": header.left_out,
@@ -94,7 +101,7 @@ def make(wanted: dict[str, Any]) -> dict[str, Any]:
             shutil.rmtree(home, ignore_errors=True)
         raise
     finally:
-        for path in (unit, os.path.join(home or directory, "wrapper.o")):
+        for path in (unit, rule, os.path.join(home or directory, "wrapper.o")):
             if os.path.exists(path):
                 os.unlink(path)
     _forget_old(directory, home)
@@ -125,27 +132,82 @@ def _run(argv: list[str], source: str) -> None:
         ) from None
 
 
+def _wrap(elf: ElfFile, module: str, source: str, command: list[str]) -> Header:
+    """Compiles what cffi writes; a function that nothing can be made for is left out, and the others are served."""
+    header = read_header(elf)
+    _check_any(source, header)
+    try:
+        _compile_wrapper(module, header, source, command)
+    except BuildError as error:
+        left_out = {**header.left_out, **_what_breaks(elf, header, module, command)}
+        if left_out == header.left_out:
+            raise
+        header = read_header(elf, [name for name in header.functions if name not in left_out], left_out)
+        if not header.functions:
+            raise error from None
+        _compile_wrapper(module, header, source, command)
+    return header
+
+
+def _what_breaks(elf: ElfFile, header: Header, module: str, command: list[str]) -> dict[str, str]:
+    """The functions for which not even alone something can be made, and the first line of why."""
+    found = {}
+    for name in header.functions:
+        try:
+            _compile_wrapper(module, read_header(elf, [name]), name, [*command, "-fsyntax-only"])
+        except BuildError as error:
+            lines = str(error.diagnostics or error.message).splitlines()
+            found[name] = next((line for line in lines if "error:" in line), lines[-1])
+    return found
+
+
+def _compile_wrapper(module: str, header: Header, source: str, command: list[str]) -> None:
+    _write(f"{module}_wrapper.c", _wrapper(module, header))
+    if "-fsyntax-only" not in command:
+        _run(command, source)
+        return
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise BuildError(f"{source} does not compile", diagnostics=done.stderr)
+
+
 def _wrapper(module: str, header: Header) -> str:
-    """What cffi writes for these prototypes."""
+    """What cffi writes for these prototypes.
+
+    Raises:
+        BuildError: it does not understand them.
+    """
     import cffi
 
     ffi = cffi.FFI()
+    path = f"{module}_wrapper.tmp.c"
     try:
         ffi.cdef(header.cdef)
+        ffi.set_source(module, header.preamble)
+        with contextlib.redirect_stdout(io.StringIO()):  # it says that it writes
+            ffi.emit_c_code(path)
     except Exception as error:
         raise BuildError(
             f"cffi does not understand the prototypes of {module}: {error}",
             hint="this is a fault of hotreload, please report it with the C file",
-            diagnostics=header.cdef,
         ) from error
-    ffi.set_source(module, header.preamble)
-    path = f"{module}_wrapper.tmp.c"
-    with contextlib.redirect_stdout(io.StringIO()):  # it says that it writes
-        ffi.emit_c_code(path)
     with open(path, encoding="utf-8") as file:
         text = file.read()
     os.unlink(path)
     return text
+
+
+def _look_at_system(rule: str, files: dict[str, str]) -> dict[str, list[Any]]:
+    """Size, time and hash of each header that is not the project's: which package it is of may be another tomorrow."""
+    with open(rule, encoding="utf-8", errors="surrogateescape") as file:
+        names = [os.path.abspath(name) for name in depfile.parse(file.read())]
+    found: dict[str, list[Any]] = {}
+    for path in dict.fromkeys(names):
+        if path not in files:
+            with open(path, "rb") as header:
+                look, text = os.fstat(header.fileno()), header.read()
+            found[path] = [look.st_size, look.st_mtime_ns, hashlib.sha256(text).hexdigest()]
+    return found
 
 
 def _check_any(source: str, header: Header) -> None:
@@ -164,9 +226,25 @@ def _write(path: str, text: str) -> None:
 
 
 def _forget_old(directory: str, kept: str) -> None:
-    """Removes what was made for other headers and not used for as long as the store keeps a build."""
+    """Removes what was made for other texts and headers and not used for as long as the store keeps a build."""
+    until = time.time() - store.KEPT_DAYS * DAY
     for entry in os.scandir(directory):
-        known = os.path.join(entry.path, "entry.json")
-        is_old = not os.path.exists(known) or time.time() - os.stat(known).st_mtime > store.KEPT_DAYS * DAY
-        if entry.is_dir() and entry.path != kept and is_old:
+        if entry.is_dir() and entry.path != kept and _used(entry.path) < until:
             shutil.rmtree(entry.path, ignore_errors=True)
+    for entry in os.scandir(os.path.dirname(directory)):
+        if entry.path == directory or not entry.is_dir() or max(map(_used, _inside(entry.path)), default=0) >= until:
+            continue
+        with contextlib.suppress(OSError), open(os.path.join(entry.path, "lock"), "a", encoding="ascii") as lock:
+            if os.fstat(lock.fileno()).st_mtime < until:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is being made
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _inside(directory: str) -> list[str]:
+    return [entry.path for entry in os.scandir(directory) if entry.is_dir()]
+
+
+def _used(home: str) -> float:
+    """When an extension was loaded last; 0 where none was finished."""
+    known = os.path.join(home, "entry.json")
+    return os.stat(known).st_mtime if os.path.exists(known) else 0.0
