@@ -69,7 +69,7 @@ class PageServer:
         listening: bound to the loopback.
         tokens: what opens it.
         book: what is shown.
-        go_to: has the loop go to a state of a build; waits for its answer. Raises HotReloadError.
+        go_to: has the loop go to a state of a module; waits for its answer. Raises HotReloadError.
     """
 
     def __init__(self, listening: socket.socket, tokens: Tokens, book: Book, go_to: Callable[[str, str], None]) -> None:
@@ -263,11 +263,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path != "go":
             raise _RequestError(HTTPStatus.NOT_FOUND, "no such part of the page")
         order = self._read_json()
-        build_id, digest = order.get("build_id"), order.get("digest")
-        if not isinstance(build_id, str) or not isinstance(digest, str):
-            raise _RequestError(HTTPStatus.BAD_REQUEST, "it takes a build_id and a digest")
+        key, digest = order.get("key"), order.get("digest")
+        if not isinstance(key, str) or not isinstance(digest, str):
+            raise _RequestError(HTTPStatus.BAD_REQUEST, "it takes a key and a digest")
         try:
-            self.server.page.go_to(build_id, digest)
+            self.server.page.go_to(key, digest)
         except HotReloadError as error:
             self._send_json(HTTPStatus.CONFLICT, {"reason": error.message, "hint": error.hint})
             return
