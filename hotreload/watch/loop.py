@@ -73,7 +73,7 @@ class ReloadLoop:
         self._worker = worker
         self._log = log
         self._config = config
-        self._files = config.files or os.path.join(os.path.abspath(store.root()), "generations")
+        self._files = _directory_of(config.files)
         self._clock = clock
         self._hints = Hints(program, opener, worker, log)
         self._peers: dict[Peer, Mapping[str, str]] = {}
@@ -463,3 +463,10 @@ class ReloadLoop:
         elif self._peers:
             is_alone = not self._benches and not self._opening
             self._hints.miss_extension([path for path in self._cold.values() if path], is_alone=is_alone)
+
+
+def _directory_of(files: str) -> str:
+    """Where generations have files; a relative path is meant where `hotreload run` was typed."""
+    if files == "off":
+        return files
+    return os.path.abspath(os.path.expanduser(files) if files else os.path.join(store.root(), "generations"))
