@@ -113,6 +113,11 @@ def test_without_the_token_there_is_nothing(browser: Browser, path: str) -> None
     assert PAGE not in answer.read().decode()
 
 
+@pytest.mark.parametrize(("path", "status"), [("http://[::1/", 400), (f"/{PAGE}/entry/{'9' * 5000}", 404)])
+def test_an_address_that_cannot_be_read_is_answered(browser: Browser, path: str, status: int) -> None:
+    assert browser.ask(path).status == status
+
+
 @pytest.mark.parametrize(
     "host",
     ["evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1:1", "127.0.0.1", "192.168.1.2:{port}", ""],
