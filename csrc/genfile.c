@@ -2,6 +2,7 @@
  *
  * Everything is written before a byte of it is mapped. The descriptor comes from Python, which knows where files may
  * be kept; without one it is a memfd. A file is mapped only when it is ours alone: who can write it, can change code.
+ * And only from this machine: over a network, a page of code may not come, and the thread that needs it gets a SIGBUS.
  *
  * Context: stage.
  */
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef MFD_NOEXEC_SEAL
@@ -28,8 +30,34 @@ int hr_memfd_open(const char *name) {
     return fd;
 }
 
-static enum hr_status check_owner(int fd, struct hr_error *error) {
+/* File systems of other machines by f_type, by number since linux/magic.h has not all of them everywhere. */
+static int is_elsewhere(const struct statfs *system) {
+    switch ((uint32_t)system->f_type) {
+    case 0x00006969: /* NFS */
+    case 0x0000517B: /* SMB */
+    case 0xFF534D42: /* CIFS */
+    case 0xFE534D42: /* SMB2 */
+    case 0x5346414F: /* AFS */
+    case 0x6B414653: /* AFS, the kernel's own */
+    case 0x73757245: /* Coda */
+    case 0x00C36400: /* Ceph */
+    case 0x01021997: /* 9P */
+    case 0x0BD00BD0: /* Lustre */
+    case 0x47504653: /* GPFS */
+    case 0x65735546: /* FUSE: may be anything */
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+static enum hr_status check_place(int fd, struct hr_error *error) {
+    struct statfs system;
     struct stat file;
+    if (fstatfs(fd, &system))
+        return hr_refuse_call(error, HR_MAP, "fstatfs", errno);
+    if (is_elsewhere(&system))
+        return hr_refuse_call(error, HR_MAP, "a file that is not on a disk of this machine", ENOTSUP);
     if (fstat(fd, &file))
         return hr_refuse_call(error, HR_MAP, "fstat", errno);
     if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() || file.st_mode & (S_IWGRP | S_IWOTH) || file.st_size)
@@ -121,7 +149,7 @@ enum hr_status hr_genfile_fill(const struct hr_binding *binding, uintptr_t addre
 
 enum hr_status hr_genfile_write(const struct hr_genfile *file, int given, const char *name, int *fd,
                                 struct hr_error *error) {
-    enum hr_status status = given < 0 ? HR_OK : check_owner(given, error);
+    enum hr_status status = given < 0 ? HR_OK : check_place(given, error);
     if (status)
         return status;
     int opened = given < 0 ? hr_memfd_open(name) : dup(given);

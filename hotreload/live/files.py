@@ -15,6 +15,7 @@ Without a directory, or in one that cannot be used, generations are in memory on
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -33,6 +34,8 @@ KEPT_BYTES = 512 << 20
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LINKS = ".build-id"
+#: A name that we gave; whatever else is in the directory is somebody else's.
+_NAME = re.compile(r".+\.g\d+\.(\d+)\.so")
 
 
 class _Kept(NamedTuple):
@@ -55,7 +58,7 @@ class Files:
 
     def use(self, directory: str) -> None:
         """From now on files are made there; empty or "off": none are."""
-        self.directory = "" if directory == OFF else directory and os.path.abspath(directory)
+        self.directory = "" if directory in ("", OFF) else os.path.abspath(os.path.expanduser(directory))
         self.reason = "" if self.directory else "no directory is configured"
 
     def describe(self) -> dict[str, str]:
@@ -92,8 +95,11 @@ class Files:
         return replace(image, file=path)
 
     def forget(self, image: Image) -> None:
-        """No thread was ever in that generation: no core dump can speak of it."""
-        if image.file:
+        """No thread was ever in that generation: no core dump can speak of it.
+
+        A forked child leaves the file to its parent, which may commit what both have staged.
+        """
+        if image.file.endswith(f".{os.getpid()}.so"):
             _remove(image.file)
             with suppress(OSError):
                 self._remove_links()
@@ -102,15 +108,15 @@ class Files:
         if not self.directory:
             return "", -1
         module, _, number = label.partition(":")[2].rpartition(".")
-        plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in module)
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", module)
         path = os.path.join(self.directory, f"{plain}.g{number}.{os.getpid()}.so")
         try:
             self._check_directory()
             with suppress(FileNotFoundError):
                 os.unlink(path)  # of a process that had our number
             return path, os.open(path, _NEW, 0o700)
-        except OSError as error:
-            self.reason = f"{self.directory}: {error.strerror or error}"
+        except (OSError, ValueError) as error:  # a name with a zero byte in it is a ValueError
+            self.reason = f"{self.directory}: {getattr(error, 'strerror', None) or error}"
             return "", -1
 
     def _check_directory(self) -> None:
@@ -137,26 +143,30 @@ class Files:
             os.replace(temporary, link)
 
     def _prune(self, newest: str) -> None:
+        """Removes what is too much, and a tenth more: looking through the links takes milliseconds."""
         kept = sorted(self._kept())
         count, size = len(kept), sum(file.size for file in kept)
-        removed = False
+        if count <= self._max_files and size <= self._max_bytes:
+            return
         for file in kept:
-            if count <= self._max_files and size <= self._max_bytes:
+            if count <= self._max_files - self._max_files // 10 and size <= self._max_bytes - self._max_bytes // 10:
                 break
             if file.name != os.path.basename(newest):
                 _remove(os.path.join(self.directory, file.name))
-                count, size, removed = count - 1, size - file.size, True
-        if removed:
-            self._remove_links()
+                count, size = count - 1, size - file.size
+        self._remove_links()
 
     def _kept(self) -> Iterator[_Kept]:
         with os.scandir(self.directory) as entries:
             for entry in entries:
-                process = entry.name.rpartition(".so")[0].rpartition(".")[2]
-                if process.isdigit() and entry.is_file(follow_symlinks=False):
+                name = _NAME.fullmatch(entry.name)
+                if name is None:
+                    continue
+                with suppress(FileNotFoundError):  # another process prunes as well
                     found = entry.stat(follow_symlinks=False)
-                    is_alive = os.path.exists(f"/proc/{process}")
-                    yield _Kept(is_alive, found.st_mtime, entry.name, found.st_blocks * 512)
+                    if stat.S_ISREG(found.st_mode):
+                        is_alive = os.path.exists(f"/proc/{name[1]}")
+                        yield _Kept(is_alive, found.st_mtime, entry.name, found.st_blocks * 512)
 
     def _remove_links(self) -> None:
         """Those that lead nowhere; a file is there before what leads to it."""
@@ -165,7 +175,7 @@ class Files:
             directory = os.path.join(root, name)
             for link in os.listdir(directory):
                 path = os.path.join(directory, link)
-                if not os.path.exists(path):
+                if os.path.islink(path) and not os.path.exists(path):
                     _remove(path)
 
 

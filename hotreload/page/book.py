@@ -38,7 +38,7 @@ _WORDS = 1024
 _STAGES = ("build", "diff", "link", "stage", "commit", "total")
 _NUMBERS = ("generation", "processes", "refused_by", "unanswered", "busy", "discarded", "distance_bytes")
 _LISTS = ("functions", "compiler_changed", "edited", "added", "removed", "notes", "stragglers")
-_SHORT_TEXTS = ("module", "build_id", "outcome", "trigger", "consistency", "reason", "hint")
+_SHORT_TEXTS = ("module", "outcome", "trigger", "consistency", "reason", "hint")
 _TAKEN = frozenset({"live", "base"})
 
 
@@ -94,17 +94,17 @@ class Book:
         """Whether anybody has the page open."""
         return self.feed.readers > 0
 
-    def module_found(self, build_id: str, module: str, base_texts: Callable[[], Mapping[Path, str]]) -> None:
+    def module_found(self, key: str, module: str, base_texts: Callable[[], Mapping[Path, str]]) -> None:
         """A hot module is taken on; ``base_texts`` is asked when a diff is, and may raise a HotReloadError."""
         with self._lock:
-            shown = {"build_id": build_id, "module": module, "state": "idle", "wanted": "", "kept": [], "files": [],
+            shown = {"key": key, "module": module, "state": "idle", "wanted": "", "kept": [], "files": [],
                      "holders": [], "functions": []}  # fmt: skip
-            self._modules[build_id] = _Module(shown, base_texts)
+            self._modules[key] = _Module(shown, base_texts)
             self._publish("module", shown)
 
     def module_changed(
         self,
-        build_id: str,
+        key: str,
         *,
         state: str,
         wanted: str,
@@ -114,7 +114,7 @@ class Book:
     ) -> None:
         """How a module stands; told again and again, shown when it is another."""
         with self._lock:
-            module = self._modules[build_id]
+            module = self._modules[key]
             holding = [{"pid": pid, "path": path, "live": live} for pid, path, live in holders][:_PROCESSES]
             news = {"state": state, "wanted": wanted, "kept": list(kept), "files": list(files)[:_NAMES],
                     "holders": holding, "functions": self._functions_of(module)}  # fmt: skip
@@ -132,6 +132,7 @@ class Book:
 
     def reload_finished(
         self,
+        key: str,
         line: Mapping[str, Any],
         *,
         digest: str,
@@ -142,6 +143,7 @@ class Book:
         """A reload has ended, somehow.
 
         Args:
+            key: the module.
             line: what the log says of it.
             digest: what was to be live; empty for the base.
             texts: what the files said; empty when an earlier state was gone to.
@@ -149,13 +151,13 @@ class Book:
             answers: what each process said.
         """
         with self._lock:
-            module = self._modules[line["build_id"]]
+            module = self._modules[key]
             outcome = line["outcome"]
             after = self._texts.keep({str(path): text for path, text in texts.items()}) if texts else None
             if line["trigger"] == "page":
                 after = module.by_digest.get(digest) if digest else None
             self._number += 1
-            shown = {"number": self._number, "when": self._clock(), "digest": digest, **_plain(line, error)}
+            shown = {"number": self._number, "key": key, "when": self._clock(), "digest": digest, **_plain(line, error)}
             shown["answers"] = [dict(answer) for answer in answers][:_PROCESSES]
             entry = _Entry(shown, module.version, after)
             self._entries.append(entry)
@@ -227,27 +229,25 @@ class Book:
             entry = next((entry for entry in self._entries if entry.shown["number"] == number), None)
             if entry is None:
                 return None
-            module = self._modules[entry.shown["build_id"]]
-            try:
-                base = self._base_of(module)
-            except HotReloadError as error:
-                return {"reason": error.message, "hint": error.hint}
+            module = self._modules[entry.shown["key"]]
+        # Neither the store nor the comparison may keep the loop from writing.
+        try:
+            texts = {} if module.base else module.base_texts()
+        except HotReloadError as error:
+            return {"reason": error.message, "hint": error.hint}
+        with self._lock:
+            if module.base is None:
+                module.base = self._texts.keep({str(path): text for path, text in texts.items()})
+            base = module.base
             after = self._texts.read(base if entry.after is None else entry.after)
             before = self._texts.read(base if entry.before is None else entry.before)
             original = self._texts.read(base)
-        # The comparison itself may take a while: the loop is not kept from writing. A file that is read no more is
-        # no difference; one that is read for the first time is.
+        # A file that is read no more is no difference; one that is read for the first time is.
         return {
             "number": number,
             "previous": compare({path: text for path, text in before.items() if path in after}, after),
             "base": compare({path: text for path, text in original.items() if path in after}, after),
         }
-
-    def _base_of(self, module: _Module) -> Version:
-        """The base's texts, kept from the first time on."""
-        if module.base is None:
-            module.base = self._texts.keep({str(path): text for path, text in module.base_texts().items()})
-        return module.base
 
 
 def _plain(line: Mapping[str, Any], error: Exception | None) -> dict[str, Any]:

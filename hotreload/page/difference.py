@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 __all__ = ["compare"]
@@ -50,7 +50,7 @@ def compare(before: Files, after: Files) -> dict[str, Any]:
 
 def _hunks(old: Sequence[str], new: Sequence[str], *, is_python: bool) -> list[dict[str, Any]]:
     hunks = []
-    for group in difflib.SequenceMatcher(None, old, new).get_grouped_opcodes(_CONTEXT):
+    for group in _groups(old, new):
         lines: list[tuple[str, str]] = []
         changed = None
         for tag, old_start, old_end, new_start, new_end in group:
@@ -70,6 +70,17 @@ def _hunks(old: Sequence[str], new: Sequence[str], *, is_python: bool) -> list[d
             }
         )
     return hunks
+
+
+def _groups(old: Sequence[str], new: Sequence[str]) -> Iterator[list[tuple[str, int, int, int, int]]]:
+    """The parts that differ, with their context. Only what is between is compared: most edits are small."""
+    least = min(len(old), len(new))
+    start = next((at for at in range(least) if old[at] != new[at]), least)
+    end = next((at for at in range(least - start) if old[-1 - at] != new[-1 - at]), least - start)
+    start, end = max(0, start - _CONTEXT), max(0, end - _CONTEXT)
+    matcher = difflib.SequenceMatcher(None, old[start : len(old) - end], new[start : len(new) - end])
+    for group in matcher.get_grouped_opcodes(_CONTEXT):
+        yield [(tag, *(at + start for at in places)) for tag, *places in group]  # type: ignore[misc]
 
 
 def _heading(lines: Sequence[str], index: int, *, is_python: bool) -> str:

@@ -60,6 +60,7 @@ _CONNECTIONS = 96
 _REST = 0.1
 _LONGEST_BODY = 4096
 _LONGEST_AGE = 3600.0
+_LONGEST_ENTRY = 20
 
 
 class PageServer:
@@ -69,7 +70,7 @@ class PageServer:
         listening: bound to the loopback.
         tokens: what opens it.
         book: what is shown.
-        go_to: has the loop go to a state of a build; waits for its answer. Raises HotReloadError.
+        go_to: has the loop go to a state of a module; waits for its answer. Raises HotReloadError.
     """
 
     def __init__(self, listening: socket.socket, tokens: Tokens, book: Book, go_to: Callable[[str, str], None]) -> None:
@@ -179,7 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
         """The role, the path below the token, and the query of a request that may be made."""
         if not self._is_own_host(self.headers.get("Host", "")):
             raise _RequestError(HTTPStatus.FORBIDDEN, "this page is for this machine only, by its loopback address")
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            raise _RequestError(HTTPStatus.BAD_REQUEST, "that is no address") from None
         token, _slash, rest = url.path.lstrip("/").partition("/")
         role = self.server.page.tokens.role_of(token)
         if not role or not _slash:
@@ -209,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(*_FILES[path])
         elif path == "events":
             self._stream(self.server.page.book.attend(self._last_seen()), {})
-        elif path.startswith("entry/") and path[6:].isdecimal():
+        elif path.startswith("entry/") and path[6:].isdecimal() and len(path) < _LONGEST_ENTRY:
             found = self.server.page.book.differences(int(path[6:]))
             if found is None:
                 raise _RequestError(HTTPStatus.NOT_FOUND, "this row is not kept any more")
@@ -263,11 +267,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path != "go":
             raise _RequestError(HTTPStatus.NOT_FOUND, "no such part of the page")
         order = self._read_json()
-        build_id, digest = order.get("build_id"), order.get("digest")
-        if not isinstance(build_id, str) or not isinstance(digest, str):
-            raise _RequestError(HTTPStatus.BAD_REQUEST, "it takes a build_id and a digest")
+        key, digest = order.get("key"), order.get("digest")
+        if not isinstance(key, str) or not isinstance(digest, str):
+            raise _RequestError(HTTPStatus.BAD_REQUEST, "it takes a key and a digest")
         try:
-            self.server.page.go_to(build_id, digest)
+            self.server.page.go_to(key, digest)
         except HotReloadError as error:
             self._send_json(HTTPStatus.CONFLICT, {"reason": error.message, "hint": error.hint})
             return

@@ -131,6 +131,10 @@ class PythonWorkshop:
         """The file."""
         return frozenset([Path(self._path)])
 
+    def base_texts(self) -> dict[Path, str]:
+        """What the file said when it was loaded, to show an edit beside it."""
+        return {Path(self._path): self._base.text.decode("utf-8", "replace")}
+
     def close(self) -> None:
         """Removes what was made and is still there."""
         shutil.rmtree(self._directory, ignore_errors=True)

@@ -30,7 +30,7 @@ __all__ = ["KEPT", "Attempt", "Bench", "Holder", "Made", "Newest", "State", "dro
 #: So many patches of one base stay open, for going back to them.
 KEPT = 20
 # What is larger is no text that anybody reads as a diff.
-_LARGEST_TEXT = 1 << 20
+_LARGEST_TEXT = 16 << 20
 
 
 class State(Enum):
@@ -111,6 +111,8 @@ class Bench:
 
     workshop: Workshop
     burst: Burst
+    #: What the loop and its audience know it by: the build-id, unless two files have one text.
+    key: str = ""
     holders: dict[Holder, str | None] = field(default_factory=dict)
     state: State = State.IDLE
     newest: Newest | None = None

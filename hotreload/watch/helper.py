@@ -218,7 +218,7 @@ class _Helper:
         listening = socket.socket(fileno=options.page_fd)
         return PageServer(listening, tokens, Book(options.program), self._go_to)
 
-    def _go_to(self, build_id: str, digest: str) -> None:
+    def _go_to(self, key: str, digest: str) -> None:
         """Has the loop go to a state, from a thread of the page's. Raises HotReloadError."""
         from hotreload.errors import HotReloadError
 
@@ -226,7 +226,7 @@ class _Helper:
 
         def go() -> None:
             try:
-                self._loop.go_to(build_id, digest)
+                self._loop.go_to(key, digest)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
                 answered.set_exception(error)
             else:

@@ -73,7 +73,7 @@ class ReloadLoop:
         self._worker = worker
         self._log = log
         self._config = config
-        self._files = config.files or os.path.join(os.path.abspath(store.root()), "generations")
+        self._files = _directory_of(config.files)
         self._clock = clock
         self._hints = Hints(program, opener, worker, log)
         self._peers: dict[Peer, Mapping[str, str]] = {}
@@ -199,23 +199,23 @@ class ReloadLoop:
             return build_id
         return f"{build_id} {path}"
 
-    def go_to(self, build_id: str, digest: str) -> None:
+    def go_to(self, key: str, digest: str) -> None:
         """Makes an earlier state of one base live in every process that has it, like any other patch.
 
         It is what a process that comes later gets too, until the next save, which goes forward again. What came of
         it is a line like a save's, with ``trigger`` page.
 
         Args:
-            build_id: the base.
+            key: the base, as the audience was told of it.
             digest: which of its patches; empty for the base itself.
 
         Raises:
             HotReloadError: there is no such base, it is being worked on, nobody has it loaded, or the patch is not
                 kept any more. Nothing was sent to any process.
         """
-        bench = self._benches.get(build_id)
+        bench = self._benches.get(key)
         if bench is None:
-            raise HotReloadError(f"no extension with build-id {build_id!r} is loaded", hint="load the page again")
+            raise HotReloadError(f"no module with build-id {key!r} is loaded", hint="load the page again")
         target = bench.target(digest)
         attempt = Attempt("page", self._clock())
         made = Made(None if target is None else target.result, None, bench.looked, (), (), 0.0)
@@ -246,9 +246,9 @@ class ReloadLoop:
         if self._audience is None:
             return
         self._audience.processes_changed(peer.pid for peer in self._peers)
-        for build_id, bench in self._benches.items():
+        for key, bench in self._benches.items():
             self._audience.module_changed(
-                build_id,
+                key,
                 state=bench.state.value,
                 wanted=bench.wanted,
                 kept=bench.kept,
@@ -282,15 +282,12 @@ class ReloadLoop:
             self._log.warning(events.EXTENSION_REFUSED, path=path, build_id=build_id, **report.explain(opened))
             return
         workshop: Workshop = opened
-        bench = Bench(workshop, Burst(self._config.quiet_ms / 1000))
+        bench = Bench(workshop, Burst(self._config.quiet_ms / 1000), key)
         self._benches[key] = bench
         self._watch_files_of(bench)
         self._log.info(events.EXTENSION_FOUND, module=workshop.module, files=len(bench.files), build_id=build_id)
         if self._audience is not None:
-            base_texts = getattr(
-                workshop, "base_texts", dict
-            )  # a workshop that has none shows what it was first seen as
-            self._audience.module_found(build_id, workshop.module, base_texts)
+            self._audience.module_found(key, workshop.module, workshop.base_texts)
         for holder in waiting:
             self._add_holder(bench, holder)
         # What was edited before the program started goes live at once: the first build says whether there is any.
@@ -451,6 +448,7 @@ class ReloadLoop:
             peer.send({"cmd": "event", "event": event})
         if self._audience is not None:
             self._audience.reload_finished(
+                bench.key,
                 line,
                 digest=bench.wanted if delivery is None else delivery.digest,
                 texts=made.texts,
@@ -465,3 +463,10 @@ class ReloadLoop:
         elif self._peers:
             is_alone = not self._benches and not self._opening
             self._hints.miss_extension([path for path in self._cold.values() if path], is_alone=is_alone)
+
+
+def _directory_of(files: str) -> str:
+    """Where generations have files; a relative path is meant where `hotreload run` was typed."""
+    if files == "off":
+        return files
+    return os.path.abspath(os.path.expanduser(files) if files else os.path.join(store.root(), "generations"))

@@ -51,6 +51,7 @@ class Workshop(Protocol):
     def build_id(self) -> str: ...
     def watched_files(self) -> Iterable[Path]: ...
     def make(self) -> PatchResult: ...
+    def base_texts(self) -> Mapping[Path, str]: ...
     def close(self) -> None: ...
 
 
@@ -85,18 +86,21 @@ class Watcher(Protocol):
 
 
 class Audience(Protocol):
-    """Whoever is shown what the loop sees and does; the page's book is one. None of these may wait."""
+    """Whoever is shown what the loop sees and does; the page's book is one. None of these may wait.
+
+    ``key`` is what the loop knows a base by, and what it goes by in :meth:`ReloadLoop.go_to`.
+    """
 
     @property
     def is_watched(self) -> bool: ...
-    def module_found(self, build_id: str, module: str, base_texts: Callable[[], Mapping[Path, str]]) -> None: ...
+    def module_found(self, key: str, module: str, base_texts: Callable[[], Mapping[Path, str]]) -> None: ...
     def module_changed(
-        self, build_id: str, *, state: str, wanted: str, kept: Iterable[str], files: Iterable[str],
+        self, key: str, *, state: str, wanted: str, kept: Iterable[str], files: Iterable[str],
         holders: Iterable[tuple[int, str, str | None]],
     ) -> None: ...  # fmt: skip
     def processes_changed(self, pids: Iterable[int]) -> None: ...
     def reload_finished(
-        self, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None,
+        self, key: str, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None,
         answers: Iterable[Mapping[str, Any]],
     ) -> None: ...  # fmt: skip
     def stragglers_seen(self, pid: int, stragglers: Iterable[str]) -> None: ...

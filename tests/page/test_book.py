@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def book() -> Book:
 def finish(book: Book) -> Finish:
     def finish(digest: str, text: str | None, *, error: Exception | None = None, **fields: Any) -> None:
         texts = {} if text is None else {SOURCE: text}
-        book.reload_finished({**LINE, **fields}, digest=digest, texts=texts, error=error)
+        book.reload_finished("ab", {**LINE, **fields}, digest=digest, texts=texts, error=error)
 
     return finish
 
@@ -204,3 +205,38 @@ def test_a_python_hunk_names_its_function_at_any_depth() -> None:
     compared = compare({"a.py": old}, {"a.py": old.replace("1", "2")})
 
     assert compared["files"][0]["hunks"][0]["heading"] == "def price(self):"
+
+
+def test_two_files_of_one_text_are_two_modules(book: Book) -> None:
+    book.module_found("ab other.py", "other", lambda: {Path("other.py"): "a = 1\n"})
+    book.module_changed(
+        "ab other.py", state="idle", wanted="d1", kept=[], files=["other.py"], holders=[(7, "other.py", "d1")]
+    )
+    book.reload_finished("ab other.py", LINE, digest="d1", texts={Path("other.py"): "a = 2\n"}, error=None)
+    shown = {module["key"]: module["wanted"] for module in book.snapshot()["modules"]}
+    assert shown == {"ab": "", "ab other.py": "d1"}
+    assert lines_of(book.differences(1)["base"]) == ["-a = 1", "+a = 2"]
+
+
+def test_the_loop_goes_on_while_the_texts_of_a_base_are_read(finish: Finish, book: Book) -> None:
+    told: list[str] = []
+
+    def slow() -> dict[Path, str]:
+        loop = threading.Thread(target=lambda: (stand(book, state="making"), told.append("went on")))
+        loop.start()
+        loop.join(10)
+        return {SOURCE: BASE}
+
+    book.module_found("ab", "tiny", slow)
+    finish("d1", BASE.replace("+ 1", "+ 2"))
+    assert book.differences(1)["base"]["files"]
+    assert told == ["went on"]
+
+
+def test_a_line_in_a_file_of_very_many_is_found_with_its_context() -> None:
+    old = [f"line {number % 7}" for number in range(200_000)]
+    new = [*old[:150_000], "new", *old[150_001:]]
+    (file,) = compare({"a.c": "\n".join(old)}, {"a.c": "\n".join(new)})["files"]
+    (hunk,) = file["hunks"]
+    assert (hunk["old"], hunk["new"]) == (149_998, 149_998)
+    assert [sign for sign, _text in hunk["lines"]] == [" ", " ", " ", "-", "+", " ", " ", " "]

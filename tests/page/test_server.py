@@ -39,7 +39,7 @@ class Browser:
         connection.request(method, path, body, named)
         return connection.getresponse()
 
-    def go(self, body: bytes = b'{"build_id": "ab", "digest": "d1"}', **headers: str) -> http.client.HTTPResponse:
+    def go(self, body: bytes = b'{"key": "ab", "digest": "d1"}', **headers: str) -> http.client.HTTPResponse:
         own = {"Origin": self.origin, "Sec_Fetch_Site": "same-origin", "Content_Type": "application/json"}
         sent = {name: value for name, value in {**own, **headers}.items() if value}
         return self.ask(f"/{PAGE}/go", "POST", body, **sent)
@@ -59,10 +59,10 @@ def orders() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def browser(book: Book, orders: list[tuple[str, str]]) -> Iterator[Browser]:
-    def go_to(build_id: str, digest: str) -> None:
+    def go_to(key: str, digest: str) -> None:
         if digest == "gone":
             raise HotReloadError("this patch is not kept any more", hint="undo the edit")
-        orders.append((build_id, digest))
+        orders.append((key, digest))
 
     listening = open_doorway(0).listening
     page = PageServer(listening, Tokens(PAGE, LIVE), book, go_to)
@@ -113,6 +113,11 @@ def test_without_the_token_there_is_nothing(browser: Browser, path: str) -> None
     assert PAGE not in answer.read().decode()
 
 
+@pytest.mark.parametrize(("path", "status"), [("http://[::1/", 400), (f"/{PAGE}/entry/{'9' * 5000}", 404)])
+def test_an_address_that_cannot_be_read_is_answered(browser: Browser, path: str, status: int) -> None:
+    assert browser.ask(path).status == status
+
+
 @pytest.mark.parametrize(
     "host",
     ["evil.example:{port}", "127.0.0.1.evil.example:{port}", "127.0.0.1:1", "127.0.0.1", "192.168.1.2:{port}", ""],
@@ -160,12 +165,12 @@ def test_nobody_else_s_script_may(browser: Browser, orders: list[tuple[str, str]
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
-        (b"build_id=ab", "application/x-www-form-urlencoded", 415),
+        (b"key=ab", "application/x-www-form-urlencoded", 415),
         (b"{", "application/json", 400),
         (b"[]", "application/json", 400),
         (b"[" * 4000, "application/json", 400),
-        (b'{"build_id": "ab"}', "application/json", 400),
-        (b'{"build_id": 1, "digest": ""}', "application/json", 400),
+        (b'{"key": "ab"}', "application/json", 400),
+        (b'{"key": 1, "digest": ""}', "application/json", 400),
         (b" " * 5000, "application/json", 413),
     ],
 )
@@ -175,7 +180,7 @@ def test_what_is_no_order_is_refused(browser: Browser, orders: Any, body: bytes,
 
 
 def test_an_order_that_cannot_be_carried_out_says_why(browser: Browser) -> None:
-    answer = browser.go(b'{"build_id": "ab", "digest": "gone"}')
+    answer = browser.go(b'{"key": "ab", "digest": "gone"}')
 
     assert answer.status == 409
     assert json.loads(answer.read()) == {"reason": "this patch is not kept any more", "hint": "undo the edit"}
@@ -213,7 +218,7 @@ def test_a_silent_stream_is_kept_alive_and_a_browser_that_left_is_noticed(
 
 
 def test_the_diffs_of_a_row_are_asked_for(browser: Browser, book: Book) -> None:
-    book.reload_finished(LINE, digest="d1", texts={SOURCE: BASE.replace("+ 1", "+ 2")}, error=None)
+    book.reload_finished("ab", LINE, digest="d1", texts={SOURCE: BASE.replace("+ 1", "+ 2")}, error=None)
 
     assert json.loads(browser.ask(f"/{PAGE}/entry/1").read())["base"]["files"][0]["name"] == "tiny.c"
     assert browser.ask(f"/{PAGE}/entry/2").status == 404
@@ -239,7 +244,7 @@ def test_the_read_only_token_hears_and_does_nothing_else(browser: Browser, order
 def test_the_read_only_events_are_for_pages_of_this_machine(browser: Browser, book: Book) -> None:
     answer = browser.ask(f"/{LIVE}/events", Origin="http://localhost:8000")
     assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:8000"
-    book.reload_finished(LINE, digest="d1", texts={}, error=None)
+    book.reload_finished("ab", LINE, digest="d1", texts={}, error=None)
     assert event_of(answer) == ("reload", {"outcome": "live", "module": "tiny", "generation": 1})
 
     for origin in ("https://evil.example", "null", "http://localhost.evil.example", "http://[", "file://"):
@@ -250,12 +255,12 @@ def test_the_read_only_events_are_for_pages_of_this_machine(browser: Browser, bo
 
 
 def test_a_page_that_comes_again_or_was_on_its_way_hears_what_it_missed(browser: Browser, book: Book) -> None:
-    book.reload_finished(LINE, digest="d1", texts={}, error=None)
+    book.reload_finished("ab", LINE, digest="d1", texts={}, error=None)
 
     assert event_of(browser.ask(f"/{LIVE}/events?age=60000"))[0] == "reload"
     assert event_of(browser.ask(f"/{LIVE}/events?age=0", Last_Event_ID="0"))[0] == "reload"
     silent = browser.ask(f"/{LIVE}/events?age=nonsense")
-    book.reload_finished({**LINE, "generation": 2}, digest="d2", texts={}, error=None)
+    book.reload_finished("ab", {**LINE, "generation": 2}, digest="d2", texts={}, error=None)
     assert event_of(silent)[1]["generation"] == 2, "the first is old news to it"
 
 

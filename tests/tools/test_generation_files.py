@@ -125,6 +125,57 @@ def test_a_full_disk_is_no_reason_to_refuse(project: Project, tmp_path: Path) ->
         subprocess.run(["umount", str(directory)], check=True)
 
 
+NETWORK = """\
+#include <sys/vfs.h>
+int fstatfs(int fd, struct statfs *found) { (void)fd; *found = (struct statfs){.f_type = 0x6969}; return 0; }
+"""
+
+
+def test_on_a_network_file_system_generations_are_in_memory(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nfs.c").write_text(NETWORK)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", "nfs.so", "nfs.c"], cwd=tmp_path, check=True)
+    monkeypatch.setenv("LD_PRELOAD", str(tmp_path / "nfs.so"))
+    running = Program(project, tmp_path / "files")
+    assert running("commit", project.patch) == "1"
+    assert "not on a disk of this machine" in running("status")
+    assert "memfd:hotreload:ext.1" in Path(f"/proc/{running.pid}/maps").read_text()
+    assert not list((tmp_path / "files").glob("*.so"))
+    running.close()
+
+
+def test_a_directory_that_cannot_be_named_or_made_is_no_reason_to_refuse(project: Project, tmp_path: Path) -> None:
+    files = Files(NativeCore())
+    (tmp_path / "file").touch()
+    for directory in ("/nul\0byte", str(tmp_path / "file" / "below"), str(tmp_path / ("n" * 300))):
+        files.use(directory)
+        assert files._open("hotreload:ext.1") == ("", -1)
+        assert files.reason
+    files.use("~/generations")
+    assert files.directory == os.path.expanduser("~/generations")
+
+
+def test_a_child_leaves_the_file_of_what_both_have_staged_to_its_parent(tmp_path: Path) -> None:
+    files = Files(NativeCore())
+    files.use(str(tmp_path))
+    path = tmp_path / f"m.g1.{os.getppid()}.so"
+    path.touch()
+    files.forget(SimpleNamespace(file=str(path)))  # type: ignore[arg-type]
+    assert path.exists()
+
+
+def test_files_of_others_in_the_directory_are_let_alone(tmp_path: Path) -> None:
+    files = Files(NativeCore(), max_files=1)
+    files.use(str(tmp_path))
+    others = {"libpython3.11.so", "libpython3.11.so.1.0", "libz.1.so.gz", "ext.cpython-311-x86_64-linux-gnu.so"}
+    for name in [*others, "m.g1.1.so", "m.g2.1.so", f"m.g3.{os.getpid()}.so"]:
+        (tmp_path / name).write_bytes(b"x")
+    files._link(str(tmp_path / f"m.g3.{os.getpid()}.so"), "ab" * 20)
+    files._prune(str(tmp_path / f"m.g3.{os.getpid()}.so"))
+    assert {path.name for path in tmp_path.glob("[!.]*")} == {*others, f"m.g3.{os.getpid()}.so"}
+
+
 def test_the_oldest_go_first_and_those_of_dead_processes_before_others(tmp_path: Path) -> None:
     files = Files(NativeCore(), max_files=2)
     files.use(str(tmp_path))

@@ -57,6 +57,9 @@ class FakeWorkshop:
     def watched_files(self) -> list[Path]:
         return list(self.files)
 
+    def base_texts(self) -> dict[Path, str]:
+        return {path: path.read_text() for path in self.files}
+
     def make(self) -> FakeResult:
         text = self.text()
         self.made.append(text)

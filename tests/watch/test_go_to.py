@@ -25,17 +25,17 @@ class FakeAudience:
         self.finished: list[dict[str, Any]] = []
         self.stragglers: dict[int, list[str]] = {}
 
-    def module_found(self, build_id: str, module: str, base_texts: Any) -> None:
+    def module_found(self, key: str, module: str, base_texts: Any) -> None:
         self.found.append(module)
 
-    def module_changed(self, build_id: str, **shown: Any) -> None:
+    def module_changed(self, key: str, **shown: Any) -> None:
         self.modules.append({**shown, "kept": list(shown["kept"])})
 
     def processes_changed(self, pids: Any) -> None:
         self.pids = list(pids)
 
-    def reload_finished(self, line: Any, **more: Any) -> None:
-        self.finished.append({**line, **more})
+    def reload_finished(self, key: str, line: Any, **more: Any) -> None:
+        self.finished.append({"key": key, **line, **more})
 
     def stragglers_seen(self, pid: int, stragglers: Any) -> None:
         self.stragglers[pid] = list(stragglers)
@@ -138,7 +138,7 @@ def test_what_is_live_already_is_nothing_and_says_so(bed: Bed) -> None:
 
 
 def test_what_cannot_be_gone_to_is_refused_with_its_reason(bed: Bed) -> None:
-    with pytest.raises(HotReloadError, match="no extension with build-id"):
+    with pytest.raises(HotReloadError, match="no module with build-id"):
         bed.loop.go_to(BUILD_ID, "")
     peer = bed.join()
     with pytest.raises(HotReloadError, match="not kept any more.*undo the edit"):

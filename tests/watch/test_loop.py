@@ -7,6 +7,7 @@ import pytest
 
 from hotreload import events
 from hotreload.errors import BuildError, Finding, IncompatibleError, StageError
+from hotreload.watch.loop import _directory_of
 from tests.watch.fakes import BUILD_ID, Bed, FakePeer
 
 
@@ -459,3 +460,15 @@ def test_a_library_that_was_built_hot_for_another_store_is_named(bed: Bed) -> No
 
     (line,) = bed.log.of(events.EXTENSION_MISSED)
     assert line["reason"] == "k.so was built hot, but is not in this store (/the/store)"
+
+
+def test_a_directory_for_files_is_meant_where_the_command_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOTRELOAD_STORE", str(tmp_path / "store"))
+    names = ["gens", "~/gens", "off", ""]
+    assert [_directory_of(name) for name in names] == [
+        *(str(tmp_path / "gens"), "/home/me/gens", "off", str(tmp_path / "store" / "generations"))
+    ]

@@ -66,7 +66,7 @@ const newestFirst = () => [...told.entries.values()].reverse();
 /** The entry that made live what is wanted of a module now; none when that is the base from the start. */
 function liveEntry(module) {
   return newestFirst().find(
-    (entry) => entry.build_id === module.build_id && entry.digest === module.wanted && ["live", "base"].includes(entry.outcome),
+    (entry) => entry.key === module.key && entry.digest === module.wanted && ["live", "base"].includes(entry.outcome),
   );
 }
 
@@ -75,7 +75,7 @@ const firstError = (entry) => entry.diagnostics.split("\n").find((line) => line.
 
 /** Why an entry cannot be made live again; empty when it can. */
 function whyNot(entry) {
-  const module = told.modules.get(entry.build_id);
+  const module = told.modules.get(entry.key);
   if (!["live", "base"].includes(entry.outcome)) return "it never went live";
   if (!module || !module.holders.length) return "no process has the module loaded";
   if (entry.digest === module.wanted) return "it is live";
@@ -103,12 +103,12 @@ function showModules() {
             make("li", { title: `since #${since}` }, name, make("span", {}, ` #${since}`))))
         : null,
       make("button", {
-        type: "button", disabled: isBase || !module.holders.length, "data-key": `base-${module.build_id}`,
-        click: () => ask(module.build_id, ""),
+        type: "button", disabled: isBase || !module.holders.length, "data-key": `base-${module.key}`,
+        click: () => ask(module.key, ""),
       }, "Back to base"));
   });
-  const empty = make("p.empty", {}, "No hot extension is loaded yet. Build it with ", make("code", {}, "hotreload build"),
-    " and let the program import it.");
+  const empty = make("p.empty", {}, "No hot module is loaded yet. Build an extension with ", make("code", {}, "hotreload build"),
+    ", or mark a Python function with ", make("code", {}, "@hotpatchable"), ", and let the program import it.");
   replace($("modules"), cards.length ? cards : [empty]);
 }
 
@@ -143,13 +143,13 @@ function showRow(entry, isFresh) {
   let item = rows.get(entry.number);
   if (!item) {
     const row = make("button.row", { type: "button", tabindex: "-1", "data-number": entry.number, click: () => show(entry.number) });
-    const back = make("button.back", { type: "button", tabindex: "-1", click: () => ask(entry.build_id, entry.digest, entry.number) }, "Go to");
+    const back = make("button.back", { type: "button", tabindex: "-1", click: () => ask(entry.key, entry.digest, entry.number) }, "Go to");
     item = make("li", { class: `${entry.outcome}${isFresh ? " fresh" : ""}` }, row, back);
     rows.set(entry.number, item);
     $("rows").prepend(item);
   }
   const reason = whyNot(entry);
-  const module = told.modules.get(entry.build_id);
+  const module = told.modules.get(entry.key);
   const isNow = Boolean(module) && liveEntry(module) === entry;
   if (!isNews(`row ${entry.number}`, entry, isNow, reason)) return;
   const [row, back] = item.children;
@@ -329,11 +329,11 @@ function showDetail() {
     entry.unanswered ? `${count(entry.unanswered, "process", "processes")} did not answer` : null,
   ].filter(Boolean).map((fact) => make("span", {}, fact));
   const reason = whyNot(entry);
-  const module = told.modules.get(entry.build_id);
+  const module = told.modules.get(entry.key);
   const key = `go-${entry.number}`;
   const actions = make("div.actions", {},
     reason ? make("span.quiet", {}, `${reason[0].toUpperCase()}${reason.slice(1)}.`)
-      : make("button.go", { type: "button", "data-key": key, click: () => ask(entry.build_id, entry.digest, entry.number) }, "Make it live again"));
+      : make("button.go", { type: "button", "data-key": key, click: () => ask(entry.key, entry.digest, entry.number) }, "Make it live again"));
   const content = [make("p.facts", {}, facts), module && ["live", "base"].includes(entry.outcome) ? actions : null];
   if (entry.findings.length) {
     content.push(...entry.findings.map((one) => problem(one.file ? `${one.file}${one.line ? `:${one.line}` : ""}` : "", one.reason, one.hint, one.slug)));
@@ -406,15 +406,15 @@ function compareWith(name) {
 
 // Going to another state -------------------------------------------------------------------------------------------
 
-function ask(buildId, digest, number) {
-  const module = told.modules.get(buildId);
+function ask(key, digest, number) {
+  const module = told.modules.get(key);
   const entry = told.entries.get(number);
   const reason = entry ? whyNot(entry) : !module || !module.holders.length ? "no process has the module loaded" : module.wanted === digest ? "it is live" : "";
   if (reason) {
     say(`Not possible: ${reason}.`);
     return;
   }
-  pending = { build_id: buildId, digest };
+  pending = { key, digest };
   const what = digest ? `row ${number}` : "the code it was built with";
   $("confirm-title").textContent = `Go to ${what}?`;
   $("confirm-text").textContent = `${module.module} changes in ${count(new Set(module.holders.map((holder) => holder.pid)).size, "process", "processes")}, without a restart. ` +
@@ -452,8 +452,8 @@ function pressed(event) {
     j: () => move(1), k: () => move(-1),
     ArrowDown: () => inRows && move(1), ArrowUp: () => inRows && move(-1),
     Home: () => inRows && move(-Infinity), End: () => inRows && move(Infinity),
-    r: () => entry() && ask(entry().build_id, entry().digest, entry().number),
-    b: () => entry() && ask(entry().build_id, ""),
+    r: () => entry() && ask(entry().key, entry().digest, entry().number),
+    b: () => entry() && ask(entry().key, ""),
     d: () => open !== null && compareWith(against === "base" ? "previous" : "base"),
     t: () => setTheme(THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]),
     "?": () => $("keys").showModal(),
@@ -504,14 +504,14 @@ function showAll(fresh) {
 const hear = {
   snapshot(all) {
     told.program = all.program;
-    told.modules = new Map(all.modules.map((module) => [module.build_id, module]));
+    told.modules = new Map(all.modules.map((module) => [module.key, module]));
     told.entries = new Map(all.entries.map((entry) => [entry.number, entry]));
     told.processes = all.processes;
     told.stragglers = new Map(all.stragglers.map(({ pid, stragglers }) => [pid, stragglers]));
     showAll();
   },
   module(module) {
-    told.modules.set(module.build_id, module);
+    told.modules.set(module.key, module);
     showAll();
   },
   processes({ pids }) {
