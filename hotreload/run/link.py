@@ -117,6 +117,7 @@ class Link:
         self._announced: set[tuple[str, str]] = set()
         self._running = allocate_lock()
         self._thread = 0
+        self._is_asleep = False
         self._stopping = False
         self._gone = False
         self._ended: deque[dict[str, Any]] = deque(maxlen=32)
@@ -155,11 +156,22 @@ class Link:
     def stop(self, patience: float = _FORK_PATIENCE) -> None:
         """Ends the thread once it has done what it is doing; the connection stays. No-op from within the thread."""
         self._stopping = True
-        if self._thread == get_ident() or not self._has_files():
+        if self._thread == get_ident():
+            return
+        if not self._has_files():
+            self._let_it_finish(patience)
             return
         self._files.wake()
         if self._running.acquire(timeout=patience):
             self._running.release()
+
+    def _let_it_finish(self, patience: float) -> None:
+        """Waits until the thread is in the middle of nothing: without its pipe it cannot be woken from its sleep."""
+        end = time.monotonic() + patience
+        while not self._is_asleep and time.monotonic() < end:
+            if self._running.acquire(timeout=0.001):
+                self._running.release()
+                return
 
     def close(self) -> None:
         """Ends the thread and the connection. The code that is live stays live."""
@@ -179,6 +191,7 @@ class Link:
         self._questions.give_up()
         self._running = allocate_lock()
         self._thread = 0
+        self._is_asleep = False
         self._ended.clear()
         self._open()
         self.start()
@@ -236,6 +249,7 @@ class Link:
     def _run(self) -> None:
         running = self._running
         self._thread = get_ident()
+        self._is_asleep = False
         try:
             self._serve()
         except (OSError, WireError, ValueError):
@@ -254,7 +268,10 @@ class Link:
         self._tell_loaded()
         self._tell_ended()
         while not self._stopping:
-            for fd, _event in poll.poll():
+            self._is_asleep = True
+            awake = poll.poll()
+            self._is_asleep = False
+            for fd, _event in awake:
                 if not self._has_files():
                     return
                 if fd == files.wake_read:
