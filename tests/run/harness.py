@@ -245,7 +245,7 @@ def helper_pids(directory: Path) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 command = (entry / "cmdline").read_bytes()
-                if b"hotreload.watch.helper" in command and str(directory).encode() in command:
+                if b"hotreload.watch.start" in command and str(directory).encode() in command:
                     pids.append(int(entry.name))
     return pids
 
