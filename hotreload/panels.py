@@ -89,7 +89,7 @@ def tell(error: HotReloadError) -> None:
     """An error on stderr; whether anybody reads it decides nothing."""
     trouble = trouble_of(error)
     text = draw(trouble, sys.stderr) if wants_panels(sys.stderr) else plain(trouble)
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         os.write(2, text.encode(errors="backslashreplace"))
 
 

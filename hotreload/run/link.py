@@ -33,7 +33,7 @@ from typing import Any, Protocol
 from hotreload.errors import HotReloadError
 from hotreload.events import TRANSITION_COMPLETED, TRANSITION_FORCED
 from hotreload.python.registry import files
-from hotreload.run.descriptors import OwnFiles, close_if_ours, identity_of
+from hotreload.run.descriptors import OwnFiles, behind_streams, close_if_ours, identity_of
 from hotreload.run.questions import Questions
 from hotreload.run.reloaders import name_of_reloader
 from hotreload.wire import Message, WireError, encode, peer_is_us, receive
@@ -128,14 +128,15 @@ class Link:
     # Opening and closing -------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self.socket_path)
-            _refuse_strangers(sock)
-        except BaseException:
-            sock.close()
-            raise
-        self._files = OwnFiles(sock)
+        with behind_streams():
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(self.socket_path)
+                _refuse_strangers(sock)
+            except BaseException:
+                sock.close()
+                raise
+            self._files = OwnFiles(sock)
         self._questions = Questions()
         self._asked = 0
         self._announced.clear()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotreload.errors import HotReloadError
-from hotreload.run.descriptors import Identity, close_if_ours, identity_of
+from hotreload.run.descriptors import Identity, behind_streams, close_if_ours, identity_of
 from hotreload.run.doorway import LIVE_VARIABLE, TOKENS_VARIABLE, Doorway
 
 __all__ = ["BOOTSTRAP", "Started", "environment_without_us", "start_helper"]
@@ -53,13 +53,14 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None,
         config_json: what ``Config.to_json`` wrote.
         program: how to call the program in a message.
         doorway: where it serves the page, if it does; the socket is left to it and closed here.
-        quiet: it writes nothing to stderr; otherwise it has this process's.
+        quiet: it writes nothing to stderr; otherwise it has this process's, if that is open.
 
     Raises:
         HotReloadError: it could not be started; nothing is left behind.
     """
-    directory, listening = _open_rendezvous()
-    read_fd, write_fd = os.pipe()
+    with behind_streams():
+        directory, listening = _open_rendezvous()
+        read_fd, write_fd = os.pipe()
     root = Path(__file__).resolve().parent.parent.parent
     command = [_python(), "-c", _START, str(root), "--directory", directory]
     command += ["--listen-fd", str(listening.fileno()), "--life-fd", str(read_fd)]
@@ -77,7 +78,7 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None,
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if quiet else None,
+            stderr=None if _has_stderr() and not quiet else subprocess.DEVNULL,
             pass_fds=fds,
             env=environment,
             check=True,
@@ -95,6 +96,14 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None,
         if doorway is not None:
             doorway.close()
     return Started(os.path.join(directory, "socket"), write_fd, identity_of(write_fd))
+
+
+def _has_stderr() -> bool:
+    """Whether a child gets our descriptor 2: it may be closed, or a file that the program has opened since."""
+    try:
+        return os.get_inheritable(2)
+    except OSError:
+        return False
 
 
 def environment_without_us() -> dict[str, str]:

@@ -208,7 +208,7 @@ def enable(
             agent has no state directory to work in; nothing has changed.
     """
     if is_forbidden():
-        os.write(2, b"hotreload: refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1\n")
+        _tell("refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1")
         return False
     if agent:
         from hotreload.agent.process import start
