@@ -376,14 +376,16 @@ class Link:
         libraries = [(path, build_id) for path, build_id in self._patcher.loaded_libraries() if build_id]
         new = [library for library in libraries if library not in self._announced]
         self._announced.update(new)
-        new = [library for library in new if self._can_be_told(*library)]
-        message: Message = {"msg": "loaded", "libraries": new}
+        told = [library for library in new if self._can_be_told(*library)]
+        left = [path for path, build_id in new if (path, build_id) not in told]
+        new = told
+        message: Message = {"msg": "loaded", "libraries": new, **({"left": left} if left else {})}
         if newest > asked:
             message["ask"] = newest
         if not self._greeted:
             self._greeted = True
             self._send({**message, "msg": "hello", "pid": os.getpid(), "live": self._live_digests(new)})
-        elif new or newest > asked:
+        elif new or left or newest > asked:
             self._send(message)
 
     def _can_be_told(self, path: str, build_id: str) -> bool:
