@@ -23,6 +23,9 @@ _DEBUG, _INFO = 10, 20
 _TEXTS = ("diagnostics", "warnings")
 # For programs, and for the panel; on a line they would be in the way.
 _DATA = ("findings", "sources")
+_MEASURED = ("build_ms", "diff_ms", "link_ms", "stage_ms", "commit_ms")
+# What says nothing in passing.
+_USUAL = (("trigger", "save"), ("discarded", 0), ("processes", 0))
 
 Fields = MutableMapping[str, Any]
 
@@ -142,6 +145,7 @@ def _panel(event: Fields, stream: TextIO) -> str:
     trouble = trouble_of_event(event)
     if trouble is None:
         return ""
+    event.pop("details", None)
     if wants_panels(stream):
         for name in ("reason", "hint", "diagnostics"):
             event.pop(name, None)
@@ -149,17 +153,24 @@ def _panel(event: Fields, stream: TextIO) -> str:
     if trouble.findings:  # the lines below begin with it
         event.pop("reason", None)
         event.pop("hint", None)
+    elif trouble.status:
+        event["status"] = trouble.status
     return ""
 
 
 def _shorten(_logger: Any, _method: str, event: Fields) -> Fields:
     """Drops what is empty or usual, rounds what was measured, joins lists: a line is read by a person in passing."""
     short: dict[str, Any] = {}
+    is_live = event.get("outcome") in ("live", None)
     for name, value in event.items():
-        if name == "build_id" or value is None or value in ((), [], ""):
+        if name in ("build_id", "distance_bytes") or value is None or value in ((), [], ""):
             continue
-        if (name, value) in (("trigger", "save"), ("discarded", 0)):
+        if (name, value) in _USUAL or (name in _MEASURED and round(value, 1) == 0):
             continue
+        if name == "edited" and value == event.get("functions"):
+            continue
+        if name in ("functions", "edited", "added", "removed") and not is_live:
+            continue  # of the patch as it was made: nothing of it is live
         if name in _DATA:
             short[name] = value
         elif isinstance(value, float):

@@ -54,7 +54,7 @@ def trouble_of(error: HotReloadError) -> Trouble:
     """What an error tells."""
     if isinstance(error, IncompatibleError) and error.findings:
         return Trouble(_refused(error.findings), error.findings, sources=error.fields.get("sources") or {})
-    status = str(error.fields.get("status") or "")
+    status = _page_of(error.fields)
     if isinstance(error, BuildError):
         title = "does not build" if error.diagnostics else "hotreload"
     elif isinstance(error, StageError):
@@ -73,11 +73,16 @@ def trouble_of_event(event: Mapping[str, Any]) -> Trouble | None:
     if found:
         return Trouble(_refused(found), found, sources=event.get("sources") or {})
     is_build = event["outcome"] == "build_failed"
-    status = str((event.get("details") or {}).get("status") or "")
+    status = _page_of(event.get("details") or {})
     title = "does not build" if is_build else f"refused: {status}" if status else "refused"
     name = f"{title}: {event['module']}" if event.get("module") else title
     reason, hint, diagnostics = (str(event.get(key) or "") for key in ("reason", "hint", "diagnostics"))
     return Trouble(name, (), reason, hint, status, diagnostics)
+
+
+def _page_of(fields: Mapping[str, Any]) -> str:
+    """The page that says most of an error: that of the refusal, or of the status that it came as."""
+    return str(fields.get("slug") or fields.get("status") or "")
 
 
 def wants_panels(stream: TextIO) -> bool:
@@ -89,7 +94,7 @@ def tell(error: HotReloadError) -> None:
     """An error on stderr; whether anybody reads it decides nothing."""
     trouble = trouble_of(error)
     text = draw(trouble, sys.stderr) if wants_panels(sys.stderr) else plain(trouble)
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         os.write(2, text.encode(errors="backslashreplace"))
 
 

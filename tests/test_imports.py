@@ -153,6 +153,16 @@ def test_the_package_itself_imports_nothing() -> None:
     assert done.stdout.strip() == "['hotreload'] True True"
 
 
+def test_whoever_starts_a_helper_waits_for_no_imports() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import hotreload.watch.start\n"
+        "print(sorted(set(sys.modules) - before - {'__future__'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "['hotreload', 'hotreload.watch', 'hotreload.watch.start']"
+
+
 def test_every_public_name_is_there() -> None:
     import hotreload
 

@@ -73,6 +73,32 @@ def test_a_finding_is_told_once_in_lines_and_kept_as_data_in_json() -> None:
     assert json.loads(data.getvalue())["sources"] == {"a.c:1": "int f;"}
 
 
+def test_a_line_for_a_person_says_what_is_live_once_and_measures_nothing_that_took_no_time() -> None:
+    file = io.StringIO()
+    log = make_log("console", file=file)
+    names = {"functions": ["blur"], "edited": ["blur"]}
+    log.info("reload.finished", outcome="live", **names, link_ms=0.04, build_ms=9.96, distance_bytes=4096)
+    log.info("reload.finished", outcome="live", functions=["blur"], edited=["inlined"])
+    log.info("reload.finished", outcome="nothing", **names, processes=0, reason="it is live already")
+
+    live, inlined, nothing = file.getvalue().splitlines()
+    assert live.split()[3:] == ["outcome=live", "functions=blur", "build_ms=10.0"]
+    assert "edited=inlined" in inlined
+    assert nothing.split("reload.finished")[1].strip() == "outcome=nothing reason='it is live already'"
+
+
+def test_a_refusal_of_a_process_names_its_page_and_shows_no_data() -> None:
+    details = {"error": "StageError", "status": "ADDITION", "slug": "python-addition-raises"}
+    fields = {"outcome": "refused", "module": "pricing", "reason": "f() raises", "details": details}
+    panel, lines = Terminal(), io.StringIO()
+    make_log(file=panel).warning("reload.finished", **fields)
+    make_log("console", file=lines).warning("reload.finished", **fields)
+
+    assert "hotreload explain python-addition-raises" in panel.getvalue()
+    assert "StageError" not in panel.getvalue() + lines.getvalue()
+    assert "status=python-addition-raises" in lines.getvalue()
+
+
 def test_json_format_on_a_terminal_is_json() -> None:
     file = Terminal()
     make_log("json", file=file).info("reload.finished", generation=1)

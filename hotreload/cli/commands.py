@@ -7,6 +7,7 @@ or as JSON on stdout where that was asked for.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hotreload.cli.arguments import flags_of
-from hotreload.cli.tree import COMMANDS, Command, Parser, make_parser, top_parser
+from hotreload.cli.tree import COMMANDS, Command, Parser, UsageError, make_parser, top_parser
 from hotreload.config import ConfigError, load_config, nearest
 from hotreload.errors import HotReloadError
 
@@ -24,6 +25,7 @@ __all__ = ["carry_out", "compile_with", "complain", "run_command", "run_program"
 _USAGE, _REFUSED, _PARTLY, _INTERNAL = 2, 4, 5, 70
 #: What a shell says of a program that SIGPIPE ended: what it would have told is not known, so it is not "done".
 _NOBODY_READS = 128 + 13
+_JSON = "--json"
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -33,11 +35,18 @@ def run_command(arguments: Sequence[str]) -> int:
         SystemExit: the command line is wrong (2), or help was asked for (0).
     """
     words = list(arguments)
+    _open_streams()
     if words and words[0] in COMMANDS:
         command = COMMANDS[words[0]]
-        return carry_out(command, parse(command, words[1:]))
+        try:
+            options = parse(command, words[1:])
+        except UsageError as error:
+            complain(error, _USAGE, as_json=True)
+            return _USAGE
+        return carry_out(command, options)
     if words and not words[0].startswith("-"):
-        _write(f"hotreload: no command {words[0]!r} ({nearest(words[0], COMMANDS)})\n")
+        unknown = UsageError(f"no command {words[0]!r}", hint=nearest(words[0], COMMANDS))
+        complain(unknown, _USAGE, as_json=_JSON in words)
         return _USAGE
     parser = top_parser()
     parser.parse_args(words)
@@ -46,9 +55,10 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def parse(command: Command, words: Sequence[str]) -> argparse.Namespace:
-    """The options of one command; ``rest`` is what belongs to another program. Raises SystemExit."""
+    """The options of one command; ``rest`` is what belongs to another program. Raises SystemExit, or UsageError."""
     parser = make_parser(command)
     own, rest = _split(command, parser, words)
+    parser.answers_json = _JSON in own and _JSON in parser._option_string_actions  # noqa: SLF001 - argparse has no other way
     options = parser.parse_args(own)
     options.rest = rest
     return options
@@ -68,25 +78,26 @@ def carry_out(command: Command, options: argparse.Namespace) -> int:
         code = _USAGE if is_usage else _REFUSED
         complain(error, code, as_json=as_json)
     except KeyboardInterrupt:
-        after = "; `hotreload status` shows what is live" if _PARTLY in command.exits else ""
-        _write(f"hotreload: interrupted{after}\n")
-        return _PARTLY if _PARTLY in command.exits else 128 + 2
+        code = _PARTLY if _PARTLY in command.exits else 128 + 2
+        after = "`hotreload status` shows what is live" if code == _PARTLY else ""
+        complain(HotReloadError("interrupted", hint=after), code, as_json=as_json, outcome="interrupted")
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told what to look at
-        _write(f"hotreload: internal error: {type(error).__name__}: {error}\n")
-        return _INTERNAL
+        code = _INTERNAL
+        internal = HotReloadError(f"internal error: {type(error).__name__}: {error}")
+        complain(internal, code, as_json=as_json, outcome="internal_error")
     return code
 
 
-def complain(error: HotReloadError, code: int = _REFUSED, *, as_json: bool = False) -> None:
-    """Tells what went wrong, once, where the person or the program looks."""
+def complain(error: HotReloadError, code: int = _REFUSED, *, as_json: bool = False, outcome: str = "refused") -> None:
+    """Tells what went wrong, once, where the person or the program looks; never raises."""
     if as_json:
-        told = {"ok": False, "exit": int(code), "outcome": "refused", **error.as_dict()}
-        with suppress(BrokenPipeError):
+        told = {"ok": False, "exit": int(code), "outcome": outcome, **error.as_dict()}
+        with suppress(OSError):
             print(json.dumps(told, indent=2, default=str), flush=True)
         return
     from hotreload.panels import tell
 
-    with suppress(BrokenPipeError):
+    with suppress(OSError):
         sys.stdout.flush()
     tell(error)
 
@@ -166,7 +177,11 @@ def _stop_telling() -> None:
     os.close(nowhere)
 
 
-def _write(text: str) -> None:
-    """To stderr, where somebody reads it or not: what is done does not depend on it."""
-    with suppress(BrokenPipeError):
-        os.write(2, text.encode(errors="backslashreplace"))
+def _open_streams() -> None:
+    """Where a stream is closed what it is told goes nowhere; where a terminal has no letter for it, it is spelt out."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until this process ends
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")

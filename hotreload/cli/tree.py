@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import NamedTuple, NoReturn
 
 from hotreload.cli import arguments as takes
-from hotreload.config import nearest
+from hotreload.config import ConfigError, nearest
 
-__all__ = ["COMMANDS", "Command", "Parser", "make_parser", "top_parser"]
+__all__ = ["COMMANDS", "Command", "Parser", "UsageError", "make_parser", "top_parser"]
 
 _USAGE = "the command line, or the configuration, is wrong"
 _REFUSED = "refused: nothing was changed"
@@ -201,17 +201,28 @@ _COMMANDS = (
 COMMANDS: Mapping[str, Command] = {command.name: command for command in _COMMANDS}
 
 
+class UsageError(ConfigError):
+    """The command line is wrong; nothing was done. Raised where JSON is asked for, in place of argparse's own lines."""
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose message about a wrong word names the nearest one that there is, and whose help ends with exits."""
+    """A parser whose message about a wrong word names the nearest one that there is, and whose help ends with exits.
+
+    With ``answers_json`` what is wrong is raised as :class:`UsageError`: a program reads the answer.
+    """
 
     exits: Mapping[int, str] = {}
+    answers_json = False
 
     def format_help(self) -> str:
         self.epilog = _epilog(self.exits) or self.epilog
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        super().error(_with_nearest(self, message))
+        told = _with_nearest(self, message)
+        if self.answers_json:
+            raise UsageError(told, hint=f"`{self.prog} --help` says what it takes")
+        super().error(told)
 
 
 def make_parser(command: Command) -> Parser:

@@ -15,7 +15,7 @@ import contextlib
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 __all__ = ["load_ipython_extension", "one_line", "unload_ipython_extension"]
@@ -64,8 +64,7 @@ class _Extension:
         from hotreload.run import switch
 
         was_on = bool(os.environ.get("HOTRELOAD_SOCKET"))
-        with _without_stderr():
-            self.is_on = switch.enable()
+        self.is_on = switch.enable_quietly()
         self._is_ours = self.is_on and not was_on
         self._reporter = _Reporter(shell)
         # A helper of somebody else's writes to this terminal itself; a notebook would not show it.
@@ -150,16 +149,3 @@ def _first_finding(event: Mapping[str, Any]) -> str:
     lines = str(event.get("diagnostics") or "").splitlines()
     more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
     return (lines[0] + more) if lines else str(event.get("reason") or "")
-
-
-@contextlib.contextmanager
-def _without_stderr() -> Iterator[None]:
-    """What is started in here inherits a stderr that leads nowhere; errors are raised, not printed."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

@@ -5,12 +5,14 @@ The tokens travel in the helper's environment, which is readable by this user on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 from dataclasses import dataclass
 
 from hotreload.errors import HotReloadError
+from hotreload.run.descriptors import behind_streams
 
 __all__ = ["LIVE_VARIABLE", "TOKENS_VARIABLE", "Doorway", "open_doorway"]
 
@@ -54,7 +56,8 @@ class Doorway:
     def tell(self) -> None:
         """Says on stderr where the page is; a terminal that can makes it a link."""
         shown = f"\x1b]8;;{self.url}\x1b\\{self.url}\x1b]8;;\x1b\\" if sys.stderr and sys.stderr.isatty() else self.url
-        os.write(2, f"hotreload: what is live is shown at {shown}\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"hotreload: what is live is shown at {shown}\n".encode())
 
     def close(self) -> None:
         """Leaves the socket to the helper, or to nobody."""
@@ -71,7 +74,8 @@ def open_doorway(port: int) -> Doorway:
 
     if port > _LAST_PORT:
         raise HotReloadError(f"there is no port {port}", hint=f"--ui-port is 0 (any that is free) to {_LAST_PORT}")
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with behind_streams():
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         # The connections of the run before may linger; a socket that still listens there keeps the port all the same.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

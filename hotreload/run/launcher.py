@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from hotreload.config import Config
@@ -72,7 +73,7 @@ def launch(rest: Sequence[str], config: Config) -> NoReturn:
         os.environ.pop("HOTRELOAD_SOCKET", None)
         os.environ.pop(LIVE_VARIABLE, None)
         if config.ui:
-            os.write(2, b"hotreload: no page: with HOTRELOAD_AGENT=1 nothing is watched; see `hotreload status`\n")
+            _tell("no page: with HOTRELOAD_AGENT=1 nothing is watched; see `hotreload status`")
     else:
         os.environ.pop(LIVE_VARIABLE, None)
         doorway = open_doorway(config.ui_port) if config.ui else None
@@ -90,3 +91,8 @@ def launch(rest: Sequence[str], config: Config) -> NoReturn:
         os.execvp(command[0], command)  # noqa: S606 - the point of it
     except OSError as error:
         raise HotReloadError(f"cannot run {command[0]}: {error.strerror}", hint="check that it is a program") from None
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"hotreload: {text}\n".encode())

@@ -33,7 +33,7 @@ from typing import Any, Protocol
 from hotreload.errors import HotReloadError
 from hotreload.events import TRANSITION_COMPLETED, TRANSITION_FORCED
 from hotreload.python.registry import files
-from hotreload.run.descriptors import OwnFiles, close_if_ours, identity_of
+from hotreload.run.descriptors import OwnFiles, behind_streams, close_if_ours, identity_of
 from hotreload.run.questions import Questions
 from hotreload.run.reloaders import name_of_reloader
 from hotreload.wire import Message, WireError, encode, peer_is_us, receive
@@ -117,6 +117,7 @@ class Link:
         self._announced: set[tuple[str, str]] = set()
         self._running = allocate_lock()
         self._thread = 0
+        self._is_asleep = False
         self._stopping = False
         self._gone = False
         self._ended: deque[dict[str, Any]] = deque(maxlen=32)
@@ -127,14 +128,15 @@ class Link:
     # Opening and closing -------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self.socket_path)
-            _refuse_strangers(sock)
-        except BaseException:
-            sock.close()
-            raise
-        self._files = OwnFiles(sock)
+        with behind_streams():
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(self.socket_path)
+                _refuse_strangers(sock)
+            except BaseException:
+                sock.close()
+                raise
+            self._files = OwnFiles(sock)
         self._questions = Questions()
         self._asked = 0
         self._announced.clear()
@@ -155,11 +157,22 @@ class Link:
     def stop(self, patience: float = _FORK_PATIENCE) -> None:
         """Ends the thread once it has done what it is doing; the connection stays. No-op from within the thread."""
         self._stopping = True
-        if self._thread == get_ident() or not self._has_files():
+        if self._thread == get_ident():
+            return
+        if not self._has_files():
+            self._let_it_finish(patience)
             return
         self._files.wake()
         if self._running.acquire(timeout=patience):
             self._running.release()
+
+    def _let_it_finish(self, patience: float) -> None:
+        """Waits until the thread is in the middle of nothing: without its pipe it cannot be woken from its sleep."""
+        end = time.monotonic() + patience
+        while not self._is_asleep and time.monotonic() < end:
+            if self._running.acquire(timeout=0.001):
+                self._running.release()
+                return
 
     def close(self) -> None:
         """Ends the thread and the connection. The code that is live stays live."""
@@ -179,6 +192,7 @@ class Link:
         self._questions.give_up()
         self._running = allocate_lock()
         self._thread = 0
+        self._is_asleep = False
         self._ended.clear()
         self._open()
         self.start()
@@ -236,6 +250,7 @@ class Link:
     def _run(self) -> None:
         running = self._running
         self._thread = get_ident()
+        self._is_asleep = False
         try:
             self._serve()
         except (OSError, WireError, ValueError):
@@ -254,7 +269,10 @@ class Link:
         self._tell_loaded()
         self._tell_ended()
         while not self._stopping:
-            for fd, _event in poll.poll():
+            self._is_asleep = True
+            awake = poll.poll()
+            self._is_asleep = False
+            for fd, _event in awake:
                 if not self._has_files():
                     return
                 if fd == files.wake_read:
@@ -358,14 +376,16 @@ class Link:
         libraries = [(path, build_id) for path, build_id in self._patcher.loaded_libraries() if build_id]
         new = [library for library in libraries if library not in self._announced]
         self._announced.update(new)
-        new = [library for library in new if self._can_be_told(*library)]
-        message: Message = {"msg": "loaded", "libraries": new}
+        told = [library for library in new if self._can_be_told(*library)]
+        left = [path for path, build_id in new if (path, build_id) not in told]
+        new = told
+        message: Message = {"msg": "loaded", "libraries": new, **({"left": left} if left else {})}
         if newest > asked:
             message["ask"] = newest
         if not self._greeted:
             self._greeted = True
             self._send({**message, "msg": "hello", "pid": os.getpid(), "live": self._live_digests(new)})
-        elif new or newest > asked:
+        elif new or left or newest > asked:
             self._send(message)
 
     def _can_be_told(self, path: str, build_id: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hotreload.errors import HotReloadError
-from hotreload.run.descriptors import Identity, close_if_ours, identity_of
+from hotreload.run.descriptors import Identity, behind_streams, close_if_ours, identity_of
 from hotreload.run.doorway import LIVE_VARIABLE, TOKENS_VARIABLE, Doorway
 
 __all__ = ["BOOTSTRAP", "Started", "environment_without_us", "interpreter", "start_helper"]
@@ -22,7 +23,7 @@ BOOTSTRAP = str(Path(__file__).resolve().parent / "bootstrap")
 # The first entry of sys.path would be the program's directory: its modules must not become the helper's.
 _START = (
     "import sys; root = sys.argv.pop(1); sys.path[:1] = []; root in sys.path or sys.path.append(root); "
-    "from hotreload.watch.helper import main; main(sys.argv[1:])"
+    "from hotreload.watch.start import main; main(sys.argv[1:])"
 )
 # sun_path holds 108 bytes with its end.
 _PATH_LIMIT = 107
@@ -45,23 +46,28 @@ class Started:
         close_if_ours(self.life_fd, self.identity)
 
 
-def start_helper(config_json: str, program: str, doorway: Doorway | None = None) -> Started:
+def start_helper(config_json: str, program: str, doorway: Doorway | None = None, *, quiet: bool = False) -> Started:
     """Starts a helper process that is nobody's child; it can be connected to at once.
 
     Args:
         config_json: what ``Config.to_json`` wrote.
         program: how to call the program in a message.
         doorway: where it serves the page, if it does; the socket is left to it and closed here.
+        quiet: it writes nothing to stderr; otherwise it has this process's, if that is open.
 
     Raises:
         HotReloadError: it could not be started; nothing is left behind.
     """
-    directory, listening = _open_rendezvous()
-    read_fd, write_fd = os.pipe()
+    with behind_streams():
+        directory, listening = _open_rendezvous()
+        read_fd, write_fd = os.pipe()
     root = Path(__file__).resolve().parent.parent.parent
-    command = [interpreter(), "-c", _START, str(root), "--detach", "--directory", directory]
+    command = [interpreter(), "-c", _START, str(root), "--directory", directory]
     command += ["--listen-fd", str(listening.fileno()), "--life-fd", str(read_fd)]
     command += ["--config", config_json, f"--program={program}"]  # it may be called "-c"
+    told = json.loads(config_json)
+    if told.get("allow") or told.get("log_file"):
+        command.append("--check")  # what a server cannot know by itself: the guards are not imported there
     environment, fds = environment_without_us(), [listening.fileno(), read_fd]
     if doorway is not None:
         command += ["--page-fd", str(doorway.listening.fileno())]
@@ -72,6 +78,7 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None)
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            stderr=None if _has_stderr() and not quiet else subprocess.DEVNULL,
             pass_fds=fds,
             env=environment,
             check=True,
@@ -89,6 +96,14 @@ def start_helper(config_json: str, program: str, doorway: Doorway | None = None)
         if doorway is not None:
             doorway.close()
     return Started(os.path.join(directory, "socket"), write_fd, identity_of(write_fd))
+
+
+def _has_stderr() -> bool:
+    """Whether a child gets our descriptor 2: it may be closed, or a file that the program has opened since."""
+    try:
+        return os.get_inheritable(2)
+    except OSError:
+        return False
 
 
 def environment_without_us() -> dict[str, str]:

@@ -53,13 +53,13 @@ class _Switch:
         self._watch_forks()
         link.start()
 
-    def connect_to_own(self, config_json: str, ui_port: int | None = None) -> None:
+    def connect_to_own(self, config_json: str, ui_port: int | None = None, *, quiet: bool = False) -> None:
         """Starts a helper process for this process and its children, with a page if asked to, and connects to it."""
         from hotreload.run.doorway import LIVE_VARIABLE, open_doorway
         from hotreload.run.spawn import start_helper
 
         doorway = None if ui_port is None else open_doorway(ui_port)
-        helper = start_helper(config_json, sys.argv[0] or "the program", doorway)
+        helper = start_helper(config_json, sys.argv[0] or "the program", doorway, quiet=quiet)
         try:
             self.connect(helper.socket_path)
         except BaseException:
@@ -208,13 +208,28 @@ def enable(
             agent has no state directory to work in; nothing has changed.
     """
     if is_forbidden():
-        os.write(2, b"hotreload: refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1\n")
+        _tell("refused: hot reload is forbidden here by HOTRELOAD_DISABLE=1")
         return False
     if agent:
         from hotreload.agent.process import start
 
         start()
         return True
+    return _turn_on({"polling": polling, "log_format": log_format, "verbose": verbose, "ui": ui, "ui_port": ui_port})
+
+
+def enable_quietly() -> bool:
+    """:func:`enable` for a shell that tells each reload itself: a helper process that it starts writes nothing.
+
+    Returns:
+        Whether it is on; False where HOTRELOAD_DISABLE=1 forbids it, which the caller is to say.
+    """
+    return not is_forbidden() and _turn_on({}, quiet=True)
+
+
+def _turn_on(flags: dict[str, Any], *, quiet: bool = False) -> bool:
+    """Joins the helper process that is there, or starts one. Raises as :func:`enable` does."""
+    ui = flags.get("ui")
     if _switch.link is not None and _switch.link.is_alive:
         _miss_page(ui)
         return True
@@ -227,9 +242,8 @@ def enable(
             return True
     from hotreload.config import load_config
 
-    flags = {"polling": polling, "log_format": log_format, "verbose": verbose, "ui": ui, "ui_port": ui_port}
     config = load_config(flags=flags)
-    _switch.connect_to_own(config.to_json(), config.ui_port if config.ui else None)
+    _switch.connect_to_own(config.to_json(), config.ui_port if config.ui else None, quiet=quiet)
     return True
 
 

@@ -31,8 +31,6 @@ __all__ = ["main"]
 
 # How often directories are looked at for having been replaced.
 _CHECK_INTERVAL = 1.0
-# The exit code of a helper whose configuration is wrong; it has said why.
-_WRONG = 2
 # A library of more bytes is not read to see whether it was built hot.
 _LARGEST = 64 << 20
 # How long the page waits for the loop, which waits for nothing.
@@ -40,12 +38,8 @@ _PATIENCE = 5.0
 
 
 def main(argv: Sequence[str]) -> NoReturn:
-    """Runs the helper until the program is gone."""
+    """Runs the helper until the program is gone; ``start.py`` has made this process one of its own."""
     options = _parse(argv)
-    _check(options.config)
-    if options.detach:
-        _detach()
-    _guard_streams()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     # A workshop's files are gone with the socket, whoever removes it.
@@ -74,50 +68,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--page-fd", type=int)
     parser.add_argument("--config", default="{}")
     parser.add_argument("--program", default="the program")
-    parser.add_argument("--detach", action="store_true")
     return parser.parse_args(argv)
-
-
-def _check(config_json: str) -> None:
-    """Ends at once where what is to be allowed cannot be, so that whoever starts the helper is told why.
-
-    What it says goes to stdout, which whoever starts it reads.
-    """
-    from hotreload.config import Config, ConfigError
-
-    config = Config.from_json(config_json)
-    if not config.allow and not config.log_file:
-        return
-    from hotreload.diff.verdicts import check_allowed
-
-    try:
-        check_allowed(config.allow)
-        if config.log_file:
-            with open(config.log_file, "a", encoding="utf-8"):
-                pass
-    except ConfigError as error:
-        sys.exit(_say(str(error)))
-    except OSError as error:
-        sys.exit(_say(f"cannot write {config.log_file}: {error.strerror} (choose another place with --log-file)"))
-
-
-def _say(text: str) -> int:
-    os.write(1, text.encode(errors="backslashreplace"))
-    return _WRONG
-
-
-def _detach() -> None:
-    """Goes on in a child of nobody, in a session of its own."""
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-
-
-def _guard_streams() -> None:
-    """The program's stdin and stdout are its own: here they lead nowhere, and to stderr."""
-    with open(os.devnull, "rb") as nowhere:
-        os.dup2(nowhere.fileno(), 0)
-    os.dup2(2, 1)
 
 
 def _end_compilers() -> None:

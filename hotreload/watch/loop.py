@@ -81,6 +81,7 @@ class ReloadLoop:
         self._opening: dict[str, dict[Holder, None]] = {}
         self._cold: dict[str, str] = {}
         self._python: dict[str, str] = {}
+        self._left: set[str] = set()
         self._courier = Courier(clock, self._delivered, self._awoke, self._freed, config)
         self._hint_due: float | None = clock() + config.hint_after
         self._seen_processes = 0
@@ -102,6 +103,8 @@ class ReloadLoop:
     def libraries_loaded(self, peer: Peer, libraries: Iterable[Library]) -> None:
         """A process has these libraries, as pairs of path and build-id; the hot ones among them are taken on."""
         for path, build_id in libraries:
+            if path in self._left:
+                continue
             holder, key = Holder(peer, path), self._key(path, build_id)
             if key in self._benches:
                 self._add_holder(self._benches[key], holder)
@@ -109,6 +112,19 @@ class ReloadLoop:
                 self._opening[key][holder] = None
             elif key not in self._cold:
                 self._consider(holder, build_id)
+
+    def files_left(self, paths: Iterable[str]) -> None:
+        """A process leaves these files to a reloader that restarts the program for them: so do all others.
+
+        The process that watches for a reloader may have imported them before there was one to be recognised.
+        """
+        self._left.update(paths)
+        for waiting in self._opening.values():
+            for holder in [holder for holder in waiting if holder.path in self._left]:
+                del waiting[holder]
+        for bench in self._benches.values():
+            for holder in [holder for holder in bench.holders if holder.path in self._left]:
+                del bench.holders[holder]
 
     def process_left(self, peer: Peer) -> None:
         """A process is gone; nobody waits for its answers any more."""

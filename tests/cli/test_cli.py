@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from hotreload.cli.tree import COMMANDS, make_parser
 from hotreload.config import Config
 from hotreload.errors import HotReloadError
 from hotreload.run.launcher import command_of
+from tests.run.harness import environment
 
 
 def cli(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -125,8 +127,8 @@ def test_run_hands_on_what_is_said_of_threads_and_findings(monkeypatch: pytest.M
     ("slug", "said"), [("wrong", "`wrong` is no kind of refusal"), ("no-hook", "`no-hook` cannot be allowed")]
 )
 def test_run_starts_nothing_where_what_is_to_be_allowed_cannot_be(slug: str, said: str, tmp_path: Path) -> None:
-    for flags, environment in ((["--allow", slug], {}), ([], {"HOTRELOAD_ALLOW": f"type-layout,{slug}"})):
-        done = cli("run", *flags, "--", sys.executable, "-c", "print('began')", cwd=tmp_path, **environment)
+    for flags, variables in ((["--allow", slug], {}), ([], {"HOTRELOAD_ALLOW": f"type-layout,{slug}"})):
+        done = cli("run", *flags, "--", sys.executable, "-c", "print('began')", cwd=tmp_path, **variables)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
 
@@ -195,3 +197,62 @@ def test_parsers_import_nothing_that_carries_commands_out() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["config", "--json", "--level", "x"],
+        ["push", "--json"],
+        ["show", "--json", "--text"],
+        ["sign", "--json"],
+        ["build", "--json", "make"],
+        ["explain", "--json", "no-such-page"],
+        ["status", "--json", "--state", "/nowhere/at/all"],
+        ["psuh", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_an_error_is_json_and_nothing_else_where_json_is_asked_for(
+    arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = run_command(arguments)
+
+    told, err = capfd.readouterr()
+    answer = json.loads(told)
+    assert (answer["ok"], answer["exit"]) == (False, code)
+    assert code in (2, 4)
+    assert answer["message"]
+    assert err == ""
+
+
+def test_what_a_terminal_has_no_letters_for_is_spelt_out() -> None:
+    done = cli("explain", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "python-not-marked" in done.stdout
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import os\n"
+        "held = [fd for fd in (0, 1, 2) if os.path.exists(f'/proc/self/fd/{fd}')]\n"
+        "import hotreload\n"
+        "with open('told', 'w') as told: print(held, hotreload.enable(), file=told)\n"
+    )
+    command = f"'{sys.executable}' -m hotreload"
+    for arguments in ("config", "explain"):
+        subprocess.run(["sh", "-c", f"{command} {arguments} {closed}"], capture_output=True, check=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", f"{command} run app.py {closed}"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    open_ones = [fd for fd, sign in enumerate(("<&-", ">&-", "2>&-")) if sign not in closed.split()]
+    assert (tmp_path / "told").read_text() == f"{open_ones} True\n"

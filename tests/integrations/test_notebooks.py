@@ -175,3 +175,22 @@ def test_one_line_says_what_became_of_a_save() -> None:
     assert line("build_failed", diagnostics="In x:\nk.c:1:2: error: no\n").endswith("serves: k.c:1:2: error: no")
     assert line("refused", diagnostics=refused).endswith("k.c:3: refused: a (and 1 more)")
     assert len(line("refused", reason="x" * 1000)) == 300
+
+
+def test_the_address_of_the_page_is_told_although_the_helper_is_quiet(tmp_path: Path) -> None:
+    program = (
+        "from types import SimpleNamespace as Some\n"
+        "from hotreload.integrations.ipython import load_ipython_extension\n"
+        "load_ipython_extension(Some(events=Some(register=print)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(tmp_path, HOTRELOAD_UI="1", HOTRELOAD_VERBOSE="1"),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    (line,) = done.stderr.splitlines()
+    assert "what is live is shown at http" in line

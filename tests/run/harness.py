@@ -71,8 +71,13 @@ class Extension:
 
 
 def environment(directory: Path, **more: str) -> dict[str, str]:
-    """What programs of a test run in: the checkout, a store of the test's own, and JSON lines."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOTRELOAD_")}
+    """What programs of a test run in: the checkout, a store of the test's own, and JSON lines.
+
+    Whole lines, too: with PYTHONUNBUFFERED a ``print`` of several words is as many writes, and processes that share a
+    pipe write into each other's lines.
+    """
+    left_out = ("HOTRELOAD_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     runtime = directory / "runtime"
     runtime.mkdir(exist_ok=True)
     return {
@@ -240,7 +245,7 @@ def helper_pids(directory: Path) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 command = (entry / "cmdline").read_bytes()
-                if b"hotreload.watch.helper" in command and str(directory).encode() in command:
+                if b"hotreload.watch.start" in command and str(directory).encode() in command:
                     pids.append(int(entry.name))
     return pids
 

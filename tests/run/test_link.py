@@ -361,6 +361,35 @@ def test_numbers_that_are_the_programs_by_now_are_neither_written_nor_closed(ben
     assert (tmp_path / "data").read_bytes() == b"ours ours ours "
 
 
+def test_a_fork_after_the_files_were_taken_waits_for_what_the_thread_is_in_the_middle_of(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.next()
+    busy, may_go_on = threading.Event(), threading.Event()
+
+    def look() -> list[tuple[str, str]]:
+        busy.set()
+        may_go_on.wait(10)
+        return []
+
+    bench.patcher.loaded_libraries = look  # type: ignore[method-assign]
+    bench.link.announce()
+    assert busy.wait(10)
+    numbers = take_over(bench, tmp_path / "data")
+    forking = threading.Thread(target=bench.link.stop, args=(10.0,))
+    forking.start()
+    forking.join(0.1)
+    was_waiting = forking.is_alive()
+    may_go_on.set()
+    forking.join(10)
+
+    assert was_waiting
+    assert not bench.link._running.locked()
+    assert (tmp_path / "data").read_bytes() == b""
+    for number in numbers:
+        os.close(number)
+
+
 def test_a_fork_after_the_files_were_taken_does_not_wait_and_the_child_has_a_link(
     bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,18 @@ def test_a_hot_library_is_attached_and_its_files_are_watched(bed: Bed) -> None:
     assert len(bed.log.of(events.EXTENSION_FOUND)) == 1
 
 
+def test_what_one_process_leaves_to_another_reloader_is_left_to_it_in_all(bed: Bed) -> None:
+    watching = bed.join(1)
+    bed.loop.files_left(["/lib/fake.so"])
+    bed.save("render.c", "v2\n")
+    bed.settle()
+    bed.join(2)
+    bed.settle()
+
+    assert not watching.commands("stage+commit")
+    assert not bed.finished
+
+
 def test_a_library_that_is_not_hot_is_asked_about_once(bed: Bed) -> None:
     bed.join(1)
     bed.join(2)
