@@ -101,7 +101,7 @@ order.clear()
 def no(swap):
     raise RuntimeError("not now")
 hotpatchable(price, group="prices", before_swap=no, on_refused=lambda error: order.append("refused"))
-manager().rollback(module, 501, is_promised=True)  # others count on it: shown, and all are asked
+manager().rollback(module, 999, is_promised=True)  # others count on it: shown, and all are asked
 tell(promised=order, at=about(price).generation)
 hotpatchable(price, group="prices", **pricing.hear("price"))
 manager().rollback(module)
@@ -120,7 +120,7 @@ tell(back=[price(0), price.hotreload.generation], marked=sorted(mark["name"] for
     assert told["source"][1].endswith("return n + 3\n")
     assert told["calls"] == 1
     assert [line[:2] for line in told["promised"]] == [["tax", "before"], ["tax", "after"]]
-    assert told["at"] == 501
+    assert told["at"] == 999
     assert "RuntimeError: not now" in told["stderr"]
     assert told["back"] == [1, 0]
     assert told["marked"] == [
