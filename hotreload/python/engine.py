@@ -107,6 +107,7 @@ class Engine:
             StageError: it is damaged, for another base, or there is nothing in it for a marked function.
             IncompatibleError: a live function cannot take its new code. Nothing was changed.
         """
+        _check_interpreter()
         payload = read(source)
         if payload.build_id != book.source.build_id:
             raise StageError(
@@ -192,7 +193,7 @@ class Engine:
             info=info,
             level=level,
             transition="open" if is_open else "none",
-            notes=tuple(notes),
+            notes=tuple(dict.fromkeys(notes)),
         )
         book.make_live(generation)
         self._go_on(book, plan, terms.but(level=level), swap, is_open=is_open)
@@ -443,6 +444,16 @@ def _is_another(book: Book) -> bool:
         return True
     book.open_base({found.key: found.code for found in walk(code)})
     return bool(book.functions()[1])
+
+
+def _check_interpreter() -> None:
+    """Insists on the lock that keeps other threads out of an exchange."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise StageError(
+            "this interpreter runs without its global lock: Python functions cannot be swapped together in it",
+            hint="run it with PYTHON_GIL=1, or with a build of CPython that is not free-threaded",
+            status="FREE_THREADED",
+        )
 
 
 # Reading a payload -------------------------------------------------------------------------------------------------

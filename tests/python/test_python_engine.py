@@ -499,3 +499,31 @@ def test_a_function_that_becomes_a_generator_warns_of_nothing(edited: Make) -> N
         live.save("def f():\n    yield 2\n")
 
     assert list(live.module.f()) == [2]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_file_that_is_loaded_under_two_names_is_edited_in_both(edited: Make, is_whole: bool) -> None:
+    """As `python -m shop` and another module's `import shop.__main__` have it."""
+    mark = "" if is_whole else "@hot\n"
+    live = edited(f"class C:\n    pass\n{mark}def f():\n    return 1\n", is_whole=is_whole)
+    other = load(live.path, live.name + "_again")
+    text = "LIMIT = 2\ndef g():\n    return __name__\nclass C:\n    def m(self):\n        return LIMIT\n"
+    live.save(f"{text}{mark}def f():\n    return g(), C().m(), C.__module__\n")
+
+    assert live.module.f() == (live.name, 2, live.name)
+    assert other.f() == (other.__name__, 2, other.__name__)
+    live.save(f"{text.replace('return __name__', 'return 7')}{mark}def f():\n    return g()\n", level="function")
+    assert (live.module.f(), other.f()) == (7, 7)
+    live.back(level="function")
+    assert (live.module.f(), other.f()) == (1, 1)
+    assert not {"g", "LIMIT"} & {*vars(live.module), *vars(other)}
+
+
+def test_an_interpreter_without_its_lock_is_refused_by_name(edited: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = edited("def f():\n    return 1\n")
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(StageError, match="global lock") as refused:
+        live.save("def f():\n    return 2\n")
+
+    assert refused.value.status == "FREE_THREADED"
+    assert live.module.f() == 1
