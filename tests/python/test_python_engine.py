@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import marshal
 import os
 import sys
 import traceback
@@ -526,4 +527,31 @@ def test_an_interpreter_without_its_lock_is_refused_by_name(edited: Make, monkey
         live.save("def f():\n    return 2\n")
 
     assert refused.value.status == "FREE_THREADED"
+    assert live.module.f() == 1
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"base": 5},
+        {"new": "x"},
+        {"keys": [1]},
+        {"signatures": {"f": ("",)}},
+        {"signatures": [1]},
+        {"additions": (("",),)},
+        {"additions": (("", ("K",), 1, "K", 7),)},
+        {"swapped": 5},
+        {"edited": 5},
+        {"rigid": None},
+    ],
+    ids=str,
+)
+def test_code_that_is_no_code_is_refused(edited: Make, forged: dict[str, object]) -> None:
+    live = edited("def f(x=1):\n    return x\n")
+    payload = decode(live.payload("K = 1\ndef f(x=2):\n    return x\n"))
+    code = marshal.dumps({**marshal.loads(payload.code), **forged})
+    with pytest.raises(StageError) as refused:
+        manager().stage(live.loaded, encode(payload._replace(code=code)))
+
+    assert refused.value.status == "PAYLOAD"
     assert live.module.f() == 1
