@@ -36,14 +36,14 @@ _IMPLICIT: dict[str, Any] = {
 class _ClassBody:
     """The metaclass of a class statement whose body is to see a live class, and to be looked through afterwards."""
 
-    def __init__(self, cls: type) -> None:
-        self._cls = cls
+    def __init__(self, cls: type, added: dict[str, Any]) -> None:
+        self._cls, self._added = cls, added
         self._before: dict[str, Any] = {}
         self.made: dict[str, Any] = {}
 
     def __prepare__(self, _name: str, _bases: Any, **_more: Any) -> dict[str, Any]:
         parameters = getattr(self._cls, "__type_params__", ())
-        self._before = {**{parameter.__name__: parameter for parameter in parameters}, **vars(self._cls)}
+        self._before = {**{parameter.__name__: parameter for parameter in parameters}, **vars(self._cls), **self._added}
         self._before["__annotations__"] = dict(self._before.get("__annotations__") or {})
         return dict(self._before)
 
@@ -190,7 +190,7 @@ def _run_in_class(
         return
     if _keep_ours(book, version, cls, addition, notes):
         return
-    body = _ClassBody(cls)
+    body = _ClassBody(cls, {name.name: name.value for name in version.names if name.target is cls})
     exec(addition.code, namespace, {_HOOK: body})  # noqa: S102 - that is what was asked for
     for name, value in _as_class_statements_do(cls, body.made).items():
         for function in _functions_of(value):
@@ -238,7 +238,7 @@ def _evaluate(book: Book, version: Version, key: str, signature: tuple[str, str,
             exec(code, live.__globals__, space)  # noqa: S102 - that is what was asked for
             return space[name]
         cls = class_of(book, owner, live.__globals__)
-        body = _ClassBody(cls if cls is not None else type("_", (), {}))
+        body = _ClassBody(cls if cls is not None else type("_", (), {}), {})
         exec(code, live.__globals__, {_HOOK: body})  # noqa: S102 - that is what was asked for
         return body.made[name]
 

@@ -459,14 +459,14 @@ def test_a_code_object_that_does_not_fit_is_never_stored(edited: Make) -> None:
     f, code = live.module.f, live.module.f.__code__
     other = live.module.outer(1).__code__
     with pytest.raises(ValueError, match="free variables"):
-        _state.exchange([(f, other, ..., ..., ..., ..., ...)], [], [], set(), {}, gc.get_objects)
+        _state.exchange([(f, other, ..., ..., ..., ..., ...)], [], [], set(), [], gc.get_objects)
     assert f.__code__ is code
 
     class Fixed:
         __slots__ = ()
 
     with pytest.raises(AttributeError):
-        _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), {}, gc.get_objects)
+        _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), [], gc.get_objects)
     assert f.__doc__ is None
     assert isinstance(f, types.FunctionType)
 
@@ -555,3 +555,18 @@ def test_code_that_is_no_code_is_refused(edited: Make, forged: dict[str, object]
 
     assert refused.value.status == "PAYLOAD"
     assert live.module.f() == 1
+
+
+def test_closures_of_equal_code_objects_are_each_found(edited: Make) -> None:
+    """The decorator is compiled once where it is run as an addition and once with its text: equal, and two objects."""
+    text = (
+        "import functools\ndef deco(f):\n    @functools.wraps(f)\n    def w(*a):\n        return f(*a) + {0}\n"
+        "    return w\n@deco\ndef h(x):\n    return x\ndef g(x):\n    return h(x)\n"
+    )
+    live = edited("import functools\ndef g(x):\n    return x\n")
+    for number in (1, 100, 1, 100):
+        live.save(text.format(number), level="function")
+        later = live.module.deco(lambda x: x)
+        assert (live.module.g(1), later(1)) == (number + 1, number + 1)
+    live.save(text.format(7), level="function")
+    assert (live.module.g(1), later(1)) == (8, 8)
