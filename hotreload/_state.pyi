@@ -16,7 +16,7 @@ def exchange(
     names: list[tuple[Any, ...]],
     undo_names: list[tuple[Any, ...]],
     inside: set[CodeType],
-    nested: dict[CodeType, tuple[Any, ...]],
+    nested: list[tuple[CodeType, CodeType, Any, Any]],
     objects: Callable[[], list[Any]],
     /,
 ) -> tuple[list[int], list[tuple[Any, ...]] | None]: ...

@@ -115,10 +115,11 @@ static int store_name(PyObject *order) {
 
 /* Live closures ---------------------------------------------------------------------------------------------------- */
 
-/* The order for one closure; `change`: the new code, the numbers of the cells that it keeps or None, the docstring. */
+/* The order for one closure; `change`: its code, the new one, the numbers of the cells that it keeps or None, the
+ * docstring. */
 static PyObject *order_for(PyObject *function, PyObject *change) {
-    PyObject *code, *kept, *doc, *closure, *old = PyFunction_GET_CLOSURE(function);
-    if (!PyArg_ParseTuple(change, "OOO", &code, &kept, &doc))
+    PyObject *was, *code, *kept, *doc, *closure, *old = PyFunction_GET_CLOSURE(function);
+    if (!PyArg_ParseTuple(change, "OOOO", &was, &code, &kept, &doc))
         return NULL;
     if (kept == Py_None || !old) {
         closure = Py_NewRef(Py_Ellipsis);
@@ -139,18 +140,27 @@ static PyObject *order_for(PyObject *function, PyObject *change) {
     return order;
 }
 
-/* An order for each function whose code is a key of `nested`: that very object, not one that is equal. */
+/* An order for each function whose code is the first of a tuple of `nested`: that very object, not one that is equal.
+ */
 static int add_closures(PyObject *nested, PyObject *objects, PyObject *orders) {
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(nested); at++) {
+        PyObject *change = PyList_GET_ITEM(nested, at);
+        if (!PyTuple_Check(change) || PyTuple_GET_SIZE(change) != 4) {
+            PyErr_SetString(PyExc_TypeError, "a change of closures is a tuple of four");
+            return -1;
+        }
+    }
     PyObject *all = PyObject_CallObject(objects, NULL);
     if (!all)
         return -1;
     int failed = 0;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all) && !failed; i++) {
-        PyObject *function = PyList_GET_ITEM(all, i), *code, *change;
+        PyObject *function = PyList_GET_ITEM(all, i);
         if (!PyFunction_Check(function))
             continue;
-        for (Py_ssize_t at = 0; PyDict_Next(nested, &at, &code, &change);) {
-            if (code != PyFunction_GET_CODE(function))
+        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(nested); at++) {
+            PyObject *change = PyList_GET_ITEM(nested, at);
+            if (PyTuple_GET_ITEM(change, 0) != PyFunction_GET_CODE(function))
                 continue;
             PyObject *order = order_for(function, change);
             failed = !order || PyList_Append(orders, order);
@@ -273,7 +283,7 @@ PyObject *hr_exchange(PyObject *module, PyObject *arguments) {
     PyObject *functions, *names, *undo_names, *inside, *nested, *objects;
     (void)module;
     if (!PyArg_ParseTuple(arguments, "O!O!O!O!O!O:exchange", &PyList_Type, &functions, &PyList_Type, &names,
-                          &PyList_Type, &undo_names, &PySet_Type, &inside, &PyDict_Type, &nested, &objects))
+                          &PyList_Type, &undo_names, &PySet_Type, &inside, &PyList_Type, &nested, &objects))
         return NULL;
     PyObject *orders = PyList_GetSlice(functions, 0, PyList_GET_SIZE(functions));
     if (!orders)
@@ -285,7 +295,7 @@ PyObject *hr_exchange(PyObject *module, PyObject *arguments) {
     }
     PyObject *undo = NULL, *found = threads_inside(inside);
     if (found && !PyList_GET_SIZE(found))
-        if (!PyDict_GET_SIZE(nested) || !add_closures(nested, objects, orders))
+        if (!PyList_GET_SIZE(nested) || !add_closures(nested, objects, orders))
             undo = store(orders, names, undo_names);
     int failed = !found || (!undo && PyErr_Occurred());
     if (collects)

@@ -36,14 +36,14 @@ _IMPLICIT: dict[str, Any] = {
 class _ClassBody:
     """The metaclass of a class statement whose body is to see a live class, and to be looked through afterwards."""
 
-    def __init__(self, cls: type) -> None:
-        self._cls = cls
+    def __init__(self, cls: type, added: dict[str, Any]) -> None:
+        self._cls, self._added = cls, added
         self._before: dict[str, Any] = {}
         self.made: dict[str, Any] = {}
 
     def __prepare__(self, _name: str, _bases: Any, **_more: Any) -> dict[str, Any]:
         parameters = getattr(self._cls, "__type_params__", ())
-        self._before = {**{parameter.__name__: parameter for parameter in parameters}, **vars(self._cls)}
+        self._before = {**{parameter.__name__: parameter for parameter in parameters}, **vars(self._cls), **self._added}
         self._before["__annotations__"] = dict(self._before.get("__annotations__") or {})
         return dict(self._before)
 
@@ -66,18 +66,21 @@ def run_added(book: Book, version: Version, notes: list[str]) -> None:
         StageError: something raised, and it says what and where; the names are gone again.
     """
     version.names, version.evaluated, version.made, version.bound = [], {}, set(), set()
-    before = dict(book.source.namespace)
+    before = [(namespace, set(namespace)) for namespace in book.source.namespaces()]
     try:
-        for addition in version.additions:
-            run = functools.partial(_run, book, version, addition, notes)
-            _with_traceback(book, addition.line, addition.text, run)
-        for member in version.members:
-            _complete_class(book, version, member, notes)
+        for namespace, _names in before:
+            version.bound = set()
+            for addition in version.additions:
+                run = functools.partial(_run, book, version, namespace, addition, notes)
+                _with_traceback(book, addition.line, addition.text, run)
+            for member in version.members:
+                _complete_class(book, version, namespace, member, notes)
         for key, signature in version.signatures.items():
             _evaluate(book, version, key, signature)
     except BaseException:
         take_back(version)
-        _forget_new(book.source.namespace, before, version)
+        for namespace, names in before:
+            _forget_new(namespace, names, version)
         version.names, version.evaluated = [], {}
         raise
 
@@ -95,7 +98,7 @@ def take_back(version: Version) -> None:
                 del name.target[name.name]
 
 
-def _forget_new(namespace: dict[str, Any], before: dict[str, Any], version: Version) -> None:
+def _forget_new(namespace: dict[str, Any], before: set[str], version: Version) -> None:
     """The statement that raised may have bound some of its names."""
     for addition in version.additions:
         if not addition.owner:
@@ -107,10 +110,9 @@ def _forget_new(namespace: dict[str, Any], before: dict[str, Any], version: Vers
 # Added statements --------------------------------------------------------------------------------------------------
 
 
-def _run(book: Book, version: Version, addition: Addition, notes: list[str]) -> None:
-    namespace = book.source.namespace
+def _run(book: Book, version: Version, namespace: dict[str, Any], addition: Addition, notes: list[str]) -> None:
     if addition.owner:
-        _run_in_class(book, version, addition, notes)
+        _run_in_class(book, version, namespace, addition, notes)
         return
     names = [name for name in addition.names if name not in namespace or name in version.bound]
     if not names:
@@ -153,14 +155,16 @@ def _find_ours(book: Book, target: Any, names: tuple[str, ...]) -> list[Name]:
     return list(found.values())
 
 
-def _complete_class(book: Book, version: Version, member: Addition, notes: list[str]) -> None:
+def _complete_class(
+    book: Book, version: Version, namespace: dict[str, Any], member: Addition, notes: list[str]
+) -> None:
     """Gives a class that an earlier edit has brought what it lacks; the names of one that is new are written down."""
-    cls = class_of(book, member.owner, book.source.namespace)
+    cls = class_of(book, member.owner, namespace)
     if cls is None or _keep_ours(book, version, cls, member, notes):
         return
     space = vars(cls)
     if any(name not in space for name in member.names) or _lacks_accessor(space.get(member.names[0]), member.text):
-        run = functools.partial(_run_in_class, book, version, member, notes)
+        run = functools.partial(_run_in_class, book, version, namespace, member, notes)
         _with_traceback(book, member.line, member.text, run)
         return
     version.names += [Name(cls, name, space[name], False, None) for name in member.names]
@@ -173,8 +177,10 @@ def _lacks_accessor(found: Any, text: str) -> bool:
     return isinstance(found, property) and accessor in accessors and getattr(found, accessors[accessor]) is None
 
 
-def _run_in_class(book: Book, version: Version, addition: Addition, notes: list[str]) -> None:
-    cls = class_of(book, addition.owner, book.source.namespace)
+def _run_in_class(
+    book: Book, version: Version, namespace: dict[str, Any], addition: Addition, notes: list[str]
+) -> None:
+    cls = class_of(book, addition.owner, namespace)
     what = f"{book.path}:{addition.line}: `{addition.text}`"
     if cls is None:
         notes.append(f"{what} is not added: no class {addition.owner} was found in the module")
@@ -184,8 +190,8 @@ def _run_in_class(book: Book, version: Version, addition: Addition, notes: list[
         return
     if _keep_ours(book, version, cls, addition, notes):
         return
-    body = _ClassBody(cls)
-    exec(addition.code, book.source.namespace, {_HOOK: body})  # noqa: S102 - that is what was asked for
+    body = _ClassBody(cls, {name.name: name.value for name in version.names if name.target is cls})
+    exec(addition.code, namespace, {_HOOK: body})  # noqa: S102 - that is what was asked for
     for name, value in _as_class_statements_do(cls, body.made).items():
         for function in _functions_of(value):
             function.__qualname__ = f"{without_number(addition.owner)}.{function.__name__}"
@@ -232,7 +238,7 @@ def _evaluate(book: Book, version: Version, key: str, signature: tuple[str, str,
             exec(code, live.__globals__, space)  # noqa: S102 - that is what was asked for
             return space[name]
         cls = class_of(book, owner, live.__globals__)
-        body = _ClassBody(cls if cls is not None else type("_", (), {}))
+        body = _ClassBody(cls if cls is not None else type("_", (), {}), {})
         exec(code, live.__globals__, {_HOOK: body})  # noqa: S102 - that is what was asked for
         return body.made[name]
 

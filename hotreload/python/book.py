@@ -329,7 +329,7 @@ class Book:
 
     def introduce(self, value: Any, version: Version) -> None:
         """A function, or a class with functions, that an added statement has made: later edits change it too."""
-        for function in functions_in({"": value, "__name__": self.name}, self.path):
+        for function in functions_in({"": value, "__name__": getattr(value, "__module__", self.name)}, self.path):
             key = version.by_line.get((function.__code__.co_name, function.__code__.co_firstlineno))
             if key is not None and id(function) not in self.introduced:
                 self.learn(function.__code__, key)

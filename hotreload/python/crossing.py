@@ -57,7 +57,7 @@ def _quiet(plan: Plan) -> AbstractContextManager[object]:
     """From 3.13 on Python warns of a function that becomes a generator; a filter that shows it runs Python code."""
     if sys.version_info >= (3, 13):
         changes = [(order[0].__code__, order[1]) for order in plan.orders if order[1] is not ...]
-        changes += [(old, new) for old, (new, _kept, _doc) in plan.nested.items()]
+        changes += [(old, new) for old, new, _kept, _doc in plan.nested]
         if any((old.co_flags ^ new.co_flags) & _KINDS for old, new in changes):
             return warnings.catch_warnings(action="ignore")
     return nullcontext()

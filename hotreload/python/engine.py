@@ -11,46 +11,30 @@ Stage runs nothing of the edit. The manager calls all of it with its lock held, 
 
 from __future__ import annotations
 
-import logging
-import marshal
-import os
 import sys
 import time
-from _thread import start_new_thread
-from collections.abc import Iterable
 from dataclasses import replace
-from types import FunctionType
 from typing import Any
 
-from hotreload.errors import Finding, HotReloadError, IncompatibleError, PoisonedError, StageError, TransitionError
-from hotreload.events import (
-    PATCH_REFUSED,
-    TRANSITION_COMPLETED,
-    TRANSITION_FORCED,
-    TRANSITION_REVERSED,
-    TRANSITION_STALLED,
-    TRANSITION_STARTED,
-)
+from hotreload.errors import Finding, HotReloadError, IncompatibleError, StageError
 from hotreload.live.around import Around, Swap
 from hotreload.live.core import PatchSource
-from hotreload.live.records import LEVELS, Generation, StagedPatch, Taint, Terms, check_reason
+from hotreload.live.records import LEVELS, Generation, StagedPatch, Terms
 from hotreload.live.report import Guard
-from hotreload.live.stragglers import are_greenlets_in_use, brief
+from hotreload.live.stragglers import are_greenlets_in_use
 from hotreload.python.additions import run_added, take_back
-from hotreload.python.book import NO_IMAGE, Addition, Book, PythonGeneration, StagedPython, Version
-from hotreload.python.codes import walk, without_number
-from hotreload.python.crossing import PAUSE_FIRST, PAUSE_LAST, Crossing, exchange
-from hotreload.python.payload import Payload, python_of, read
+from hotreload.python.book import NO_IMAGE, Book, PythonGeneration, StagedPython, Version
+from hotreload.python.crossings import Crossings
+from hotreload.python.intake import check_interpreter, is_another, version_of, wait_for_import
+from hotreload.python.marked import check_marks, functions_in
+from hotreload.python.payload import read
 from hotreload.python.plan import Plan, make_plan
 from hotreload.python.registry import SourceFile
 
 __all__ = ["Engine"]
 
-_IMPORT_PATIENCE = 5.0
-_NAMED = 4
 
-
-class Engine:
+class Engine(Crossings):
     """All marked ``.py`` files of the process.
 
     Args:
@@ -62,10 +46,8 @@ class Engine:
     ledger_type = Book
 
     def __init__(self, guard: Guard, around: Around, files: dict[str, SourceFile]) -> None:
-        self._guard = guard
-        self._around = around
+        super().__init__(guard, around)
         self._files = files
-        self.open: Crossing | None = None
 
     # What there is -------------------------------------------------------------------------------------------------
 
@@ -81,7 +63,7 @@ class Engine:
         """
         file = self._files[path]
         book = Book(file)
-        if file.is_suspect and _is_another(book):
+        if file.is_suspect and is_another(book):
             reason = f"{path} was saved while it was being imported: what is live is not what the text says"
             raise IncompatibleError(
                 reason,
@@ -107,6 +89,7 @@ class Engine:
             StageError: it is damaged, for another base, or there is nothing in it for a marked function.
             IncompatibleError: a live function cannot take its new code. Nothing was changed.
         """
+        check_interpreter()
         payload = read(source)
         if payload.build_id != book.source.build_id:
             raise StageError(
@@ -115,14 +98,14 @@ class Engine:
                 hint="make the patch against the text that this process has loaded, or restart it",
                 status="BUILD_ID",
             )
-        _wait_for_import(book)
-        version = _version_of(book, payload)
+        wait_for_import(book)
+        version = version_of(book, payload)
         notes = list(payload.notes)
-        _check_marks(book, version, payload, notes)
+        check_marks(book, version, payload, notes)
         notes += make_plan(book, book.newest + 1, version).notes  # made again at the commit: closures come and go
         staged = StagedPython(
             module=book.snapshot(),
-            functions=_functions_in(book, version),
+            functions=functions_in(book, version),
             bytes_mapped=0,
             distance=0,
             number=book.newest + 1,
@@ -192,7 +175,7 @@ class Engine:
             info=info,
             level=level,
             transition="open" if is_open else "none",
-            notes=tuple(notes),
+            notes=tuple(dict.fromkeys(notes)),
         )
         book.make_live(generation)
         self._go_on(book, plan, terms.but(level=level), swap, is_open=is_open)
@@ -245,358 +228,3 @@ class Engine:
                 status="GREENLETS",
             )
         return level
-
-    def _exchange(self, book: Book, plan: Plan, level: str) -> bool:
-        """Does it; whether somebody is inside instead."""
-        try:
-            return bool(exchange(book, plan, level=level))
-        except SystemError as error:
-            book.poison = PoisonedError(str(error), hint="restart the process")
-            raise book.poison from error
-        except Exception as error:
-            raise TransitionError(
-                f"{book.name}: a function did not take its new code, and all have their old one: {error}",
-                hint="the earlier generation serves; see what hooks the process has on functions or classes",
-                status="EXCHANGE",
-            ) from error
-
-    def _go_on(self, book: Book, plan: Plan, terms: Terms, swap: Swap, *, is_open: bool) -> None:
-        if not is_open:
-            self._around.after(swap)
-            return
-        self.open = Crossing(book, plan, terms, swap)
-        self._tell(TRANSITION_STARTED, self.open, entries=len(swap.functions))
-
-    # While a crossing is open --------------------------------------------------------------------------------------
-
-    def check_free(self) -> None:
-        """Insists that none is.
-
-        Raises:
-            StageError: BUSY; it names who is inside.
-        """
-        if self.open is not None:
-            self._advance(self.open)
-        if self.open is None:
-            return
-        about = self.open.describe(with_stacks=False)
-        who = "; ".join(brief(entry) for entry in about["stragglers"][:_NAMED])
-        raise StageError(
-            f"{about['module']} still waits for the moment to go from generation {self.open.source} "
-            f"to {self.open.target}" + (f": {who}" if who else ""),
-            hint=f"wait, or go back to generation {self.open.source}, or force it with a reason",
-            status="BUSY",
-            transition=about,
-        )
-
-    def settle(self, book: Book, transition: Any, number: int, wait: float) -> Generation:
-        """Waits a moment for it; returns the generation as it is then. The manager's lock must be free."""
-        if transition is not None:
-            try:
-                self._drive(transition, time.monotonic() + max(0.0, wait))
-            finally:
-                self.start_driver()
-        with self._guard:
-            generation = book.generations[number]
-            live = book.live.number
-        if transition is not None and generation.transition == "reversed":
-            raise TransitionError(
-                f"generation {number} of {book.name} was reversed, generation {live} serves",
-                hint="the log names the threads that were inside",
-                status="REVERSED",
-            )
-        return generation
-
-    def wait(self, seconds: float) -> bool:
-        """Whether none is open any more within so many seconds."""
-        crossing = self.open
-        return crossing is None or crossing.over.wait(seconds)
-
-    def start_driver(self) -> None:
-        """Has a thread drive it on."""
-        crossing = self.open
-        if crossing is None or crossing.has_driver:
-            return
-        crossing.has_driver = True
-        try:
-            start_new_thread(self._run_driver, (crossing,))
-        except RuntimeError:
-            crossing.has_driver = False
-
-    def _run_driver(self, crossing: Crossing) -> None:
-        try:
-            self._drive(crossing, None)
-        except Exception:
-            logging.getLogger("hotreload").exception("the driver of a transition failed: it goes on when asked for")
-        finally:
-            crossing.has_driver = False
-
-    def _drive(self, crossing: Crossing, until: float | None) -> None:
-        pause = PAUSE_FIRST
-        while True:
-            with self._guard:
-                if self.open is crossing:
-                    self._advance(crossing)
-                if self.open is not crossing:
-                    return
-            if until is not None and time.monotonic() >= until:
-                return
-            time.sleep(pause)
-            pause = min(PAUSE_LAST, pause * 1.5)
-
-    def _advance(self, crossing: Crossing) -> None:
-        """One look; what follows from it, and from the clock."""
-        try:
-            if not self._exchange(crossing.book, crossing.plan, crossing.terms.level):
-                self._complete(crossing, "complete")
-                self._tell(TRANSITION_COMPLETED, crossing, generation=crossing.target)
-            elif crossing.is_due:
-                self._pass_deadline(crossing)
-        except PoisonedError as error:
-            self._end(crossing)
-            self._tell(PATCH_REFUSED, crossing, during="transition", error=error.as_dict())
-        except HotReloadError as error:  # it stays open, and says why
-            crossing.trouble = str(error)
-            if crossing.is_due:
-                self.reverse(crossing, str(error))
-
-    def _pass_deadline(self, crossing: Crossing) -> None:
-        crossing.is_stalled = True
-        about = crossing.describe()
-        self._tell(TRANSITION_STALLED, crossing, stragglers=about["stragglers"], threads=about["threads"])
-        if crossing.terms.policy == "force":
-            self.force(crossing, crossing.terms.reason, crossing.terms.by or "deadline")
-        elif crossing.terms.policy == "revert":
-            self.reverse(crossing, "its deadline passed")
-
-    def reverse(self, crossing: Crossing, reason: str = "") -> None:
-        """Cancels it: nothing was exchanged; the names that the edit added are gone again."""
-        book = crossing.book
-        version = book.version(crossing.target)
-        if crossing.target > crossing.source:
-            take_back(version)
-        self._end(crossing)
-        book.mark(crossing.target, transition="reversed")
-        book.make_live(book.generations[crossing.source])
-        error = TransitionError(f"{book.name}: {reason or 'it was cancelled'}", hint="the earlier generation serves")
-        self._around.refused(crossing.swap, error)
-        self._tell(TRANSITION_REVERSED, crossing, reason=reason)
-        self._tell(TRANSITION_COMPLETED, crossing, generation=crossing.source)
-
-    def force(self, crossing: Crossing, reason: str, by: str) -> None:
-        """Exchanges although threads are inside.
-
-        Raises:
-            StageError: no reason; it is still open.
-            TransitionError: the exchange failed and is undone; it is still open.
-        """
-        check_reason(reason)
-        about = crossing.describe()
-        self._exchange(crossing.book, crossing.plan, "function")
-        self._complete(crossing, "forced")
-        crossing.book.taints.append(Taint("forced", reason, time.time(), by))
-        fields = {name: about[name] for name in ("threads", "settled", "stragglers")}
-        self._tell(TRANSITION_FORCED, crossing, reason=reason, by=by, **fields)
-
-    def _complete(self, crossing: Crossing, how: str) -> None:
-        self._end(crossing)
-        crossing.book.mark(crossing.target, transition=how)
-        self._around.after(crossing.swap)
-
-    def _end(self, crossing: Crossing) -> None:
-        self.open = None
-        crossing.over.set()
-
-    def _is_way_back(self, book: Book, number: int) -> bool:
-        return self.open is not None and self.open.book is book and self.open.source == number
-
-    def _tell(self, event: str, crossing: Crossing, **fields: Any) -> None:
-        about = {name: value for name, value in crossing.summary().items() if name != "module"}
-        duration = time.monotonic() - crossing.started
-        self._guard.tell(event, crossing.book.snapshot(), **about, duration=duration, **fields)
-
-    # Around a fork -------------------------------------------------------------------------------------------------
-
-    def hold(self) -> None:
-        """Nothing of it runs without the manager's lock."""
-
-    def let_go(self) -> None:
-        """Nothing was held."""
-
-    def renew(self) -> None:
-        """In a forked child: what is open goes on here too, with a driver of its own."""
-        if self.open is not None:
-            self.open.renew()
-            self.start_driver()
-
-
-def _is_another(book: Book) -> bool:
-    """Whether a live function was not compiled from the text that was read; only here it is compiled."""
-    try:
-        code = compile(book.source.text, _filename_of(book), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError):
-        return True
-    book.open_base({found.key: found.code for found in walk(code)})
-    return bool(book.functions()[1])
-
-
-# Reading a payload -------------------------------------------------------------------------------------------------
-
-
-def _wait_for_import(book: Book) -> None:
-    """Waits until the module is imported: before that there are functions that nobody has defined yet."""
-    until = time.monotonic() + _IMPORT_PATIENCE
-    while not book.source.has_run and time.monotonic() < until:
-        module = sys.modules.get(book.name)
-        if not getattr(getattr(module, "__spec__", None), "_initializing", False):
-            return
-        time.sleep(PAUSE_LAST)
-    if book.source.has_run:
-        return
-    raise StageError(f"{book.name} is still being imported", hint="save it again afterwards", status="IMPORTING")
-
-
-def _version_of(book: Book, payload: Payload) -> Version:
-    """The payload's code, unmarshalled, or compiled here where it is for another Python."""
-    made = _code_of(book, payload)
-    filename = _filename_of(book)
-    for code in (
-        made["base"],
-        made["new"],
-        *(s[2] for s in made["signatures"].values()),
-        *(addition[4] for kind in ("additions", "members") for addition in made[kind]),
-    ):
-        if code.co_filename != filename:
-            _fix_filename(code, filename)
-    book.open_base({found.key: found.code for found in walk(made["base"])})
-    return Version(
-        codes={found.key: found.code for found in walk(made["new"], keys=made["keys"])},
-        swapped=frozenset(made["swapped"]),
-        edited=tuple(made["edited"]),
-        moved=frozenset(made["moved"]),
-        rigid=frozenset(made["rigid"]),
-        signatures=made["signatures"],
-        additions=tuple(Addition(*fields) for fields in made["additions"]),
-        members=tuple(Addition(*fields) for fields in made["members"]),
-    )
-
-
-def _code_of(book: Book, payload: Payload) -> dict[str, Any]:
-    if payload.code and payload.python == python_of(sys.flags.optimize):
-        try:
-            made = marshal.loads(payload.code)  # noqa: S302 - who may hand us payloads may hand us code
-        except (ValueError, EOFError, TypeError) as error:
-            raise StageError(
-                f"the payload's code is damaged: {error}", hint="make it again", status="PAYLOAD"
-            ) from None
-        if (
-            isinstance(made, dict)
-            and {"base", "new", "keys", "swapped", "moved", "signatures", "additions", "members"} <= made.keys()
-        ):
-            return made
-        raise StageError("the payload's code is of another version", hint="make it again", status="PAYLOAD")
-    from hotreload.python.workshop import difference
-
-    return dict(difference(book.source.text, payload.text, book.path, sys.flags.optimize))
-
-
-def _filename_of(book: Book) -> str:
-    """What the live functions call their file, so that tracebacks and debuggers go on calling it that."""
-    for function in book.source.functions():
-        if os.path.realpath(function.__code__.co_filename) == book.path:
-            return function.__code__.co_filename
-    return book.path
-
-
-def _fix_filename(code: Any, filename: str) -> None:
-    import _imp
-
-    _imp._fix_co_filename(code, filename)  # type: ignore[attr-defined]  # noqa: SLF001 - what the import system does
-
-
-# Marks -------------------------------------------------------------------------------------------------------------
-
-
-def _functions_in(book: Book, version: Version) -> tuple[str, ...]:
-    """The names that the generation changes here: edited, and marked or added by an earlier edit."""
-    return tuple(dict.fromkeys(_marked(book, _edited(book, version))))
-
-
-def _edited(book: Book, version: Version) -> list[str]:
-    """Keys that differ from the base, and of what edits have added from what is live."""
-    keys = list(version.edited)
-    for function in book.introduced.values():
-        key = book.key_of(function)
-        if (
-            key in version.codes
-            and key not in keys
-            and book.index.meaning_of(function.__code__) != book.index.meaning_of(version.codes[key])
-        ):
-            keys.append(key)
-    return keys
-
-
-def _marked(book: Book, keys: Iterable[str]) -> list[str]:
-    ours = {book.key_of(function) for function in book.introduced.values()}
-    return [without_number(key) for key in keys if key in ours or book.source.is_marked(without_number(key))]
-
-
-def _check_marks(book: Book, version: Version, payload: Payload, notes: list[str]) -> None:
-    """Insists that there is something to do; what is edited and stays as it is becomes a note.
-
-    Raises:
-        IncompatibleError: the code of an edited function is not what the base text says.
-        StageError: no edited function is marked.
-    """
-    if not book.has_looked:
-        book.look_for_hidden()
-    live, strangers = book.functions()
-    edited = _edited(book, version)
-    wrong = sorted({*strangers} & {without_number(key) for key in edited})
-    if wrong:
-        raise IncompatibleError(
-            f"{book.path}: the code of {', '.join(wrong)}() is not what the text says that was read when it was marked",
-            hint="restart: the file was saved while it was being imported, or something rewrites code",
-            findings=(
-                Finding(
-                    "python-base-changed",
-                    f"{', '.join(wrong)}: the live code was not compiled from the text that was read",
-                    "restart the program",
-                    book.path,
-                ),
-            ),
-        )
-    if strangers:
-        notes.append(
-            f"the live code of {', '.join(sorted(set(strangers)))}() is not what the text says: the file was saved "
-            "while it was being imported, or something rewrites code; it is left as it is until the restart"
-        )
-    marked = _marked(book, edited)
-    unmarked = [name for key in edited if (name := without_number(key)) not in marked]
-    lost = _lost(edited, live, marked)
-    if lost and book.source.is_whole:  # a decorator of what an edit has added may have hidden it since
-        book.look_for_hidden()
-        lost = _lost(edited, book.functions()[0], marked)
-    if lost:
-        notes.append(f"no live function {', '.join(lost)}() was found: whoever decorated it has not kept it")
-    if not unmarked:
-        return
-    names = ", ".join(f"{name}()" for name in dict.fromkeys(unmarked))
-    if not marked and not version.additions:
-        raise StageError(
-            f"{book.path}: {names} changed and is not marked [python-not-marked]",
-            hint="put @hotreload.hotpatchable above it, or above its class, and restart the program once",
-            status="NOT_MARKED",
-            slug="python-not-marked",
-            functions=list(payload.functions),
-        )
-    notes.append(
-        f"{names} changed and is not marked: the old code serves; put @hotreload.hotpatchable above it and restart"
-    )
-
-
-def _lost(edited: list[str], live: list[tuple[str, FunctionType]], marked: list[str]) -> list[str]:
-    """The names of which no function was found that should be swapped; of several of one name not all need to live."""
-    alive = {without_number(key) for key, _function in live}
-    names = [without_number(key) for key in edited if "<locals>" not in key]
-    return [name for name in names if name in marked and name not in alive]

@@ -30,7 +30,7 @@ class Plan:
     """
 
     orders: list[tuple[Any, ...]] = field(default_factory=list)
-    nested: dict[CodeType, tuple[CodeType, Any, Any]] = field(default_factory=dict)
+    nested: list[tuple[CodeType, CodeType, Any, Any]] = field(default_factory=list)
     inside: set[CodeType] = field(default_factory=set)
     names: list[tuple[Any, ...]] = field(default_factory=list)
     undo_names: list[tuple[Any, ...]] = field(default_factory=list)
@@ -179,7 +179,7 @@ def _plan_nested(plan: Plan, findings: list[Finding], book: Book, version: Versi
 
     Their closures are found by one pass over the heap at the exchange; those that may not fit, by one pass now.
     """
-    doubtful: dict[CodeType, tuple[CodeType, str]] = {}
+    doubtful: dict[int, tuple[CodeType, CodeType, str]] = {}
     for key, code in version.codes.items():
         if "<locals>" not in key or not book.source.is_marked(without_number(key)):
             continue
@@ -195,7 +195,7 @@ def _plan_nested(plan: Plan, findings: list[Finding], book: Book, version: Versi
                     f"closures of {without_number(key)}() keep their code: which of several it is now is open"
                 )
             elif key in version.rigid or not set(goal.co_freevars) <= set(old.co_freevars):
-                doubtful[old] = goal, key
+                doubtful[id(old)] = old, goal, key
             else:
                 _plan_closures(plan, old, goal, key)
     _look_at_closures(plan, findings, book, version, doubtful)
@@ -209,20 +209,25 @@ def _plan_closures(plan: Plan, old: CodeType, new: CodeType, key: str) -> None:
     doc: Any = docstring(new) if docstring(new) != docstring(old) else ...
     if own_fingerprint(old) != own_fingerprint(new):
         plan.swapped[key] = None
-    plan.nested[old] = (new, kept, doc)
+    plan.nested.append((old, new, kept, doc))  # several may be equal: what an edit has run was compiled by itself
     plan.inside.add(old)
 
 
 def _look_at_closures(
-    plan: Plan, findings: list[Finding], book: Book, version: Version, doubtful: dict[CodeType, tuple[CodeType, str]]
+    plan: Plan,
+    findings: list[Finding],
+    book: Book,
+    version: Version,
+    doubtful: dict[int, tuple[CodeType, CodeType, str]],
 ) -> None:
     """Those that lack a cell, or have other defaults; where none is alive there is nothing to mind."""
     said: set[str] = set()
-    for function in gc.get_referrers(*doubtful) if doubtful else ():
-        found = doubtful.get(function.__code__) if isinstance(function, FunctionType) else None
+    olds = [old for old, _goal, _key in doubtful.values()]
+    for function in gc.get_referrers(*olds) if olds else ():
+        found = doubtful.get(id(function.__code__)) if isinstance(function, FunctionType) else None
         if found is None:
             continue
-        code, key = found
+        _old, code, key = found
         if key not in version.rigid and _complete(plan, book, function, code):
             plan.swapped[key] = None
         elif key not in said:

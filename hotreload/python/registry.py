@@ -55,10 +55,9 @@ class SourceFile:
         for each in gc.get_objects():
             if (
                 isinstance(each, FunctionType)
-                and each.__globals__ is self.namespace
                 and "<locals>" not in each.__qualname__
                 and each.__code__.co_name != "<lambda>"
-                and _comes_from(each, self.path)
+                and _registry.by_filename.get(each.__code__.co_filename) is self
             ):
                 self._keep(each)
 
@@ -66,6 +65,11 @@ class SourceFile:
         key, known = id(function), self._functions
         if key not in known:
             known[key] = weakref.ref(function, lambda _gone: known.pop(key, None))
+
+    def namespaces(self) -> list[dict[str, Any]]:
+        """Those of the modules that the file was loaded as: ``__main__`` and its name, for one that others import."""
+        found = {id(function.__globals__): function.__globals__ for function in self.functions()}
+        return [self.namespace, *(each for ident, each in found.items() if ident != id(self.namespace))]
 
     def functions(self) -> list[FunctionType]:
         """The marked functions that live, without nested ones; those of marked classes and of the whole module too."""

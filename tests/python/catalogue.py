@@ -82,6 +82,13 @@ CASES = [
         "(lambda c: (setattr(c, 'p', 2), c.p))(C())",
     ),
     Case(
+        "a property that is new, with its setter, and what is made of it",
+        "class C:\n    v = 1",
+        "class C:\n    v = 1\n    @property\n    def p(self):\n        return self.v\n"
+        "    @p.setter\n    def p(self, v):\n        self.v = v\n    q = p",
+        "(lambda c: (setattr(c, 'p', 2), c.p, c.q))(C())",
+    ),
+    Case(
         "super() in a method that had none",
         "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return 2",
         "class B:\n    def f(self):\n        return 1\nclass C(B):\n    def f(self):\n        return super().f() + 10",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import marshal
 import os
 import sys
 import traceback
@@ -458,14 +459,14 @@ def test_a_code_object_that_does_not_fit_is_never_stored(edited: Make) -> None:
     f, code = live.module.f, live.module.f.__code__
     other = live.module.outer(1).__code__
     with pytest.raises(ValueError, match="free variables"):
-        _state.exchange([(f, other, ..., ..., ..., ..., ...)], [], [], set(), {}, gc.get_objects)
+        _state.exchange([(f, other, ..., ..., ..., ..., ...)], [], [], set(), [], gc.get_objects)
     assert f.__code__ is code
 
     class Fixed:
         __slots__ = ()
 
     with pytest.raises(AttributeError):
-        _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), {}, gc.get_objects)
+        _state.exchange([(f, code, ..., ..., ..., "doc", ...)], [(Fixed(), "x", 1)], [], set(), [], gc.get_objects)
     assert f.__doc__ is None
     assert isinstance(f, types.FunctionType)
 
@@ -499,3 +500,73 @@ def test_a_function_that_becomes_a_generator_warns_of_nothing(edited: Make) -> N
         live.save("def f():\n    yield 2\n")
 
     assert list(live.module.f()) == [2]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_file_that_is_loaded_under_two_names_is_edited_in_both(edited: Make, is_whole: bool) -> None:
+    """As `python -m shop` and another module's `import shop.__main__` have it."""
+    mark = "" if is_whole else "@hot\n"
+    live = edited(f"class C:\n    pass\n{mark}def f():\n    return 1\n", is_whole=is_whole)
+    other = load(live.path, live.name + "_again")
+    text = "LIMIT = 2\ndef g():\n    return __name__\nclass C:\n    def m(self):\n        return LIMIT\n"
+    live.save(f"{text}{mark}def f():\n    return g(), C().m(), C.__module__\n")
+
+    assert live.module.f() == (live.name, 2, live.name)
+    assert other.f() == (other.__name__, 2, other.__name__)
+    live.save(f"{text.replace('return __name__', 'return 7')}{mark}def f():\n    return g()\n", level="function")
+    assert (live.module.f(), other.f()) == (7, 7)
+    live.back(level="function")
+    assert (live.module.f(), other.f()) == (1, 1)
+    assert not {"g", "LIMIT"} & {*vars(live.module), *vars(other)}
+
+
+def test_an_interpreter_without_its_lock_is_refused_by_name(edited: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = edited("def f():\n    return 1\n")
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(StageError, match="global lock") as refused:
+        live.save("def f():\n    return 2\n")
+
+    assert refused.value.status == "FREE_THREADED"
+    assert live.module.f() == 1
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"base": 5},
+        {"new": "x"},
+        {"keys": [1]},
+        {"signatures": {"f": ("",)}},
+        {"signatures": [1]},
+        {"additions": (("",),)},
+        {"additions": (("", ("K",), 1, "K", 7),)},
+        {"swapped": 5},
+        {"edited": 5},
+        {"rigid": None},
+    ],
+    ids=str,
+)
+def test_code_that_is_no_code_is_refused(edited: Make, forged: dict[str, object]) -> None:
+    live = edited("def f(x=1):\n    return x\n")
+    payload = decode(live.payload("K = 1\ndef f(x=2):\n    return x\n"))
+    code = marshal.dumps({**marshal.loads(payload.code), **forged})
+    with pytest.raises(StageError) as refused:
+        manager().stage(live.loaded, encode(payload._replace(code=code)))
+
+    assert refused.value.status == "PAYLOAD"
+    assert live.module.f() == 1
+
+
+def test_closures_of_equal_code_objects_are_each_found(edited: Make) -> None:
+    """The decorator is compiled once where it is run as an addition and once with its text: equal, and two objects."""
+    text = (
+        "import functools\ndef deco(f):\n    @functools.wraps(f)\n    def w(*a):\n        return f(*a) + {0}\n"
+        "    return w\n@deco\ndef h(x):\n    return x\ndef g(x):\n    return h(x)\n"
+    )
+    live = edited("import functools\ndef g(x):\n    return x\n")
+    for number in (1, 100, 1, 100):
+        live.save(text.format(number), level="function")
+        later = live.module.deco(lambda x: x)
+        assert (live.module.g(1), later(1)) == (number + 1, number + 1)
+    live.save(text.format(7), level="function")
+    assert (live.module.g(1), later(1)) == (8, 8)
