@@ -109,13 +109,13 @@ def test_later_generations_keep_the_object_and_change_what_it_does(kinds):
 def test_another_way_of_calling_what_was_added_is_another_object_and_the_old_one_keeps_its_own(kinds):
     """The person had saved the new function once, with other flags: whoever holds that object calls it as it was."""
     hot = kinds(SMALL)
-    hot.write(with_edge("METH_O", body=EDGE.replace("PyLong_FromLong(4 * factor())", "Py_NewRef(arg)")))
+    hot.write(with_edge("METH_O", body=EDGE.replace("PyLong_FromLong(4 * factor())", "Py_BuildValue(\"O\", arg)")))
     assert hot("(edge := ext.edge)(7)") == 7
     hot.write(
         with_edge(
             "METH_VARARGS",
             body=EDGE.replace(
-                "PyLong_FromLong(4 * factor())", "PyTuple_GetItem(arg, 1), Py_NewRef(PyTuple_GET_ITEM(arg, 1))"
+                "PyLong_FromLong(4 * factor())", "PyTuple_GetItem(arg, 1), Py_BuildValue(\"O\", PyTuple_GET_ITEM(arg, 1))"
             ),
         )
     )
