@@ -148,7 +148,9 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
             assert len(found.functions) == sum(not function.is_carried for function in patch.functions)
             names = [printable(name) for name in found.functions]
             assert names == [function.name for function in patch.functions if not function.is_carried]
-            tables = [name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace") for name in found.tables]
+            tables = [
+                name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace") for name in found.tables
+            ]
             assert [*map(printable, tables)] == [printable(table.name) for table in patch.tables]
 
     assert fuzz(check, edits(len(ELF)))
