@@ -7,7 +7,6 @@
  *
  * Called with the GIL held, as any function of an extension; nothing of the object is changed and nothing is called.
  */
-#define _GNU_SOURCE
 #include "state.h"
 
 #include <dlfcn.h>

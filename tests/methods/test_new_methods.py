@@ -157,6 +157,16 @@ def test_every_module_object_that_was_made_of_the_definition_gets_it(kinds):
     ]
 
 
+def test_objects_that_the_collector_has_set_aside_are_found(kinds):
+    """A server that is about to fork calls gc.freeze(), and the collector does not list what was there then."""
+    hot = kinds(SMALL)
+    hot("__import__('sys').modules.update(ext=ext) or __import__('gc').freeze()")
+    hot.write(with_edge())
+    assert hot("ext.edge()") == 12
+    hot.rollback()
+    assert hot("hasattr(ext, 'edge')") is False
+
+
 def test_documentation_and_functions_of_live_entries_change_in_objects_that_are_held(kinds):
     hot = kinds(SMALL)
     hot("(area := ext.area) and 0")
