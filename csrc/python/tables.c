@@ -214,10 +214,14 @@ static int type_has_copy(PyTypeObject *type, const struct table *table) {
     return type->tp_members && type->tp_flags & Py_TPFLAGS_HEAPTYPE && is_copy(type->tp_members, table);
 }
 
+/* Those of sys.modules by themselves: what gc.freeze() has set aside is in no list of the collector. */
 static int add_modules(PyObject *holders) {
-    PyObject *gc = PyImport_ImportModule("gc");
+    PyObject *gc = PyImport_ImportModule("gc"), *module;
     PyObject *all = gc ? PyObject_CallMethod(gc, "get_objects", NULL) : NULL;
     int is_fine = all != NULL;
+    for (Py_ssize_t at = 0; is_fine && PyDict_Next(PyImport_GetModuleDict(), &at, NULL, &module);)
+        if (PyModule_Check(module))
+            is_fine = PyList_Append(holders, module) == 0;
     for (Py_ssize_t i = 0; is_fine && i < PyList_GET_SIZE(all); i++)
         if (PyModule_Check(PyList_GET_ITEM(all, i)))
             is_fine = PyList_Append(holders, PyList_GET_ITEM(all, i)) == 0;
@@ -245,6 +249,13 @@ static int add_types(PyObject *holders) {
     return is_fine;
 }
 
+static int is_in(PyObject *list, const PyObject *object) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++)
+        if (PyList_GET_ITEM(list, i) == object)
+            return 1;
+    return 0;
+}
+
 static int has(PyObject *holder, const struct table *table, int is_about_copies) {
     if (PyModule_Check(holder))
         return table->kind == METHODS && module_has(holder, table);
@@ -260,9 +271,11 @@ static PyObject *find_owners(const struct table *table, PyObject *holders) {
         return NULL;
     PyObject *owners = PyList_New(0);
     for (int pass = 0; pass <= (table->kind == MEMBERS) && owners && !PyList_GET_SIZE(owners); pass++)
-        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(holders) && owners; i++)
-            if (has(PyList_GET_ITEM(holders, i), table, pass) && PyList_Append(owners, PyList_GET_ITEM(holders, i)))
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(holders) && owners; i++) {
+            PyObject *holder = PyList_GET_ITEM(holders, i);
+            if (has(holder, table, pass) && !is_in(owners, holder) && PyList_Append(owners, holder))
                 Py_CLEAR(owners);
+        }
     return owners;
 }
 

@@ -23,12 +23,12 @@ from hypothesis import strategies as st  # noqa: E402
 from hotreload import artefact  # noqa: E402
 from hotreload.artefact import Artefact, ArtefactError, Envelope, open_envelope, parse, printable  # noqa: E402
 from hotreload.errors import StageError  # noqa: E402
-from hotreload.patch.linktable import HookKind  # noqa: E402
+from hotreload.patch.linktable import HookKind, TableKind  # noqa: E402
 from hotreload.python.payload import decode  # noqa: E402
 from tests.artefact import kit  # noqa: E402
 from tests.fuzz.fuzzing import fuzz  # noqa: E402
 
-ELF = kit.tiny_elf(functions=("f", "g", "h"), hooks=tuple(HookKind))
+ELF = kit.tiny_elf(functions=("f", "g", "h"), hooks=tuple(HookKind), tables=tuple(TableKind))
 RAW = kit.make(ELF, changed=("f", "g"), compiler_changed=("h",))
 PAYLOAD = kit.payload(functions=("f", "Basket.total"), moved=("h",), added=("g",))
 TEXT = kit.make_python(PAYLOAD, changed=("f", "Basket.total"), compiler_changed=("h",), added=("g",))
@@ -136,6 +136,10 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
             return
         core.close_patch(patch)
         assert all(hook.kind in tuple(HookKind) and hook.name for hook in patch.hooks)
+        for table in patch.tables:
+            assert table.kind in tuple(TableKind)
+            assert len(table.changes) == table.base_count
+            assert {*table.changes} <= {*"abcdefghijklmnop"}
         for index, function in enumerate(patch.functions):
             extents = [(r.base_off, r.length) for r in patch.ranges if r.function == index]
             assert any(start <= function.entry < start + length for start, length in extents) != function.is_carried
@@ -144,6 +148,10 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
             assert len(found.functions) == sum(not function.is_carried for function in patch.functions)
             names = [printable(name) for name in found.functions]
             assert names == [function.name for function in patch.functions if not function.is_carried]
+            tables = [
+                name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace") for name in found.tables
+            ]
+            assert [*map(printable, tables)] == [printable(table.name) for table in patch.tables]
 
     assert fuzz(check, edits(len(ELF)))
 

@@ -85,5 +85,5 @@ PyMODINIT_FUNC PyInit_ext(void)
     if (PyModule_AddType(module, &shape_type) < 0)
         return NULL;
     PyObject *heap = PyType_FromSpec(&heap_spec);
-    return heap && PyModule_AddObjectRef(module, "Heap", heap) == 0 ? module : NULL;
+    return heap && PyModule_AddObject(module, "Heap", heap) == 0 ? module : NULL;
 }
