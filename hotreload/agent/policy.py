@@ -106,7 +106,9 @@ class Policy:
             raise refuse("MODULE", f"the policy does not allow the module {printable(module)} to be patched")
 
     def check_marked(self, staged: Any, path: str) -> None:
-        """Insists that the C functions that a staged patch would redirect are marked here, where that is asked for.
+        """Insists that what a staged patch would change in C is marked here, where that is asked for.
+
+        That is each function that it redirects; for what it adds to Python's modules and types, the whole module.
 
         What an earlier patch brought came by the same door; Python functions are marked, or they are not swapped.
 
@@ -117,7 +119,8 @@ class Policy:
             return
         from hotreload.mark.book import unmarked
 
-        names = [printable(redirect.name) for redirect in unmarked(path, getattr(staged, "redirects", ()))]
+        found = unmarked(path, getattr(staged, "redirects", ()), getattr(staged, "tables", ()))
+        names = [printable(name) for name in found]
         if names:
             what = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
             is_one = len(names) == 1

@@ -132,16 +132,18 @@ def find_python(path: str, qualname: str) -> Mark | None:
     return next((m for m in marks() if m.kind == "python" and (m.path, m.qualname) == (path, qualname)), None)
 
 
-def unmarked(path: str, redirects: Iterable[Any]) -> list[Any]:
-    """Those redirects of the library at ``path`` whose functions are not marked.
+def unmarked(path: str, redirects: Iterable[Any], tables: Iterable[Any] = ()) -> list[str]:
+    """What a patch of the library at ``path`` would change and nobody has marked: functions, and Python's tables.
 
-    A function that an earlier generation brought is in no library: it came with what was marked.
+    A function that an earlier generation brought is in no library: it came with what was marked. A table, as of the
+    methods of a module, belongs to all of it.
     """
     from hotreload._state import locate
 
     if path in _book.whole:
         return []
-    return [each for each in redirects if each.entry not in _book.by_entry and locate(each.entry)[0]]
+    functions = [each.name for each in redirects if each.entry not in _book.by_entry and locate(each.entry)[0]]
+    return functions + [table.name for table in tables]
 
 
 def tell_unpatchable() -> None:
