@@ -89,7 +89,7 @@ def obtain(wanted: Wanted) -> Entry:
         return found
     if compiler is None:
         raise BuildError(
-            f"{wanted.source} was not built for this Python yet, and there is no C compiler here",
+            f"{wanted.source}, as it is now, was not built for this Python, and there is no C compiler here",
             hint="import the module once where there is one, same paths, and take HOTRELOAD_STORE along",
         )
     with _open_lock(directory, wanted.source) as lock, _Progress(wanted.source):
@@ -99,7 +99,7 @@ def obtain(wanted: Wanted) -> Entry:
 
 def _open_lock(directory: str, source: str) -> TextIO:
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(directory, mode=0o755, exist_ok=True)  # what root has built in an image others load
         return open(os.path.join(directory, "lock"), "w", encoding="ascii")
     except OSError as error:
         raise BuildError(
