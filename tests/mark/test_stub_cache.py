@@ -87,7 +87,7 @@ def test_what_is_there_needs_no_compiler_and_a_damaged_entry_is_made_again(tmp_p
     whole = Path(first["path"]).read_bytes()
     Path(first["path"]).write_bytes(whole[: len(whole) // 2])
     refused = run(tmp_path, FAILING, **nowhere)
-    assert "was not built for this Python yet, and there is no C compiler here" in refused["message"]
+    assert "as it is now, was not built for this Python, and there is no C compiler here" in refused["message"]
     assert run(tmp_path, PROGRAM)["build_id"] == first["build_id"]  # the same texts give the same library
     assert Path(first["path"]).read_bytes() == whole
 
@@ -140,6 +140,36 @@ def test_many_that_start_at_once_build_it_once(tmp_path: Path) -> None:
     assert {one["value"] for one in told} == {1}
     assert len({one["path"] for one in told}) == 1
     assert calls(tmp_path) == 3
+
+
+def test_a_child_of_a_fork_in_the_middle_of_a_build_builds_it_too(tmp_path: Path) -> None:
+    write_kernels(tmp_path)
+    (tmp_path / "stubs.py").write_text(
+        "from hotreload import hotpatchable\n@hotpatchable(source='kernels.c')\ndef value(n: int) -> int: ...\n"
+    )
+    told = run(
+        tmp_path,
+        """
+from hotreload.mark import stub
+held, go = threading.Event(), threading.Event()
+def build():
+    with stub._lock:
+        held.set()
+        go.wait()
+threading.Thread(target=build).start()
+held.wait()
+pid = os.fork()
+if not pid:
+    import signal
+    signal.alarm(30)
+    import stubs
+    tell(value=stubs.value(0))
+    os._exit(0)
+tell(status=os.waitpid(pid, 0)[1])
+go.set()
+""",
+    )
+    assert (told["status"], told["value"]) == (0, 1)
 
 
 def test_a_builder_that_dies_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
