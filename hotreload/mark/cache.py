@@ -125,7 +125,7 @@ def _check_owner(directory: str) -> None:
 def root() -> str:
     """The store of ``hotreload.build.store``, where patches are made from, has the room for it."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("HOTRELOAD_STORE") or os.path.join(cache, "hotreload")
+    return os.path.abspath(os.environ.get("HOTRELOAD_STORE") or os.path.join(cache, "hotreload"))
 
 
 def _place(wanted: Wanted) -> tuple[str, dict[str, Any]]:

@@ -263,7 +263,8 @@ def test_a_cache_that_is_not_ours_is_refused_and_one_that_cannot_be_written_is_n
 
 def test_what_is_built_others_may_load_and_nobody_else_may_write(tmp_path: Path) -> None:
     write_kernels(tmp_path)
-    key = Path(run(tmp_path, f"os.umask(0)\n{PROGRAM}")["path"]).parents[1]
+    key = Path(run(tmp_path, f"os.umask(0)\n{PROGRAM}", HOTRELOAD_STORE="store")["path"]).parents[1]
+    assert key.parents[1] == tmp_path / "store"
     modes = {path.name: path.stat().st_mode & 0o777 for path in (key, *key.rglob("*")) if path.name != "lock"}
     assert len(modes) >= 5
     assert {mode & 0o022 for mode in modes.values()} == {0}
