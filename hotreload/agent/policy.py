@@ -106,10 +106,10 @@ class Policy:
             raise refuse("MODULE", f"the policy does not allow the module {printable(module)} to be patched")
 
     def check_marked(self, staged: Any, path: str) -> None:
-        """Insists that the C functions that a staged patch would redirect are marked here, where that is asked for.
+        """Insists that what a staged patch would change in C is marked here, where that is asked for.
 
-        A table has other functions called without a redirect, so a patch that changes one takes a mark of the whole
-        module.
+        That is each function that it redirects; for what it adds to Python's modules and types, the whole module.
+
         What an earlier patch brought came by the same door; Python functions are marked, or they are not swapped.
 
         Raises:
@@ -117,11 +117,10 @@ class Policy:
         """
         if not self.marked_only:
             return
-        from hotreload.mark.book import unmarked, unmarked_tables
+        from hotreload.mark.book import unmarked
 
-        found = unmarked(path, getattr(staged, "redirects", ()))
-        tables = unmarked_tables(path, getattr(staged, "tables", ()))
-        names = [printable(each.name) for each in (*found, *tables)]
+        found = unmarked(path, getattr(staged, "redirects", ()), getattr(staged, "tables", ()))
+        names = [printable(name) for name in found]
         if names:
             what = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
             is_one = len(names) == 1

@@ -31,5 +31,11 @@ def ask(order: dict[str, Any], pass_fds: Sequence[int] = ()) -> subprocess.Compl
         errors="replace",
         check=False,
         pass_fds=pass_fds,
-        env={**os.environ, "PYTHONPATH": python_path, "HOTRELOAD_DISABLE": "1"},
+        env={**os.environ, "PYTHONPATH": python_path, "HOTRELOAD_DISABLE": "1", **_store()},
     )
+
+
+def _store() -> dict[str, str]:
+    """The store by its whole path: the build goes from one directory to another."""
+    store = os.environ.get("HOTRELOAD_STORE")
+    return {"HOTRELOAD_STORE": os.path.abspath(store)} if store else {}

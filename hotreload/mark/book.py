@@ -28,7 +28,6 @@ __all__ = [
     "marks",
     "tell_unpatchable",
     "unmarked",
-    "unmarked_tables",
 ]
 
 
@@ -143,21 +142,18 @@ def find_python(path: str, qualname: str) -> Mark | None:
     return next((m for m in marks() if m.kind == "python" and (m.path, m.qualname) == (path, qualname)), None)
 
 
-def unmarked(path: str, redirects: Iterable[Any]) -> list[Any]:
-    """Those redirects of the library at ``path`` whose functions are not marked.
+def unmarked(path: str, redirects: Iterable[Any], tables: Iterable[Any] = ()) -> list[str]:
+    """What a patch of the library at ``path`` would change and nobody has marked: functions, and Python's tables.
 
-    A function that an earlier generation brought is in no library: it came with what was marked.
+    A function that an earlier generation brought is in no library: it came with what was marked. A table, as of the
+    methods of a module, belongs to all of it.
     """
     from hotreload._state import locate
 
     if path in _book.whole:
         return []
-    return [each for each in redirects if each.entry not in _book.by_entry and locate(each.entry)[0]]
-
-
-def unmarked_tables(path: str, tables: Iterable[Any]) -> list[Any]:
-    """Those tables of the library at ``path`` that no mark is for: one of the whole module is for all of them."""
-    return [] if path in _book.whole else list(tables)
+    functions = [each.name for each in redirects if each.entry not in _book.by_entry and locate(each.entry)[0]]
+    return functions + [table.name for table in tables]
 
 
 def tell_unpatchable() -> None:

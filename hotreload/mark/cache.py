@@ -89,7 +89,7 @@ def obtain(wanted: Wanted) -> Entry:
         return found
     if compiler is None:
         raise BuildError(
-            f"{wanted.source} was not built for this Python yet, and there is no C compiler here",
+            f"{wanted.source}, as it is now, was not built for this Python, and there is no C compiler here",
             hint="import the module once where there is one, same paths, and take HOTRELOAD_STORE along",
         )
     with _open_lock(directory, wanted.source) as lock, _Progress(wanted.source):
@@ -99,7 +99,7 @@ def obtain(wanted: Wanted) -> Entry:
 
 def _open_lock(directory: str, source: str) -> TextIO:
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(directory, mode=0o755, exist_ok=True)  # what root has built in an image others load
         return open(os.path.join(directory, "lock"), "w", encoding="ascii")
     except OSError as error:
         raise BuildError(
@@ -125,7 +125,7 @@ def _check_owner(directory: str) -> None:
 def root() -> str:
     """The store of ``hotreload.build.store``, where patches are made from, has the room for it."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("HOTRELOAD_STORE") or os.path.join(cache, "hotreload")
+    return os.path.abspath(os.environ.get("HOTRELOAD_STORE") or os.path.join(cache, "hotreload"))
 
 
 def _place(wanted: Wanted) -> tuple[str, dict[str, Any]]:

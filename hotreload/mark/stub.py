@@ -53,6 +53,15 @@ _loaded: dict[str, _Loaded] = {}
 _lock = threading.RLock()
 
 
+def _renew() -> None:
+    """In a forked child: the thread that was building is not there, and would hold it for ever."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 def bind(how: dict[str, Any], options: dict[str, Any], stub: Any) -> Any:
     """The function that stands for the C function; the file is built and loaded where it was not.
 

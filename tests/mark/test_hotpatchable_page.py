@@ -33,7 +33,7 @@ PyMODINIT_FUNC PyInit__ext(void)
 
 def test_every_example_runs(tmp_path: Path) -> None:
     files = dict(FILE.findall(PAGE))
-    assert set(files) == {"kernels.c", "filters.py", "use.py", "scores.py", "pricing.py", "around.py"}
+    assert set(files) == {"kernels.c", "filters.py", "use.py", "typed.py", "scores.py", "pricing.py", "around.py"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "_ext.c").write_text(EXTENSION)
@@ -41,7 +41,7 @@ def test_every_example_runs(tmp_path: Path) -> None:
     argv = ["gcc", "-O2", "-g", "-fPIC", "-shared", f"-I{sysconfig.get_paths()['include']}", "_ext.c", "-o", "_ext.so"]
     subprocess.run([sys.executable, "-m", "hotreload", "cc", *argv], cwd=tmp_path, env=env, check=True)
 
-    for name in ("use.py", "scores.py", "pricing.py", "around.py"):
+    for name in ("use.py", "typed.py", "scores.py", "pricing.py", "around.py"):
         done = subprocess.run(
             [sys.executable, name], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )  # fmt: skip

@@ -238,6 +238,35 @@ tell(loaded=[name for name in sys.modules if name in ("hotreload.elf", "hotreloa
     assert told["loaded"] == []
 
 
+def test_a_policy_that_goes_by_marks_counts_helpers_and_what_python_sees_anew(extension: Path) -> None:
+    (extension / "shade.h").write_text(SHADE)
+    told = run(
+        extension,
+        MARKED
+        + """
+from hotreload.agent.policy import Policy
+policy = Policy(marked_only=True)
+hotpatchable(_ext.score)
+module = manager().attach(_ext.__file__)
+text = open("_ext.c").read()
+edited = text.replace("PyLong_AsLong(n) + SHADE", "PyLong_AsLong(n) + 7")
+more = text.replace('{"calls", calls_of', '{"scores", score, METH_O, "Added."}, {"calls", calls_of')
+one, helper, table = (manager().stage(module, patch) for patch in patches(module.build_id, "_ext.c",
+    edited, text.replace("FromLong(calls)", "FromLong(calls + 1)"), more))
+check = lambda staged: error_of(lambda: policy.check_marked(staged, module.path))
+tell(one=check(one), helper=check(helper), table=check(table))
+hotpatchable(_ext)
+tell(whole=[check(one), check(helper), check(table)])
+with open("_ext.c", "w") as file:
+    file.write(text)
+""",
+    )
+    assert told["one"] == "nothing was raised"
+    assert "the policy is marked-only, and calls_of is not marked in this process" in told["helper"]
+    assert "the policy is marked-only, and methods is not marked in this process" in told["table"]
+    assert told["whole"] == ["nothing was raised"] * 3
+
+
 def test_a_plain_build_comes_up_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "shade.h").write_text(SHADE)
     (tmp_path / "_ext.c").write_text(EXTENSION)

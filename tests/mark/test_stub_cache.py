@@ -87,7 +87,7 @@ def test_what_is_there_needs_no_compiler_and_a_damaged_entry_is_made_again(tmp_p
     whole = Path(first["path"]).read_bytes()
     Path(first["path"]).write_bytes(whole[: len(whole) // 2])
     refused = run(tmp_path, FAILING, **nowhere)
-    assert "was not built for this Python yet, and there is no C compiler here" in refused["message"]
+    assert "as it is now, was not built for this Python, and there is no C compiler here" in refused["message"]
     assert run(tmp_path, PROGRAM)["build_id"] == first["build_id"]  # the same texts give the same library
     assert Path(first["path"]).read_bytes() == whole
 
@@ -140,6 +140,36 @@ def test_many_that_start_at_once_build_it_once(tmp_path: Path) -> None:
     assert {one["value"] for one in told} == {1}
     assert len({one["path"] for one in told}) == 1
     assert calls(tmp_path) == 3
+
+
+def test_a_child_of_a_fork_in_the_middle_of_a_build_builds_it_too(tmp_path: Path) -> None:
+    write_kernels(tmp_path)
+    (tmp_path / "stubs.py").write_text(
+        "from hotreload import hotpatchable\n@hotpatchable(source='kernels.c')\ndef value(n: int) -> int: ...\n"
+    )
+    told = run(
+        tmp_path,
+        """
+from hotreload.mark import stub
+held, go = threading.Event(), threading.Event()
+def build():
+    with stub._lock:
+        held.set()
+        go.wait()
+threading.Thread(target=build).start()
+held.wait()
+pid = os.fork()
+if not pid:
+    import signal
+    signal.alarm(30)
+    import stubs
+    tell(value=stubs.value(0))
+    os._exit(0)
+tell(status=os.waitpid(pid, 0)[1])
+go.set()
+""",
+    )
+    assert (told["status"], told["value"]) == (0, 1)
 
 
 def test_a_builder_that_dies_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
@@ -229,6 +259,16 @@ def test_a_cache_that_is_not_ours_is_refused_and_one_that_cannot_be_written_is_n
     refused = run(tmp_path, FAILING, HOTRELOAD_STORE=str(tmp_path / "file"))
     assert "cannot be kept in" in refused["message"]
     assert "HOTRELOAD_STORE" in refused["hint"]
+
+
+def test_what_is_built_others_may_load_and_nobody_else_may_write(tmp_path: Path) -> None:
+    write_kernels(tmp_path)
+    key = Path(run(tmp_path, f"os.umask(0)\n{PROGRAM}", HOTRELOAD_STORE="store")["path"]).parents[1]
+    assert key.parents[1] == tmp_path / "store"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (key, *key.rglob("*")) if path.name != "lock"}
+    assert len(modes) >= 5
+    assert {mode & 0o022 for mode in modes.values()} == {0}
+    assert {mode & 0o044 for mode in modes.values()} == {0o044}
 
 
 def test_stubs_find_headers_and_libraries_by_their_options(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hotreload.mark.making.place import find_place
 def main() -> int:
     told: Any
     answer = os.dup(1)
+    os.umask(os.umask(0) | 0o022)  # it is code that is loaded: nobody else is to write to it
     os.dup2(2, 1)  # what a compiler or cffi has to say is no part of the answer
     try:
         order = json.load(sys.stdin)
