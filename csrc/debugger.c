@@ -200,7 +200,7 @@ struct hr_debugger *hr_debugger_open_file(void *file, size_t len) {
     return debugger;
 }
 
-void hr_debugger_close(struct hr_debugger *debugger) {
+static void withdraw(struct hr_debugger *debugger) {
     if (!debugger)
         return;
     struct jit_code_entry *entry = &debugger->entry;
@@ -216,4 +216,13 @@ void hr_debugger_close(struct hr_debugger *debugger) {
     if (debugger->view)
         munmap(debugger->view, hr_page_up(debugger->view_len));
     free(debugger);
+}
+
+/* gdb looks at its breakpoints anew when it is told of code, not when code goes. Were the next generation mapped where
+ * this one was, gdb would take the breakpoint for one that is still inserted. So it is told of code of no length. */
+void hr_debugger_close(struct hr_debugger *debugger) {
+    if (!debugger)
+        return;
+    withdraw(debugger);
+    withdraw(hr_debugger_open(0, 0, 0, 0, NULL, 0));
 }

@@ -58,8 +58,12 @@ class Files:
 
     def use(self, directory: str) -> None:
         """From now on files are made there; empty or "off": none are."""
-        self.directory = "" if directory in ("", OFF) else os.path.abspath(os.path.expanduser(directory))
-        self.reason = "" if self.directory else "no directory is configured"
+        self.directory, self.reason = "", "no directory is configured"
+        if directory not in ("", OFF):
+            try:
+                self.directory, self.reason = os.path.abspath(os.path.expanduser(directory)), ""
+            except OSError as error:  # relative to a working directory that is gone
+                self.reason = f"{directory}: {error.strerror}"
 
     def describe(self) -> dict[str, str]:
         """Plain data for ``status``: ``reason`` says why generations are in memory only."""
@@ -131,8 +135,11 @@ class Files:
             raise OSError(0, "the file system is mounted noexec")
 
     def _link(self, path: str, build_id: str) -> None:
-        directory = os.path.join(self.directory, _LINKS, build_id[:2])
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        root = os.path.join(self.directory, _LINKS)
+        directory = os.path.join(root, build_id[:2])
+        for each in (root, directory):
+            with suppress(FileExistsError):
+                os.mkdir(each, 0o700)  # whoever could write there could have a debugger read a file of theirs
         target = os.path.join(os.pardir, os.pardir, os.path.basename(path))
         for suffix in ("", ".debug"):
             link = os.path.join(directory, build_id[2:] + suffix)

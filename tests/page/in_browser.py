@@ -245,10 +245,14 @@ def test_a_thread_in_old_code_is_named_until_it_has_left(settled: Any, shop: Sho
     shop.save("x + 70")
     expect(settled.locator("#stragglers .waiting")).to_contain_text(str(shop.program.process.pid))
     keep(settled, "straggler.png")
+    shop.save("x + 71")
+    expect(settled.locator("#modules .now")).to_contain_text("on its way; until then what was live serves")
+    expect(newest(settled).locator(".back")).to_be_hidden()
     shop.get("/wake")
     sleeper.join(20)
+    expect(settled.locator("#modules .now")).to_contain_text("is live, generation")
     expect(settled.locator("#stragglers")).to_contain_text("every thread runs what is live")
-    assert shop.get("/value") == "71"
+    assert shop.get("/value") == "72"
 
 
 def test_the_user_s_own_page_reloads_by_itself_after_an_edit_and_only_then(

@@ -67,3 +67,11 @@ def test_what_is_unmapped_is_forgotten_and_a_breakpoint_on_an_entry_refuses(proj
     assert 'No symbol "score@hotreload.g1" in current context' in text
     if project.hot.prologue == "jump":
         assert "refused: score: a debugger or uprobe has a breakpoint on the entry" in gone, text
+
+
+def test_a_breakpoint_holds_in_code_that_is_mapped_where_other_new_code_was(project: Project, tmp_path: Path) -> None:
+    need("gdb")
+    words = ["mark", f"stage {project.patch}", "unstage", f"commit {project.patch}", "score 2 3", "mark"]
+    text = debug(project, tmp_path, words, f"break kernels.c:{LINE}", "continue", "echo NEW\\n", "backtrace 1", "kill")
+    new = text.partition("NEW\n")[2]
+    assert re.search(r"#0  score@hotreload\.g1 \(base=2, weight=3\) at kernels.c", new), text

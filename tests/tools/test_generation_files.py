@@ -156,6 +156,29 @@ def test_a_directory_that_cannot_be_named_or_made_is_no_reason_to_refuse(project
     assert files.directory == os.path.expanduser("~/generations")
 
 
+def test_a_working_directory_that_is_gone_is_no_reason_to_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    files = Files(NativeCore())
+    files.use("generations")
+    assert files.describe() == {"directory": "", "reason": "generations: No such file or directory"}
+
+
+def test_whatever_the_umask_nobody_else_can_put_a_link_there(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        files = Files(NativeCore())
+        files.use(str(tmp_path))
+        files._link(str(tmp_path / "m.g1.1.so"), "ab" * 20)
+    finally:
+        os.umask(before)
+    made = [tmp_path / ".build-id", tmp_path / ".build-id" / "ab"]
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700, 0o700]
+
+
 def test_a_child_leaves_the_file_of_what_both_have_staged_to_its_parent(tmp_path: Path) -> None:
     files = Files(NativeCore())
     files.use(str(tmp_path))

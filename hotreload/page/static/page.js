@@ -78,6 +78,7 @@ function whyNot(entry) {
   const module = told.modules.get(entry.key);
   if (!["live", "base"].includes(entry.outcome)) return "it never went live";
   if (!module || !module.holders.length) return "no process has the module loaded";
+  if (module.state === "delivering") return "another state is on its way";
   if (entry.digest === module.wanted) return "it is live";
   if (entry.digest && !module.kept.includes(entry.digest)) return "its patch is not kept any more";
   return "";
@@ -93,7 +94,7 @@ function showModules() {
     const isBase = !module.wanted;
     const state = { making: "building…", delivering: "on its way…" }[module.state] || "";
     const differing = module.holders.filter((holder) => holder.live !== module.wanted).length;
-    const now = isBase ? "The code it was built with is live." : `${entry ? `#${entry.number}` : "A patch"} is live` +
+    const now = module.state === "delivering" ? "Another state is on its way; until then what was live serves." : isBase ? "The code it was built with is live." : `${entry ? `#${entry.number}` : "A patch"} is live` +
       (entry && entry.generation ? `, generation ${entry.generation}.` : ".");
     return make("div.card", {},
       make("h3", {}, module.module, make("span", {}, state || count(module.holders.length, "process", "processes"))),
@@ -103,7 +104,7 @@ function showModules() {
             make("li", { title: `since #${since}` }, name, make("span", {}, ` #${since}`))))
         : null,
       make("button", {
-        type: "button", disabled: isBase || !module.holders.length, "data-key": `base-${module.key}`,
+        type: "button", disabled: isBase || !module.holders.length || module.state === "delivering", "data-key": `base-${module.key}`,
         click: () => ask(module.key, ""),
       }, "Back to base"));
   });
@@ -409,7 +410,8 @@ function compareWith(name) {
 function ask(key, digest, number) {
   const module = told.modules.get(key);
   const entry = told.entries.get(number);
-  const reason = entry ? whyNot(entry) : !module || !module.holders.length ? "no process has the module loaded" : module.wanted === digest ? "it is live" : "";
+  const reason = entry ? whyNot(entry) : !module || !module.holders.length ? "no process has the module loaded"
+    : module.state === "delivering" ? "another state is on its way" : module.wanted === digest ? "it is live" : "";
   if (reason) {
     say(`Not possible: ${reason}.`);
     return;
