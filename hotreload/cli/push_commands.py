@@ -585,7 +585,8 @@ def doctor(options: argparse.Namespace) -> int:
     try:
         directory = directory_of(options)
     except HotReloadError as error:
-        findings.append(Finding("application", "note", str(error)))
+        is_asked_for = bool(options.app or options.state)
+        findings.append(Finding("application", "no" if is_asked_for else "note", str(error)))
     else:
         findings += examine_state(directory)
         with open_sockets(directory) as fd:
