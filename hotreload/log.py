@@ -30,8 +30,11 @@ _USUAL = (("trigger", "save"), ("discarded", 0), ("processes", 0))
 Fields = MutableMapping[str, Any]
 
 
-class _Lines(structlog.PrintLogger):
-    """Writes lines; where nothing can be written, on a full disk or to a reader that left, they are lost."""
+class _Lines(structlog.WriteLogger):
+    """Writes each line in one piece, since the program writes to the same terminal.
+
+    Where nothing can be written, on a full disk or to a reader that left, they are lost.
+    """
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError, ValueError):

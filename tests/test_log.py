@@ -136,6 +136,20 @@ def test_a_host_that_configures_structlog_does_not_change_our_lines() -> None:
     assert json.loads(file.getvalue())["event"] == "reload.finished"
 
 
+def test_a_line_and_what_stands_below_it_are_one_write() -> None:
+    pieces: list[str] = []
+
+    class File(Terminal):
+        def write(self, text: str) -> int:
+            pieces.extend([text] if text else [])
+            return len(text)
+
+    make_log(file=File()).error("reload.finished", outcome="build_failed", reason="no", diagnostics="a.c:1: error: x")
+    make_log("json", file=File()).info("reload.finished")
+
+    assert [piece.endswith("\n") for piece in pieces] == [True, True]
+
+
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
     with open("/dev/full", "w") as full:
         log = make_log(file=full)
