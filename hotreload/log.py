@@ -123,7 +123,7 @@ def writes_to_terminal(log_format: str, stream: TextIO) -> bool:
 
 def _console_renderer(stream: TextIO) -> Callable[..., str]:
     """structlog's renderer for people, with a panel or a compiler's text below the line instead of inside it."""
-    colours = stream.isatty() and "NO_COLOR" not in os.environ
+    colours = wants_panels(stream) and not os.environ.get("NO_COLOR")
     line = structlog.dev.ConsoleRenderer(
         colors=colours,
         sort_keys=False,
