@@ -121,7 +121,7 @@ def test_nothing_is_forced_for_show(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 STATUS = """
-from hotreload.push.table import status_table
+from hotreload.push.listing import status_table
 headings = ("pid", "process", "module", "generation", "level", "patch", "functions", "since", "by", "note")
 row = ["4711", "gunicorn: worker", "shop.kernels 0a1b", "3 (12 KiB)", "call", "1763654400", "blur, " + "sharpen" * 9]
 status_table([[*row, "11-20 16:55:28", "deploy@build", "differs from others"]], headings, "/run/shop")
