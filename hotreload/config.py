@@ -197,6 +197,13 @@ class Option(NamedTuple):
             raise ConfigError(f"{where}: no {what} {value!r}", hint=nearest(value, self.choices))
         return value
 
+    def check_written(self, value: Any, where: str) -> Any:
+        """The same for a value of a file, which has types of its own: text is no number there, and no list."""
+        if isinstance(value, str) and not isinstance(self.default, str):
+            example = ["variable-type"] if isinstance(self.default, tuple) else self.default
+            raise ConfigError(f"{where}: {value!r} is text, not {self.kind}", hint=f"write it as {json.dumps(example)}")
+        return self.check(value, where)
+
     def _number(self, value: Any, where: str) -> float:
         """A number of the default's own type; text is read as one."""
         try:
@@ -270,7 +277,7 @@ def load_settings(
     for option in OPTIONS:
         setting = Setting(option, option.default, "default", "default")
         if option.key in table:
-            value = option.check(table[option.key], f"{pyproject}: {option.key}")
+            value = option.check_written(table[option.key], f"{pyproject}: {option.key}")
             setting = Setting(option, value, "file", f"{pyproject}: {option.key}")
         if given_in.get(option.variable, ""):
             value = option.check(given_in[option.variable], option.variable)
@@ -298,7 +305,9 @@ def load_prologue(directory: Path | None = None, environ: Mapping[str, str] | No
     pyproject = find_pyproject(directory if directory is not None else Path.cwd())
     if pyproject is None:
         return str(option.default)
-    return str(option.check(read_table(pyproject).get(option.key, option.default), f"{pyproject}: {option.key}"))
+    return str(
+        option.check_written(read_table(pyproject).get(option.key, option.default), f"{pyproject}: {option.key}")
+    )
 
 
 def find_pyproject(directory: Path) -> Path | None:
@@ -364,6 +373,8 @@ def _checked_table(pyproject: Path) -> Mapping[str, Any]:
     for key, value in table.items():
         if key not in known and not (key in TABLES and isinstance(value, dict)):
             message = f"{pyproject}: [tool.hotreload] has no key {key!r}"
+            if key == "build":
+                raise ConfigError(message, hint="it is a table: write [tool.hotreload.build]")
             raise ConfigError(message, hint=nearest(_OTHER_NAMES.get(key, key), known))
     return table
 
@@ -380,5 +391,5 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     """Names of findings: a list of texts, or one text with commas. Whether there is such a one the guards know."""
     words = value.split(",") if isinstance(value, str) else value
     if not isinstance(words, (list, tuple)) or not all(isinstance(word, str) for word in words):
-        raise ConfigError(f"{where}: {value!r} is no list of texts", hint='write ["variable-size"]')
+        raise ConfigError(f"{where}: {value!r} is no list of texts", hint='write ["variable-type"]')
     return tuple(word.strip() for word in words if word.strip())

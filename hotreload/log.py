@@ -30,8 +30,11 @@ _USUAL = (("trigger", "save"), ("discarded", 0), ("processes", 0))
 Fields = MutableMapping[str, Any]
 
 
-class _Lines(structlog.PrintLogger):
-    """Writes lines; where nothing can be written, on a full disk or to a reader that left, they are lost."""
+class _Lines(structlog.WriteLogger):
+    """Writes each line in one piece, since the program writes to the same terminal.
+
+    Where nothing can be written, on a full disk or to a reader that left, they are lost.
+    """
 
     def msg(self, message: str) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -120,7 +123,7 @@ def writes_to_terminal(log_format: str, stream: TextIO) -> bool:
 
 def _console_renderer(stream: TextIO) -> Callable[..., str]:
     """structlog's renderer for people, with a panel or a compiler's text below the line instead of inside it."""
-    colours = stream.isatty() and "NO_COLOR" not in os.environ
+    colours = wants_panels(stream) and not os.environ.get("NO_COLOR")
     line = structlog.dev.ConsoleRenderer(
         colors=colours,
         sort_keys=False,

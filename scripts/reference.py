@@ -54,7 +54,8 @@ HOTRELOAD_POLING = "1"  # unknown: nothing reads it: did you mean 'HOTRELOAD_POL
 ## Options
 
 Lists are written with commas in a variable (`HOTRELOAD_ALLOW=variable-type,type-layout`), and a flag for one is
-repeated. True and false are also 1 and 0, yes and no, on and off. An empty variable is not set. With a flag, a time
+repeated. In a variable true and false are also 1 and 0, yes and no, on and off; in the file each value has the type of
+its option, and lists are arrays. An empty variable is not set. With a flag, a time
 may have a unit: `500ms`, `30s`, `2m`.
 
 """
@@ -76,8 +77,9 @@ _COMMANDS = """\
 # Commands
 
 `hotreload COMMAND --help` says the same; `python -m hotreload` is `hotreload`. What is told on a terminal as a panel or
-a table is plain lines in a pipe, and `--json` makes it a document for a program. `NO_COLOR` is respected, and
-`TERM=dumb` gets the plain lines.
+a table is plain lines in a pipe, and `--json` makes it a document for a program, also where the command line is
+wrong or something fails: then `ok` is false, and `exit` is the exit code. `NO_COLOR` is respected, and `TERM=dumb` gets
+the plain lines.
 
 Errors of a command line, and of a configuration, are exit code 2; a mistyped command, option or key is told with the
 nearest one that there is.

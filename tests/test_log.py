@@ -4,8 +4,10 @@ import contextlib
 import io
 import json
 import logging
+import re
 from pathlib import Path
 
+import pytest
 import structlog
 
 from hotreload.log import make_log, without_colours
@@ -134,6 +136,34 @@ def test_a_host_that_configures_structlog_does_not_change_our_lines() -> None:
         structlog.reset_defaults()
 
     assert json.loads(file.getvalue())["event"] == "reload.finished"
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("NO_COLOR", "1")])
+def test_a_terminal_that_is_to_have_no_colours_gets_none(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    file = Terminal()
+    text = "\x1b[31ma.c:1: error: x\x1b[m\n"
+    make_log(file=file).error("reload.finished", outcome="build_failed", reason="no", diagnostics=text)
+
+    assert "a.c:1: error: x" in file.getvalue()
+    assert not re.search("\x1b\\[[0-9;]*3[0-7]", file.getvalue())
+
+
+def test_a_line_and_what_stands_below_it_are_one_write() -> None:
+    pieces: list[str] = []
+
+    class File(Terminal):
+        def write(self, text: str) -> int:
+            pieces.extend([text] if text else [])
+            return len(text)
+
+    make_log(file=File()).error("reload.finished", outcome="build_failed", reason="no", diagnostics="a.c:1: error: x")
+    make_log("json", file=File()).info("reload.finished")
+
+    assert [piece.endswith("\n") for piece in pieces] == [True, True]
 
 
 def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:

@@ -17,7 +17,7 @@ from hotreload.errors import HotReloadError, StageError
 from hotreload.live.hooks import check_automatic_rollback
 from hotreload.live.records import PRE_COMMIT
 
-__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation", "stage"]
+__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation", "stage", "tables_told"]
 
 
 #: A reply has a limit, and nobody reads more.
@@ -217,6 +217,16 @@ class Patch:
 
     def watch(self, probation: Probation, generation: Any, push: str) -> None:
         probation.begin(self.module, generation, self.artefact, push)
+
+
+def tables_told(generation: Any) -> list[str]:
+    """What became of the functions that Python sees, in a line for each thing: new ones, and those that are gone."""
+    runs = getattr(generation, "table_runs", ())
+    kinds = {"appeared": "added", "gone": "removed", "left alone, since something else has the name": "kept"}
+    names = {text: [name for run in runs for name in getattr(run, kind)] for text, kind in kinds.items()}
+    lines = [f"{text}: {', '.join(found)}" for text, found in names.items() if found]
+    lines += [f"not shown: {run.name}: {run.error}" for run in runs if run.error]
+    return [line[:_NOTE_LEN] for line in lines[:_NOTES]]
 
 
 class Rollback:

@@ -180,11 +180,11 @@ def read_policy(path: str) -> Policy:
     if not isinstance(table, Mapping):
         raise refuse("POLICY", f"{path}: the policy must be a table")
     for key in table:
-        if key == "only-marked":
-            raise refuse("POLICY", f"{path}: a policy has no key only-marked; did you mean marked-only?")
         if key not in (*_LISTS, *_WORDS):
-            known = ", ".join((*_LISTS, *_WORDS))
-            raise refuse("POLICY", f"{path}: a policy has no key {printable(key)}; it has {known}")
+            from hotreload.config import nearest
+
+            near = nearest("marked-only" if key == "only-marked" else key, (*_LISTS, *_WORDS))
+            raise refuse("POLICY", f"{path}: a policy has no key {printable(key)}; {near}")
     lists = {key: _list_of(table, key, path) for key in _LISTS}
     policy = Policy(
         users=frozenset(_uid_of(user, path) for user in lists["users"]),

@@ -27,7 +27,6 @@ __all__ = ["print_config"]
 
 #: What nobody should read over a shoulder, or in a log.
 _SECRET = frozenset({"HOTRELOAD_KEY_PASSPHRASE"})
-_POLICY_KEYS = ("users", "readers", "modules", "functions", "signature", "keys", "audit")
 
 
 class _Row(NamedTuple):
@@ -84,8 +83,8 @@ def _rows_of_tables(pyproject: Path | None) -> Iterator[_Row]:
     from hotreload.agent.policy import PolicySource
 
     source = PolicySource.find()
-    policy = source.read().as_dict()
-    for key in _POLICY_KEYS if source.path else ():
+    policy = {name.replace("_", "-"): value for name, value in source.read().as_dict().items() if name != "path"}
+    for key in policy if source.path else ():
         given = source.path == str(pyproject) and key in (read_table(Path(source.path)).get("policy") or {})
         where = _place(Path(str(source.path)), key, "policy") if given else str(source.path)
         yield _Row(f"policy.{key}", policy[key], "file", where, "who may push what")

@@ -28,11 +28,12 @@ from hotreload.push.changes import BaseChange, PatchChange
 from hotreload.push.client import AgentClient, Finder
 from hotreload.push.coordinator import Coordinator, EndedError, RefusedError, SilentError, Terms
 from hotreload.push.doctor import Finding, examine_host, examine_state
+from hotreload.push.listing import status_table
 from hotreload.push.place import find_state
 from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
 from hotreload.push.settling import Settling
-from hotreload.push.table import Show, make_show, status_table
+from hotreload.push.table import Show, make_show
 from hotreload.push.texts import Running, base_text, find_running, is_text
 from hotreload.push.threads import name_of_user, name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
@@ -585,7 +586,8 @@ def doctor(options: argparse.Namespace) -> int:
     try:
         directory = directory_of(options)
     except HotReloadError as error:
-        findings.append(Finding("application", "note", str(error)))
+        is_asked_for = bool(options.app or options.state)
+        findings.append(Finding("application", "no" if is_asked_for else "note", str(error)))
     else:
         findings += examine_state(directory)
         with open_sockets(directory) as fd:

@@ -118,6 +118,8 @@ def one_line(event: Mapping[str, Any]) -> str:
     module, outcome = event.get("module"), event.get("outcome")
     if outcome == "live":
         text = f"{_names(event)} live as generation {event.get('generation')} ({event.get('total_ms') or 0:.0f} ms)"
+        for word, kind in (("new", "appeared"), ("gone", "withdrawn")):
+            text += f", {word}: {', '.join(event[kind])}" if event.get(kind) else ""
         if event.get("stragglers"):
             text += f", but not yet in {', '.join(map(str, event['stragglers']))}"
     elif outcome == "base":

@@ -370,6 +370,7 @@ class Coordinator:
                     row.note(reply.get("transition"))
                 else:
                     _take_down(row, reply)
+                row.notes = tuple(dict.fromkeys([*row.notes, *map(str, reply.get("notes") or ())]))
                 row.become(State.COMMITTED)
 
         self._each(rows, ask, ended="")

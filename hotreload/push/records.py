@@ -192,7 +192,7 @@ class Outcome:
 
     @property
     def notes(self) -> dict[str, list[int]]:
-        """What of the change is not live although the push is, as processes found it, and in which of them."""
+        """What of the change is not live although the push is, and what it shows to Python, and in which processes."""
         found: dict[str, list[int]] = {}
         for row in self.rows:
             for note in row.notes:

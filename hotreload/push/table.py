@@ -20,7 +20,7 @@ from hotreload.artefact import printable
 from hotreload.push.records import Exit, Outcome, Row, State
 from hotreload.push.threads import count_stragglers, name_threads, tell_transition
 
-__all__ = ["Show", "make_show", "outcome_sentence", "partial_sentence", "status_table", "stop_telling", "write_line"]
+__all__ = ["Show", "make_show", "outcome_sentence", "partial_sentence", "stop_telling", "write_line"]
 
 _STYLES = {
     State.PREPARED: "cyan",
@@ -211,7 +211,7 @@ def _table(rows: Sequence[Row], title: str) -> Table:
     table.add_column("before")
     table.add_column("after")
     table.add_column("commit", justify="right")
-    table.add_column("why")
+    table.add_column("why", overflow="fold")
     for row in rows:
         took = f"{row.milliseconds:.2f} ms" if row.milliseconds else ""
         cells = (printable(row.command), row.before, row.after, took, printable(_detail(row)))
@@ -219,22 +219,6 @@ def _table(rows: Sequence[Row], title: str) -> Table:
         state = Text(row.state.value, style=_STYLES.get(row.state, ""))
         table.add_row(str(row.pid), command, state, before, after, took, detail)
     return table
-
-
-def status_table(rows: Sequence[Sequence[str]], headings: Sequence[str], title: str = "") -> None:
-    """Prints a table of texts: drawn on a terminal; in a pipe a line for each row, never wrapped."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        table = Table(title=title or None, title_justify="left", expand=False)
-        for heading in headings:
-            table.add_column(heading)
-        for row in cells:
-            table.add_row(*map(escape, row))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(headings, *cells)]
-    for line in ([title] if title else [], headings, *cells):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
 def _lines_of(outcome: Outcome) -> list[str]:

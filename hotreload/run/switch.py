@@ -197,7 +197,7 @@ def enable(
         verbose: write debug lines too.
         ui: serve the page that shows what is live, and say on stderr where. A helper process that is there already
             has one or has none.
-        ui_port: where; any port that is free by default.
+        ui_port: where; any port that is free by default. It means that there is to be one, as ``--ui-port`` does.
 
     Returns:
         Whether it is on. With HOTRELOAD_DISABLE=1 in the environment it stays off and one line says so: the variable
@@ -215,6 +215,8 @@ def enable(
 
         start()
         return True
+    if ui_port is not None and ui is None:
+        ui = True  # as with --ui-port
     return _turn_on({"polling": polling, "log_format": log_format, "verbose": verbose, "ui": ui, "ui_port": ui_port})
 
 

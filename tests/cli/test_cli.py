@@ -256,3 +256,12 @@ def test_streams_may_be_closed(closed: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     open_ones = [fd for fd, sign in enumerate(("<&-", ">&-", "2>&-")) if sign not in closed.split()]
     assert (tmp_path / "told").read_text() == f"{open_ones} True\n"
+
+
+def test_doctor_says_no_of_an_application_that_was_asked_for_and_is_not_there(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["doctor", "--json", "--state", str(tmp_path / "nowhere")]) == 4
+
+    (found,) = [one for one in json.loads(capfd.readouterr().out)["findings"] if one["about"] == "application"]
+    assert found["verdict"] == "no"

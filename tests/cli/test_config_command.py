@@ -91,3 +91,4 @@ def test_a_policy_file_that_a_variable_names_is_what_holds(project: Path) -> Non
 
     assert f'policy.modules = ["shop.*"]  # {file}' in done.stdout
     assert f'policy.audit = "optional"  # {file}' in done.stdout
+    assert f"policy.marked-only = false  # {file}" in done.stdout

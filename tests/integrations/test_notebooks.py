@@ -170,6 +170,8 @@ def test_one_line_says_what_became_of_a_save() -> None:
         "hotreload: kernels: blur live as generation 2 (142 ms)"
     )
     assert line("live", functions=["a"], generation=1, stragglers=["worker"]).endswith("but not yet in worker")
+    shown = line("live", functions=["a"], generation=1, appeared=["kernels.edge()"], withdrawn=["kernels.old()"])
+    assert shown.endswith("live as generation 1 (0 ms), new: kernels.edge(), gone: kernels.old()")
     assert line("base") == "hotreload: kernels: the code that it was built from is live again"
     assert line("nothing", reason="only comments").endswith("nothing to do: only comments")
     assert line("build_failed", diagnostics="In x:\nk.c:1:2: error: no\n").endswith("serves: k.c:1:2: error: no")

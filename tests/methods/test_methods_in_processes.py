@@ -82,7 +82,8 @@ def test_a_push_adds_it_a_start_restores_it_and_a_child_has_it(app: Application)
     base = app.hot.extension.source.read_text()
     artefact = packed(app, with_more(app.hot.extension), 10)
     program = app.start()
-    app.push(program, "a", artefact)
+    told = app.push(program, "a", artefact)
+    assert told["notes"] == ["appeared: tiny.more()"]
     assert seen(app, program) == "seen (20, 'More of it.') end"
     app.do(
         "import tiny; pid = os.fork(); pid or (os.write(1, f'seen {tiny.more()} in a child\\n'.encode()), os._exit(0))"
