@@ -48,7 +48,8 @@ bench: $(READY) ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: $(READY) ## the documentation as a site, in build/site
-	@$(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html; with search: $(PYTHON) -m http.server -d build/site"
 
 clean: ## remove what was built
 	@rm -rf $(VENV) build dist *.egg-info hotreload/live/_core*.so hotreload/live/_core.c examples/server/build
