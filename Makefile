@@ -13,7 +13,7 @@ help: ## this list
 
 setup: $(READY) ## make the virtual environment and build the core (done by the others when needed)
 
-$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/python/*) scripts/setup
+$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/python/*) scripts/setup scripts/hotreload
 	@PYTHON=$(PYTHON) VENV=$(VENV) scripts/setup
 
 demo: $(READY) ## edits to C going live in a loaded server, with a table at the end

@@ -70,5 +70,7 @@ state = Extension(
 setup(
     cffi_modules=["csrc/build_core.py:ffibuilder"],
     ext_modules=[state],
+    # Not an entry point: it has to start in pip's isolated builds (scripts/hotreload says why).
+    scripts=["scripts/hotreload"],
     cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )
