@@ -13,7 +13,7 @@ help: ## this list
 
 setup: $(READY) ## make the virtual environment and build the core (done by the others when needed)
 
-$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/python/*) scripts/setup
+$(READY): pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py csrc/python/*) scripts/setup scripts/hotreload
 	@PYTHON=$(PYTHON) VENV=$(VENV) scripts/setup
 
 demo: $(READY) ## edits to C going live in a loaded server, with a table at the end
@@ -48,7 +48,8 @@ bench: $(READY) ## the benchmarks, one after the other
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: $(READY) ## the documentation as a site, in build/site
-	@$(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html; with search: $(PYTHON) -m http.server -d build/site"
 
 clean: ## remove what was built
 	@rm -rf $(VENV) build dist *.egg-info hotreload/live/_core*.so hotreload/live/_core.c examples/server/build

@@ -6,11 +6,17 @@ The pages that `hotreload explain` prints are those of docs/: a wheel gets copie
 from __future__ import annotations
 
 import os
+import platform
+import shlex
+import shutil
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+HINT = "on Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev"
 PAGES = ("refusals.md", "statuses.md")
 
 
@@ -35,6 +41,23 @@ class BuildPy(build_py):
         ]
 
 
+class BuildExt(build_ext):
+    """Says what is missing before a compiler does, or the lack of one."""
+
+    def run(self) -> None:
+        host = f"{platform.system()} {platform.machine()}"
+        if host != "Linux x86_64":
+            raise SystemExit(f"hotreload is for Linux on x86-64, and this is {host}")
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "gcc")[0]
+        missing = [] if shutil.which(compiler) else [f"the compiler ({compiler})"]
+        include = sysconfig.get_path("include")
+        if not os.path.exists(os.path.join(include, "Python.h")):
+            missing.append(f"Python's headers (Python.h, looked for in {include})")
+        if missing:
+            raise SystemExit(f"hotreload cannot be built without {' and '.join(missing)}; {HINT}")
+        super().run()
+
+
 state = Extension(
     "hotreload._state",
     sources=sorted(glob("csrc/python/*.c")),
@@ -48,4 +71,10 @@ state = Extension(
     ],
 )
 
-setup(cffi_modules=["csrc/build_core.py:ffibuilder"], ext_modules=[state], cmdclass={"build_py": BuildPy})
+setup(
+    cffi_modules=["csrc/build_core.py:ffibuilder"],
+    ext_modules=[state],
+    # Not an entry point: it has to start in pip's isolated builds (scripts/hotreload says why).
+    scripts=["scripts/hotreload"],
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+)

@@ -11,7 +11,7 @@
     └── MarkError           @hotpatchable makes no sense there; nothing was marked
 
 Every error has a one-sentence message, a ``hint`` that says what to do next, survives ``pickle`` and can be
-turned into plain data with :meth:`HotReloadError.as_dict` for ``--json``.
+turned into plain data with `HotReloadError.as_dict` for ``--json``.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ setuptools, meson, CMake and make all honour. Without a command it is the projec
 from __future__ import annotations
 
 import filecmp
+import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+from contextlib import suppress
 from typing import Any
 
 from hotreload.build.finish import JOURNAL
@@ -27,6 +30,8 @@ __all__ = ["build", "build_environment", "main"]
 # A build that is over sooner needs no words.
 _PATIENCE = 0.5
 THROUGH = {"slot": " through slots"}
+# Found by its line: a build need not read TOML, and what does not match is left to setuptools.
+_BACKEND = re.compile(r"""^build-backend\s*=\s*["'](?P<name>mesonpy|scikit_build_core)\b""", re.MULTILINE)
 IN_PLACE = "from setuptools import setup; setup()"
 
 
@@ -128,15 +133,37 @@ def default_command(directory: str) -> list[str]:
     """The in-place build of the project in ``directory``.
 
     Raises:
-        BuildError: there is no project of a kind that is known here.
+        BuildError: there is no project of a kind that is known here, or not what builds it.
     """
-    if os.path.exists(os.path.join(directory, "setup.py")):
+    has_setup = os.path.exists(os.path.join(directory, "setup.py"))
+    if not has_setup and (backend := _other_backend(directory)):
+        raise BuildError(
+            f"{directory} is built by {backend}, which has no build in place",
+            hint="hotreload build -- pip install --no-build-isolation --editable .",
+        )
+    if has_setup or os.path.exists(os.path.join(directory, "pyproject.toml")):
+        # Virtual environments have come without it since Python 3.12, which has no distutils either.
+        known = ("setuptools", "distutils") if has_setup else ("setuptools",)
+        if not any(importlib.util.find_spec(name) for name in known):
+            raise BuildError(
+                f"the in-place build of {directory} takes setuptools, and this environment has none",
+                hint="pip install setuptools, or say how to build: hotreload build -- COMMAND...",
+            )
+    if has_setup:
         return [sys.executable, "setup.py", "build_ext", "--inplace", "--force"]
     if os.path.exists(os.path.join(directory, "pyproject.toml")):
         return [sys.executable, "-c", IN_PLACE, "build_ext", "--inplace", "--force"]
     raise BuildError(
         f"no setup.py and no pyproject.toml in {directory}", hint="say how to build: hotreload build -- COMMAND..."
     )
+
+
+def _other_backend(directory: str) -> str:
+    """What builds the project, where it is known to be something else than setuptools."""
+    with suppress(OSError), open(os.path.join(directory, "pyproject.toml"), encoding="utf-8") as file:
+        named = _BACKEND.search(file.read())
+        return named["name"] if named else ""
+    return ""
 
 
 def _in_place(path: str) -> str:

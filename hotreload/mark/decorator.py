@@ -79,7 +79,7 @@ def hotpatchable(
         include_dirs: directories of headers, relative like ``source``; form 1 only.
         libraries: to link with, as ``["m"]``; form 1 only.
         group: functions of one extension, or one ``.py``, that must change together.
-        before_swap: called with a :class:`FunctionSwap` before it changes; what it raises refuses the change.
+        before_swap: called with a `FunctionSwap` before it changes; what it raises refuses the change.
         after_swap: called when it has changed.
         on_refused: called with the error when a change of its file was refused, or does not compile.
 

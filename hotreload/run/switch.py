@@ -188,7 +188,7 @@ def enable(
     joined; otherwise one is started beside this process. Enabling twice is enabling once.
 
     In production nothing is watched and nothing compiled: ``enable(agent=True)`` starts a thread that takes what
-    `hotreload push` sends, here and in every child. It is on until the process ends or :func:`disable` is called.
+    `hotreload push` sends, here and in every child. It is on until the process ends or `disable` is called.
 
     Args:
         agent: take pushes, instead of watching.
