@@ -11,7 +11,6 @@ Stage runs nothing of the edit. The manager calls all of it with its lock held, 
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
 from typing import Any
