@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import CodeType, FunctionType
@@ -171,7 +170,6 @@ class Book:
         self.cells: weakref.WeakKeyDictionary[FunctionType, dict[str, Any]] = weakref.WeakKeyDictionary()
         self.index = CodeIndex()
         self._older_names: dict[tuple[int, str], Name] = {}
-        self._retired: deque[int] = deque()
 
     # As the manager sees a ledger ----------------------------------------------------------------------------------
 
@@ -362,9 +360,6 @@ class Book:
             self._older_names[id(name.target), name.name] = name
         self._older_names = {place: name for place, name in self._older_names.items() if name.is_live}
         self.mark(number, is_retired=True)
-        self._retired.append(number)
-        if len(self._retired) > KEPT:
-            del self.generations[self._retired.popleft()]
 
     def names(self) -> list[Name]:
         """Every name that a generation has added, the older first."""

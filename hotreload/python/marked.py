@@ -47,6 +47,9 @@ def check_marks(book: Book, version: Version, payload: Payload, notes: list[str]
     if not book.has_looked:
         book.look_for_hidden()
     live, strangers = book.functions()
+    if book.source.is_whole and _has_hidden(book, version, live):
+        book.look_for_hidden()
+        live, strangers = book.functions()
     edited = _edited(book, version)
     wrong = sorted({*strangers} & {without_number(key) for key in edited})
     if wrong:
@@ -89,6 +92,14 @@ def check_marks(book: Book, version: Version, payload: Payload, notes: list[str]
     notes.append(
         f"{names} changed and is not marked: the old code serves; put @hotreload.hotpatchable above it and restart"
     )
+
+
+def _has_hidden(book: Book, version: Version, live: list[tuple[str, FunctionType]]) -> bool:
+    """Whether a decorator may have put away a function that an earlier edit has added."""
+    alive = {key for key, _function in live}
+    base = book.version(0).codes
+    added = {key for each in book.versions.values() for key in each.codes if "<" not in key and key not in base}
+    return any(key in version.codes and key not in alive for key in added)
 
 
 def _lost(edited: list[str], live: list[tuple[str, FunctionType]], marked: list[str]) -> list[str]:

@@ -570,3 +570,13 @@ def test_closures_of_equal_code_objects_are_each_found(edited: Make) -> None:
         assert (live.module.g(1), later(1)) == (number + 1, number + 1)
     live.save(text.format(7), level="function")
     assert (live.module.g(1), later(1)) == (8, 8)
+
+
+def test_a_function_that_an_edit_has_added_into_a_table_is_edited_by_the_next(edited: Make) -> None:
+    live = edited("TASKS = {}\ndef task(f):\n    TASKS[f.__name__] = lambda *a: f(*a)\n")
+    text = "TASKS = {{}}\ndef task(f):\n    TASKS[f.__name__] = lambda *a: f(*a)\n@task\ndef send(x):\n    return x * {0}\n"
+    live.save(text.format(2))
+    assert live.module.TASKS["send"](4) == 8
+    live.save(text.format(3))
+
+    assert live.module.TASKS["send"](4) == 12
