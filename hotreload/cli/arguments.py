@@ -10,7 +10,8 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
-from hotreload.config import OPTIONS, Option
+from hotreload.config import OPTIONS, ConfigError, Option, Setting
+from hotreload.errors import HotReloadError
 
 __all__ = [
     "FLAGGED",
@@ -31,6 +32,7 @@ __all__ = [
     "add_status",
     "add_transition",
     "add_verify",
+    "check_allow",
     "flags_of",
     "seconds",
 ]
@@ -48,6 +50,17 @@ Parser = argparse.ArgumentParser
 def flags_of(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of the options of the configuration, for ``load_config``."""
     return {option.name: getattr(options, option.name, None) for option in OPTIONS}
+
+
+def check_allow(settings: Iterable[Setting]) -> None:
+    """Insists that what is to be let through can be. Raises ConfigError: it cannot, and who says so."""
+    from hotreload.diff.verdicts import check_allowed
+
+    setting = next(setting for setting in settings if setting.option.name == "allow")
+    try:
+        check_allowed(setting.value)
+    except HotReloadError as error:
+        raise ConfigError(f"{setting.where}: {error.message}", hint=error.hint) from None
 
 
 # Development ----------------------------------------------------------------------------------------------------------
@@ -202,7 +215,6 @@ def _holding(text: str) -> float:
 def _slug(text: str) -> str:
     """A refusal that may be let through; the guards know which."""
     from hotreload.diff.verdicts import check_allowed
-    from hotreload.errors import HotReloadError
 
     try:
         check_allowed([text])

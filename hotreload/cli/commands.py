@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from hotreload.cli.arguments import flags_of
+from hotreload.cli.arguments import check_allow, flags_of
 from hotreload.cli.tree import COMMANDS, Command, Parser, UsageError, make_parser, top_parser
-from hotreload.config import ConfigError, load_config, nearest
+from hotreload.config import ConfigError, load_config, load_settings, nearest
 from hotreload.errors import HotReloadError
 
 __all__ = ["carry_out", "compile_with", "complain", "run_command", "run_program"]
@@ -118,9 +118,7 @@ def run_program(options: argparse.Namespace) -> int:
         flags["ui"] = True
     config = load_config(flags=flags)
     if config.allow:
-        from hotreload.diff.verdicts import check_allowed
-
-        check_allowed(config.allow)  # now, not when the first edit is refused
+        check_allow(load_settings(flags=flags))  # now, not when the first edit is refused
     if config.log_file:
         config = replace(config, log_file=_writable(config.log_file))
     from hotreload.run.launcher import launch

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hotreload.cli.arguments import flags_of
+from hotreload.cli.arguments import check_allow, flags_of
 from hotreload.config import (
     PREFIX,
     TABLES,
@@ -46,10 +46,8 @@ def print_config(options: argparse.Namespace) -> int:
         ConfigError: a key or a value means nothing.
         StageError: the policy cannot be read.
     """
-    from hotreload.diff.verdicts import check_allowed
-
     settings = load_settings(flags=flags_of(options))
-    check_allowed(next(setting.value for setting in settings if setting.option.name == "allow"))
+    check_allow(settings)
     pyproject = find_pyproject(Path.cwd())
     rows = [_row_of(setting, pyproject) for setting in settings]
     tables = list(_rows_of_tables(pyproject))

@@ -209,7 +209,7 @@ def test_parsers_import_nothing_that_carries_commands_out() -> None:
         ["build", "--json", "make"],
         ["explain", "--json", "no-such-page"],
         ["status", "--json", "--state", "/nowhere/at/all"],
-        ["psuh", "--json"],
+        ["pushes", "--json"],
     ],
     ids=" ".join,
 )

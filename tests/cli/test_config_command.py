@@ -72,6 +72,7 @@ def test_on_a_terminal_it_is_a_table(project: Path) -> None:
         ("ui-port = 70000", "out of range: 0 to 65535"),
         ("polling-interval = 0", "out of range: 0.01 to 3600"),
         ('allow = ["variable-typ"]', "did you mean 'variable-type'?"),
+        ('allow = ["nix"]', "pyproject.toml: allow: `nix` is no kind of refusal"),
         ("[tool.hotreload.policy]\nuser = []", "a policy has no key user"),
     ],
 )
