@@ -6,7 +6,6 @@ setuptools, meson, CMake and make all honour. Without a command it is the projec
 
 from __future__ import annotations
 
-import filecmp
 import importlib.util
 import json
 import os
@@ -23,6 +22,7 @@ from typing import Any
 
 from hotreload.build.finish import JOURNAL
 from hotreload.config import load_prologue
+from hotreload.elf.file import ElfFile
 from hotreload.errors import BuildError
 
 __all__ = ["build", "build_environment", "main"]
@@ -32,6 +32,7 @@ _PATIENCE = 0.5
 THROUGH = {"slot": " through slots"}
 # Found by its line: a build need not read TOML, and what does not match is left to setuptools.
 _BACKEND = re.compile(r"""^build-backend\s*=\s*["'](?P<name>mesonpy|scikit_build_core)\b""", re.MULTILINE)
+_LINKED = re.compile(r"/(?:build/lib[^/]*|[^/]+\.build-lib)/(?P<tail>.+)$")
 IN_PLACE = "from setuptools import setup; setup()"
 
 
@@ -73,7 +74,9 @@ def build(command: list[str], *, quiet: bool = False) -> tuple[int, list[dict[st
     finally:
         os.unlink(journal)
     newest = {entry["path"]: entry for entry in noted if "path" in entry}
-    return done.returncode, [{**entry, "path": _in_place(entry["path"])} for entry in newest.values()]
+    return done.returncode, [
+        {**entry, "path": _in_place(entry["path"], entry["build_id"])} for entry in newest.values()
+    ]
 
 
 class _Watch:
@@ -166,13 +169,16 @@ def _other_backend(directory: str) -> str:
     return ""
 
 
-def _in_place(path: str) -> str:
-    """The copy that an in-place build of setuptools has made of a library below build/; without one, the library."""
-    parts = os.path.relpath(path).split(os.sep)
-    if parts[0] == "build" and parts[1].startswith("lib") and len(parts) > 2:
+def _in_place(path: str, build_id: str) -> str:
+    """The copy that an in-place build of setuptools has made of a library that it linked elsewhere; else the library.
+
+    It links below ``build/lib*``, and for an editable install below ``*.build-lib``, which is gone by now.
+    """
+    linked = _LINKED.search(path)
+    if linked:
         for root in ("", "src"):
-            copy = os.path.abspath(os.path.join(root, *parts[2:]))
-            if os.path.isfile(copy) and filecmp.cmp(copy, path, shallow=False):
+            copy = os.path.abspath(os.path.join(root, linked["tail"]))
+            if os.path.isfile(copy) and ElfFile.read(copy).build_id.hex() == build_id:
                 return copy
     return path
 

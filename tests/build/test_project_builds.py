@@ -79,6 +79,28 @@ def test_an_environment_without_setuptools_is_told_so(tmp_path, monkeypatch, pro
     assert "pip install setuptools" in refused.value.hint
 
 
+def test_an_editable_install_is_named_where_it_is(tmp_path):
+    (tmp_path / "setup.py").write_text(SETUP)
+    (tmp_path / "speed.c").write_text(SOURCE % 1)
+    target = tmp_path / "installed"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-build-isolation",
+        "--no-deps",
+        "--target",
+        target,
+        "-e",
+        ".",
+    ]
+    (extension,) = json.loads(run(*BUILD, "--json", "--", *pip, cwd=tmp_path).stdout)["extensions"]
+    (built,) = tmp_path.glob("speed*.so")
+    assert extension["path"] == str(built)
+
+
 @pytest.mark.parametrize("backend", ["mesonpy", "scikit_build_core.build"])
 def test_a_project_of_another_backend_is_told_its_command(tmp_path, backend):
     (tmp_path / "pyproject.toml").write_text(f'[build-system]\nbuild-backend = "{backend}"\n')
