@@ -26,9 +26,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ET.Element]:
     return {str(case.get("name")): case for case in ET.parse(report).iter("testcase")}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_in_a_browser(outcomes: dict[str, ET.Element], name: str) -> None:
-    case = outcomes.get(name)
+@pytest.mark.parametrize("step", NAMES)
+def test_in_a_browser(outcomes: dict[str, ET.Element], step: str) -> None:
+    case = outcomes.get(step)
     if case is None or case.find("skipped") is not None:
         skipped = None if case is None else case.find("skipped")
         pytest.skip("playwright is not installed" if skipped is None else str(skipped.get("message")))

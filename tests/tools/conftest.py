@@ -9,21 +9,21 @@ import pytest
 from toolkit import Program, Project, make_project
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made = make_project(tmp_path_factory.mktemp("tools"))
     yield made
     made.hot.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("generations")
     directory.chmod(0o700)
     return directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def both(project: Project, files: Path) -> Iterator[Program]:
     """One thread holds and one spins in old code, one each in new code."""
     program = Program(project, files)
