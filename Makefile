@@ -26,8 +26,8 @@ serve: $(READY) ## the example server with hot reload on: edit examples/server/r
 	@cd examples/server && ../../$(BIN)/hotreload build && \
 	  exec ../../$(BIN)/hotreload run -- ../../$(BIN)/gunicorn -c gunicorn.conf.py app:app
 
-test: $(READY) ## the tests, two at a time (ARGS="-k hammer" for some of them)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(READY) ## the tests, three at a time (ARGS="-k hammer" for some of them)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(READY) ## the long ones: 1,000 edits in a serving process, 100,000 commits under fire
 	@$(BIN)/python -m pytest -m soak -s $(ARGS)

@@ -206,7 +206,7 @@ def parse(raw: bytes) -> Artefact:
     table = _read_payload(envelope.body) if manifest.kind == PYTHON else _read_table(envelope.body)
     if table.build_id != manifest.build_id:
         raise ArtefactError(
-            f"the manifest is for the base {manifest.build_id}, the code for {table.build_id}",
+            f"the manifest is for the base {manifest.build_id}, the code for {printable(table.build_id)}",
             hint="a patch cannot be moved to another module; pack it again",
         )
     unnamed = sorted({*table.functions, *table.moved} - {*manifest.changed, *manifest.compiler_changed})

@@ -245,13 +245,13 @@ def test_old_generations_are_retired_although_names_of_theirs_are_shown(kinds):
 CHURN = "__import__('tests.methods.churn', fromlist=['swap'])"
 
 
-def test_threads_that_ask_all_the_time_see_one_or_the_other_through_200_swaps_which_leave_nothing_behind(kinds):
+def test_threads_that_ask_all_the_time_see_one_or_the_other_through_all_swaps_which_leave_nothing_behind(kinds):
     hot = kinds()
     hot.write(AFTER)
-    seen = hot(f"{CHURN}.swap(manager, module, ext, 200)")
+    seen = hot(f"{CHURN}.swap(manager, module, ext, 80)")
     assert seen["there"] > 100
     assert seen["gone"] > 100
-    objects, grown = hot(f"{CHURN}.leak(manager, module, 160)")
+    objects, grown = hot(f"{CHURN}.leak(manager, module, 120)")
     assert objects < 20
     assert grown < 2 << 20
 

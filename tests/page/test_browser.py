@@ -17,7 +17,7 @@ NAMES = re.findall(r"^def (test_\w+)", STEPS.read_text(), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ET.Element]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ET.Element]:
     """What became of each test of ``in_browser.py``."""
     report = tmp_path_factory.mktemp("browser") / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", str(STEPS)]
@@ -27,8 +27,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ET.Element]:
 
 
 @pytest.mark.parametrize("step", NAMES)
-def test_in_a_browser(outcomes: dict[str, ET.Element], step: str) -> None:
-    case = outcomes.get(step)
+def test_in_a_browser(reports: dict[str, ET.Element], step: str) -> None:
+    case = reports.get(step)
     if case is None or case.find("skipped") is not None:
         skipped = None if case is None else case.find("skipped")
         pytest.skip("playwright is not installed" if skipped is None else str(skipped.get("message")))
