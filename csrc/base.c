@@ -223,8 +223,10 @@ static int copy_loads(struct dl_phdr_info *info, size_t size, void *context) {
         const ElfW(Phdr) *header = &info->dlpi_phdr[i];
         uintptr_t start = info->dlpi_addr + header->p_vaddr;
         if (header->p_type == PT_LOAD)
-            base->loads[base->load_count++] =
-                (struct hr_load){start, start + header->p_memsz, (header->p_flags & PF_X) != 0};
+            base->loads[base->load_count++] = (struct hr_load){
+                start, start + header->p_memsz, (header->p_flags & PF_X) != 0, (header->p_flags & PF_W) != 0};
+        if (header->p_type == PT_GNU_RELRO) /* of whole pages, as the loader protects it */
+            base->relro = (struct hr_load){hr_page_down(start), hr_page_down(start + header->p_memsz), 0, 0};
     }
     return 1;
 }
@@ -288,5 +290,17 @@ int hr_base_is_text(const struct hr_base *base, uintptr_t address) {
     for (size_t i = 0; i < base->load_count; i++)
         if (base->loads[i].is_executable && address >= base->loads[i].start && address < base->loads[i].end)
             return 1;
+    return 0;
+}
+
+int hr_base_is_data(const struct hr_base *base, uintptr_t address, size_t len) {
+    const struct hr_load *relro = &base->relro;
+    if (address < relro->end && (address >= relro->start || relro->start - address < len))
+        return 0;
+    for (size_t i = 0; i < base->load_count; i++) {
+        const struct hr_load *load = &base->loads[i];
+        if (load->is_writable && address >= load->start && address < load->end)
+            return len <= load->end - address;
+    }
     return 0;
 }

@@ -28,6 +28,7 @@
  *              over now?    host      code for      threads      names for gdb, of
  *                                     one entry     from outside stubs and generations
  *
+ * genfile.c makes the file that image.c maps and debugger.c shows (genfile.h);
  * and status.c (texts) and lock.c (the locks, fork) under all of them; marker.c stands beside them and is called by
  * fatal signals. Above this header nobody computes addresses; below it nobody knows Python.
  *
@@ -107,7 +108,7 @@ struct hr_patch_info {
     const uint8_t *build_id;
     uint32_t build_id_len;
     uint64_t image_len;
-    uint32_t function_count, carried_count, range_count, hook_count;
+    uint32_t function_count, carried_count, range_count, hook_count, table_count;
     int data_escapes; /* a pointer into its data or code may be kept: never proven unused */
 };
 
@@ -138,6 +139,16 @@ struct hr_patch_hook {
     uint64_t image_off;
 };
 
+/* One of Python's tables, of the base and as the sources have it now. */
+struct hr_patch_table {
+    uint32_t kind; /* 1 methods, 2 getters and setters, 3 members */
+    const char *name;
+    uint64_t base_off;
+    uint64_t image_off;
+    uint32_t base_count, count;
+    const char *changes; /* a letter for each entry of the base */
+};
+
 enum hr_status hr_patch_open(int fd, struct hr_patch **patch, struct hr_error *error);
 enum hr_status hr_patch_parse(const void *bytes, size_t len, struct hr_patch **patch, struct hr_error *error);
 void hr_patch_close(struct hr_patch *patch);
@@ -146,6 +157,7 @@ void hr_patch_function_at(const struct hr_patch *patch, uint32_t index, struct h
 void hr_patch_carried_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_carried *carried);
 void hr_patch_range_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_range *range);
 void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_hook *hook);
+void hr_patch_table_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_table *table);
 
 /* A generation: a patch mapped near its base and bound to it. Staging redirects nothing. */
 struct hr_image;
@@ -157,12 +169,15 @@ struct hr_image_info {
     uint64_t distance;   /* bytes between it and the base */
     int is_from_reserve;
     uintptr_t text_start, text_end; /* from its first byte of code to its last; equal when it has none */
+    uint8_t build_id[20];           /* of its file, see genfile.h */
+    uint32_t build_id_len;          /* 0: none, tools know no more than names */
 };
 
 /* carried: for every carried symbol the address at its owner, or 0 when this image becomes the owner.
- * name: what /proc/self/maps and perf will call it. */
+ * name: what ends in the number that tools show; also the name in /proc/self/maps of an image without a file.
+ * fd: an empty file of ours which becomes the generation's, or -1: it has none. It is left open. */
 enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base, const uintptr_t *carried,
-                              const char *name, struct hr_image **image, struct hr_error *error);
+                              const char *name, int fd, struct hr_image **image, struct hr_error *error);
 
 /* Only when nothing was ever redirected to it, or nobody is in it any more and nobody comes. has_run: libraries that it
  * brought stay loaded, since what its code left there (threads, callbacks) is not seen by anybody. */

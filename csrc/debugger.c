@@ -8,7 +8,8 @@
  *
  *   __jit_debug_register_code()    the debugger has a breakpoint here, and reads the descriptor when it is hit
  *
- * A debugger that attaches later walks the list. Without one this costs an empty call.
+ * A generation that has debug information gives its own file (genfile.h); what is drawn here is made for stubs, and for
+ * patches without. A debugger that attaches later walks the list. Without one this costs an empty call.
  *
  * Context: stage and unstage. Memory is allocated before the lock is taken.
  */
@@ -17,6 +18,7 @@
 #include <elf.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Names, layout and visibility to a debugger are given by gdb's documentation. */
 enum { JIT_NOACTION, JIT_REGISTER, JIT_UNREGISTER };
@@ -34,6 +36,8 @@ struct jit_descriptor {
 
 struct hr_debugger {
     struct jit_code_entry entry;
+    void *view; /* NULL: the file is here */
+    size_t view_len;
     uint8_t file[];
 };
 
@@ -155,6 +159,19 @@ static void tell(struct jit_code_entry *entry, uint32_t action) {
     __jit_debug_descriptor.relevant_entry = NULL;
 }
 
+static void publish(struct hr_debugger *debugger, const void *file, size_t len) {
+    struct jit_code_entry *entry = &debugger->entry;
+    entry->symfile_addr = file;
+    entry->symfile_size = len;
+    hr_lock();
+    entry->next_entry = __jit_debug_descriptor.first_entry;
+    if (entry->next_entry)
+        entry->next_entry->prev_entry = entry;
+    __jit_debug_descriptor.first_entry = entry;
+    tell(entry, JIT_REGISTER);
+    hr_unlock();
+}
+
 struct hr_debugger *hr_debugger_open(uintptr_t address, uint64_t len, uintptr_t frames, uint64_t frames_len,
                                      const struct hr_debugger_symbol *symbols, size_t count) {
     struct content content = {address, frames, len, frames_len, symbols, count};
@@ -167,20 +184,23 @@ struct hr_debugger *hr_debugger_open(uintptr_t address, uint64_t len, uintptr_t 
     if (frames)
         memcpy(debugger->file + parts.frames, (const void *)frames, frames_len);
     write_sections(&content, &parts, debugger->file);
-    struct jit_code_entry *entry = &debugger->entry;
-    entry->symfile_addr = (const char *)debugger->file;
-    entry->symfile_size = parts.len;
-    hr_lock();
-    entry->next_entry = __jit_debug_descriptor.first_entry;
-    if (entry->next_entry)
-        entry->next_entry->prev_entry = entry;
-    __jit_debug_descriptor.first_entry = entry;
-    tell(entry, JIT_REGISTER);
-    hr_unlock();
+    publish(debugger, debugger->file, parts.len);
     return debugger;
 }
 
-void hr_debugger_close(struct hr_debugger *debugger) {
+struct hr_debugger *hr_debugger_open_file(void *file, size_t len) {
+    struct hr_debugger *debugger = calloc(1, sizeof *debugger);
+    if (!debugger) {
+        munmap(file, hr_page_up(len));
+        return NULL;
+    }
+    debugger->view = file;
+    debugger->view_len = len;
+    publish(debugger, file, len);
+    return debugger;
+}
+
+static void withdraw(struct hr_debugger *debugger) {
     if (!debugger)
         return;
     struct jit_code_entry *entry = &debugger->entry;
@@ -193,5 +213,16 @@ void hr_debugger_close(struct hr_debugger *debugger) {
         entry->next_entry->prev_entry = entry->prev_entry;
     tell(entry, JIT_UNREGISTER);
     hr_unlock();
+    if (debugger->view)
+        munmap(debugger->view, hr_page_up(debugger->view_len));
     free(debugger);
+}
+
+/* gdb looks at its breakpoints anew when it is told of code, not when code goes. Were the next generation mapped where
+ * this one was, gdb would take the breakpoint for one that is still inserted. So it is told of code of no length. */
+void hr_debugger_close(struct hr_debugger *debugger) {
+    if (!debugger)
+        return;
+    withdraw(debugger);
+    withdraw(hr_debugger_open(0, 0, 0, 0, NULL, 0));
 }

@@ -1,6 +1,6 @@
 /* image.c: stage and unstage, the way of a patch into the address space.
  *
- *   patch file        private image (heap)         memfd            address space near the base
+ *   patch file        private image (heap)     file or memfd        address space near the base
  *   +--------+  copy  +-----------------+  write  +-------+  map    +------+--------+-------+------+
  *   |segments| -----> | + fixups        | ------> |       | ------> | R    | R X    | R     | RW   |   MAP_PRIVATE
  *   +--------+        +-----------------+         +-------+  final  +------+--------+-------+------+
@@ -24,10 +24,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
 enum { NAME_LEN = 176 };
 
 struct hr_image {
@@ -38,6 +34,8 @@ struct hr_image {
     struct hr_debugger *debugger;
     uint64_t mapped_len;
     uintptr_t text_start, text_end;
+    uint8_t build_id[HR_BUILD_ID_LEN];
+    uint32_t build_id_len;
 };
 
 _Static_assert(HR_LINK_R == PROT_READ && HR_LINK_W == PROT_WRITE && HR_LINK_X == PROT_EXEC, "used as PROT_*");
@@ -108,33 +106,6 @@ static enum hr_status copy_segments(const struct hr_patch *patch, uint8_t **copi
     return HR_OK;
 }
 
-/* Where vm.memfd_noexec asks for it the file must be sealed against exec; that forbids running it as a program, not
- * mapping it. Kernels before 6.3 do not know the flag. */
-int hr_memfd_open(const char *name) {
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL)
-        fd = memfd_create(name, MFD_CLOEXEC);
-    return fd;
-}
-
-static int is_zero(const uint8_t *page) {
-    return !page[0] && !memcmp(page, page + 1, HR_PAGE - 1);
-}
-
-/* Pages of zeros stay holes, so a big .bss costs nothing. */
-static enum hr_status write_image(int fd, const uint8_t *image, uint64_t len, struct hr_error *error) {
-    if (ftruncate(fd, (off_t)len))
-        return hr_refuse_call(error, HR_MAP, "ftruncate", errno);
-    for (uint64_t at = 0; at < len; at += HR_PAGE) {
-        if (is_zero(image + at))
-            continue;
-        ssize_t done = pwrite(fd, image + at, HR_PAGE, (off_t)at);
-        if (done != HR_PAGE) /* a memfd takes whole pages or is out of memory */
-            return hr_refuse_call(error, HR_MAP, "pwrite", done < 0 ? errno : ENOSPC);
-    }
-    return HR_OK;
-}
-
 static enum hr_status map_segments(const struct hr_patch *patch, int fd, uintptr_t address, uint64_t *mapped_len,
                                    struct hr_error *error) {
     for (uint32_t i = 0; i < patch->header.segment_count; i++) {
@@ -153,14 +124,35 @@ static enum hr_status map_segments(const struct hr_patch *patch, int fd, uintptr
     return HR_OK;
 }
 
-static enum hr_status write_and_map(const struct hr_patch *patch, const uint8_t *content, const char *name,
-                                    struct hr_image *image, struct hr_error *error) {
-    int fd = hr_memfd_open(name);
-    if (fd < 0)
-        return hr_refuse_call(error, HR_MAP, "memfd_create", errno);
-    enum hr_status status = write_image(fd, content, patch->header.image_len, error);
-    if (!status)
-        status = map_segments(patch, fd, image->place.address, &image->mapped_len, error);
+static int is_above(void *context, uintptr_t address) {
+    return address > *(const uintptr_t *)context;
+}
+
+/* gdb reads names, lines and unwind tables from a view of the whole file; a page of it costs memory when it is read.
+ * Shared, so that a core dump has what is in a memfd: the kernel takes it for shared memory without a name. The view of
+ * a file lies above the image: elfutils takes the lowest address at which a file is mapped for its start. */
+static void show(const struct hr_genfile *file, int fd, int has_name, struct hr_image *image) {
+    size_t len = hr_page_up(file->image_len + file->tail_len);
+    uintptr_t start = image->place.address, end = start + image->place.len, at = 0;
+    struct hr_error ignored;
+    if (has_name && hr_near_map(start, end, len, is_above, &start, &at, &ignored))
+        return;
+    void *view = mmap((void *)at, len, PROT_READ, MAP_SHARED | (at ? MAP_FIXED : 0), fd, 0);
+    if (view != MAP_FAILED)
+        image->debugger = hr_debugger_open_file(view, file->image_len + file->tail_len);
+    else if (at)
+        munmap((void *)at, len);
+}
+
+static enum hr_status write_and_map(const struct hr_patch *patch, const struct hr_genfile *file, int given,
+                                    const char *name, struct hr_image *image, struct hr_error *error) {
+    int fd;
+    enum hr_status status = hr_genfile_write(file, given, name, &fd, error);
+    if (status)
+        return status;
+    status = map_segments(patch, fd, image->place.address, &image->mapped_len, error);
+    if (!status && file->tail)
+        show(file, fd, given >= 0, image);
     close(fd);
     return status;
 }
@@ -184,26 +176,64 @@ static enum hr_status open_place(const struct hr_binding *binding, struct hr_ima
     return status;
 }
 
-static enum hr_status fill(const struct hr_binding *binding, const char *name, struct hr_image *image) {
-    uint8_t *content;
-    enum hr_status status = copy_segments(binding->patch, &content, binding->error);
+static const char *number_of(const char *label) {
+    return strrchr(label, '.') ? strrchr(label, '.') + 1 : label;
+}
+
+static enum hr_status fill(const struct hr_binding *binding, const char *name, int fd, struct hr_image *image) {
+    struct hr_genfile file = {.image_len = binding->patch->header.image_len};
+    enum hr_status status = copy_segments(binding->patch, &file.image, binding->error);
     if (status)
         return status;
-    status = hr_fixups_apply(binding, image->place.address, content);
+    status = hr_fixups_apply(binding, image->place.address, file.image);
     if (!status)
-        status = write_and_map(binding->patch, content, name, image, binding->error);
-    free(content);
+        status = hr_genfile_fill(binding, image->place.address, number_of(name), &file);
+    if (!status)
+        status = write_and_map(binding->patch, &file, fd, name, image, binding->error);
+    image->build_id_len = file.build_id_len;
+    memcpy(image->build_id, file.build_id, sizeof image->build_id);
+    hr_genfile_close(&file);
     if (!status)
         status = hr_fixups_finish(binding, image->place.address);
     return status;
 }
 
-/* "score" of the generation "hotreload:shop.3" is score@hotreload.g3: gdb would take a number alone for a
- * suffix of Ada and leave it out. A function's length is not in the table: it ends
- * where the next one begins. */
+/* Does an earlier table begin at the same place, or go on there? A table without entries has the empty one. */
+static int has_overlap(const struct hr_patch *patch, uint32_t index) {
+    const struct hr_link_table *table = &patch->tables[index];
+    for (uint32_t i = 0; i < index; i++) {
+        const struct hr_link_table *other = &patch->tables[i];
+        uint64_t len = (table->base_count + UINT64_C(1)) * hr_table_entry_len(table->kind);
+        uint64_t other_len = (other->base_count + UINT64_C(1)) * hr_table_entry_len(other->kind);
+        if (table->base_off < other->base_off ? other->base_off - table->base_off < len
+                                              : table->base_off - other->base_off < other_len)
+            return 1;
+    }
+    return 0;
+}
+
+/* The live table is to be written to: it must be data of the base, at the place that a table has, and no other's. */
+static enum hr_status check_tables(const struct hr_patch *patch, const struct hr_base *base, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.table_count; i++) {
+        const struct hr_link_table *table = &patch->tables[i];
+        uint64_t len = table->base_count * hr_table_entry_len(table->kind);
+        uintptr_t at = base->object.bias + table->base_off;
+        if (at % sizeof(uintptr_t) || !hr_base_is_data(base, at, len) || has_overlap(patch, i)) {
+            hr_refuse(error, HR_BAD_TABLE);
+            hr_error_name(error, "table.base_off");
+            error->value = table->base_off;
+            error->length = len;
+            return HR_BAD_TABLE;
+        }
+    }
+    return HR_OK;
+}
+
+/* Where the patch has no debug part. "score" of the generation "hotreload:shop.3" is score@hotreload.g3: gdb would take
+ * a number alone for a suffix of Ada and leave it out. A function's length is not in the table: it ends where the next
+ * one begins. */
 static void name_functions(const struct hr_patch *patch, const char *label, struct hr_image *image) {
     const struct hr_link_header *header = &patch->header;
-    const char *generation = strrchr(label, '.') ? strrchr(label, '.') + 1 : label;
     struct hr_debugger_symbol *symbols = calloc(header->function_count + 1, sizeof *symbols);
     char (*names)[NAME_LEN] = calloc(header->function_count + 1, sizeof *names);
     for (uint32_t i = 0; symbols && names && i < header->function_count; i++) {
@@ -216,7 +246,8 @@ static void name_functions(const struct hr_patch *patch, const char *label, stru
             if (last > start && last < end)
                 end = last;
         }
-        snprintf(names[i], NAME_LEN, "%.120s@hotreload.g%.30s", patch->strings + patch->functions[i].name, generation);
+        snprintf(names[i], NAME_LEN, "%.120s@hotreload.g%.30s", patch->strings + patch->functions[i].name,
+                 number_of(label));
         symbols[i] = (struct hr_debugger_symbol){names[i], image->place.address + start, end - start};
     }
     if (symbols && names)
@@ -226,7 +257,7 @@ static void name_functions(const struct hr_patch *patch, const char *label, stru
     free(names);
 }
 
-static enum hr_status stage(struct hr_binding *binding, const char *name, struct hr_image *image) {
+static enum hr_status stage(struct hr_binding *binding, const char *name, int fd, struct hr_image *image) {
     const struct hr_link_header *header = &binding->patch->header;
     struct hr_objects objects;
     enum hr_status status = hr_imports_open(binding->patch, image->base, &image->imports, binding->error);
@@ -239,7 +270,7 @@ static enum hr_status stage(struct hr_binding *binding, const char *name, struct
     binding->objects = &objects;
     status = open_place(binding, image);
     if (!status)
-        status = fill(binding, name, image);
+        status = fill(binding, name, fd, image);
     hr_objects_close(&objects);
     if (!status)
         measure_text(binding->patch, image);
@@ -247,18 +278,20 @@ static enum hr_status stage(struct hr_binding *binding, const char *name, struct
         image->frames = image->place.address + header->eh_frame;
         hr_frames_open(image->frames);
     }
-    if (!status)
+    if (!status && !image->debugger)
         name_functions(binding->patch, name, image);
     return status;
 }
 
 enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base, const uintptr_t *carried,
-                              const char *name, struct hr_image **image, struct hr_error *error) {
+                              const char *name, int fd, struct hr_image **image, struct hr_error *error) {
     enum hr_status status = check_build_id(patch, base, error);
     if (!status)
         status = check_entries(patch, base, error);
     if (!status)
         status = check_ranges(patch, base, error);
+    if (!status)
+        status = check_tables(patch, base, error);
     if (status)
         return status;
     struct hr_image *opened = calloc(1, sizeof *opened);
@@ -266,7 +299,7 @@ enum hr_status hr_image_stage(const struct hr_patch *patch, struct hr_base *base
         return hr_refuse_call(error, HR_NO_MEMORY, "calloc", errno);
     opened->base = base;
     struct hr_binding binding = {.patch = patch, .base = base, .carried = carried, .error = error};
-    status = stage(&binding, name, opened);
+    status = stage(&binding, name, fd, opened);
     if (status)
         hr_image_unstage(opened, 0);
     else
@@ -295,5 +328,7 @@ void hr_image_describe(const struct hr_image *image, struct hr_image_info *info)
         .is_from_reserve = image->place.is_from_reserve,
         .text_start = image->text_start,
         .text_end = image->text_end,
+        .build_id_len = image->build_id_len,
     };
+    memcpy(info->build_id, image->build_id, sizeof info->build_id);
 }

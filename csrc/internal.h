@@ -3,6 +3,7 @@
 #define HR_INTERNAL_H
 
 #include "core.h"
+#include "genfile.h"
 #include "linktable.h"
 
 #include <time.h>
@@ -95,7 +96,7 @@ void hr_place_close(struct hr_base *base, const struct hr_place *place);
 /* base.c */
 struct hr_load {
     uintptr_t start, end;
-    int is_executable;
+    int is_executable, is_writable;
 };
 
 struct hr_base {
@@ -104,12 +105,14 @@ struct hr_base {
     void *process; /* the global scope */
     struct hr_load *loads;
     size_t load_count;
+    struct hr_load relro; /* data that the loader has made read-only */
     struct hr_reserve reserve;
 };
 
 int hr_base_is_text(const struct hr_base *base, uintptr_t address);
+int hr_base_is_data(const struct hr_base *base, uintptr_t address, size_t len); /* all of it can be written to */
 
-/* image.c */
+/* genfile.c, more of it below */
 int hr_memfd_open(const char *name); /* an unnamed file whose pages may be mapped executable; -1: errno says why */
 
 /* patch.c */
@@ -125,11 +128,20 @@ struct hr_patch {
     struct hr_link_function *functions;
     struct hr_link_range *ranges;
     struct hr_link_hook *hooks;
+    struct hr_link_table *tables;
     const char *strings;
     void *table; /* holds all of the above */
+    struct hr_debug {
+        const struct hr_debug_header *header; /* NULL: there is none */
+        const uint8_t *head;
+        const struct hr_debug_place *places;
+        const struct hr_debug_name *names;
+        const uint8_t *tail;
+    } debug; /* in the file */
 };
 
 size_t hr_fixup_len(uint32_t kind);
+uint64_t hr_table_entry_len(uint32_t kind);
 
 /* imports.c */
 struct hr_imports {
@@ -155,6 +167,24 @@ struct hr_binding {
 enum hr_status hr_fixups_check(const struct hr_binding *binding, uintptr_t address);
 enum hr_status hr_fixups_apply(const struct hr_binding *binding, uintptr_t address, uint8_t *image);
 enum hr_status hr_fixups_finish(const struct hr_binding *binding, uintptr_t address);
+
+/* genfile.c */
+struct hr_genfile {
+    uint8_t *image; /* image_len bytes, as they are mapped */
+    uint64_t image_len;
+    uint8_t *tail; /* NULL: the patch has no debug part */
+    uint64_t tail_len;
+    uint8_t build_id[HR_BUILD_ID_LEN];
+    uint32_t build_id_len;
+};
+
+/* Fills in what tools read, also in the image. number: what the names of the generation end in. */
+enum hr_status hr_genfile_fill(const struct hr_binding *binding, uintptr_t address, const char *number,
+                               struct hr_genfile *file);
+/* All of it, to a file that was given, or to a memfd of that name; fd is to be closed. */
+enum hr_status hr_genfile_write(const struct hr_genfile *file, int given, const char *name, int *fd,
+                                struct hr_error *error);
+void hr_genfile_close(struct hr_genfile *file);
 
 /* frames.c */
 enum hr_status hr_frames_check(const uint8_t *frames, uint64_t len, struct hr_error *error);
@@ -322,6 +352,8 @@ struct hr_debugger_symbol {
 /* Names for the debugger; NULL when memory is out, which nobody needs to know. frames: .eh_frame, or 0. */
 struct hr_debugger *hr_debugger_open(uintptr_t address, uint64_t len, uintptr_t frames, uint64_t frames_len,
                                      const struct hr_debugger_symbol *symbols, size_t count);
+/* A whole file of a generation, mapped for it alone: it is unmapped at close. NULL: it was unmapped now. */
+struct hr_debugger *hr_debugger_open_file(void *file, size_t len);
 void hr_debugger_close(struct hr_debugger *debugger); /* NULL is fine */
 
 /* transition.c */

@@ -5,9 +5,9 @@
  * only adds numbers. Everything is little-endian; every record is a multiple of 8 bytes; the arrays follow
  * the header in the order of its counts; the strings come last.
  *
- *   +--------+----------+--------+---------+-----------+---------+-----------+--------+-------+---------+
- *   | header | segments | fixups | imports | libraries | carried | functions | ranges | hooks | strings |
- *   +--------+----------+--------+---------+-----------+---------+-----------+--------+-------+---------+
+ *   +--------+----------+--------+---------+-----------+---------+-----------+--------+-------+--------+---------+
+ *   | header | segments | fixups | imports | libraries | carried | functions | ranges | hooks | tables | strings |
+ *   +--------+----------+--------+---------+-----------+---------+-----------+--------+-------+--------+---------+
  *
  *   image offset: bytes from the first byte of the mapped generation (the ELF vaddr, which starts at 0)
  *   base offset:  bytes from the load bias of the base extension (its ELF vaddr)
@@ -20,10 +20,10 @@
 
 #include <stdint.h>
 
-#define HR_LINK_MAGIC   "HRLINK02"
+#define HR_LINK_MAGIC   "HRLINK03"
 #define HR_LINK_SECTION ".hotreload.link"
 
-enum { HR_LINK_VERSION = 2 }; /* the digits of HR_LINK_MAGIC */
+enum { HR_LINK_VERSION = 3 }; /* the digits of HR_LINK_MAGIC */
 
 struct hr_link_header {
     char magic[8];         /* HR_LINK_MAGIC, without its NUL */
@@ -43,7 +43,7 @@ struct hr_link_header {
     uint32_t hook_count;
     uint32_t string_len;
     uint32_t flags; /* HR_LINK_DATA_ESCAPES */
-    uint32_t reserved;
+    uint32_t table_count;
 };
 
 /* The image has read-only data besides code, unwind tables, jump tables and constants of a fixed size, or code whose
@@ -148,6 +148,26 @@ struct hr_link_hook {
     uint32_t kind; /* HR_HOOK_* */
     uint32_t name; /* string */
     uint64_t image_off;
+};
+
+enum { HR_TABLE_METHODS = 1, HR_TABLE_GETSET = 2, HR_TABLE_MEMBERS = 3 };
+
+/* 2, 4 and 8: ml_meth; get, set, closure; type, offset, flags. Of what is not another the live value counts, whatever
+ * it was set to since. */
+enum { HR_TABLE_TEXT = 1, HR_TABLE_BITS = 15 };
+
+/* A table of Python's (PyMethodDef, PyGetSetDef, PyMemberDef) as the sources have it now, to be shown on the modules
+ * and types that were made from the one in the base. It is read when the generation becomes live, and never pointed to.
+ */
+struct hr_link_table {
+    uint32_t kind;       /* HR_TABLE_* */
+    uint32_t name;       /* string: the variable's */
+    uint64_t base_off;   /* the live one */
+    uint64_t image_off;  /* the one of the sources, in writable data */
+    uint32_t base_count; /* entries, without the empty one at the end; of members never 0 */
+    uint32_t count;
+    uint32_t changes; /* string: for each entry of the base what of it is another, 'a' + HR_TABLE_* bits */
+    uint32_t reserved;
 };
 
 #endif

@@ -3,6 +3,7 @@
  *   ELF header -> section headers -> ".hotreload.link" -> link table -> every offset, index, count and overlap
  *        |                                                   (drawn in linktable.h)
  *        +-----> program headers: no PT_TLS
+ *        +-----> ".hotreload.debug", if there is one -> every offset and count (drawn in genfile.h)
  *
  * The rest of the ELF file is the linker's own bookkeeping and is not used. Everything is read by copying out of the
  * one private buffer, so a file that changes meanwhile, is hostile or ends early gives a refusal and nothing else.
@@ -45,6 +46,11 @@ static int fits(uint64_t at, uint64_t len, uint64_t room) {
     return at <= room && len <= room - at;
 }
 
+/* As Python has them on x86-64: PyMethodDef; PyGetSetDef and PyMemberDef. */
+uint64_t hr_table_entry_len(uint32_t kind) {
+    return kind == HR_TABLE_METHODS ? 32 : 40;
+}
+
 size_t hr_fixup_len(uint32_t kind) {
     return kind == HR_FIX_BASE_PC32 || kind == HR_FIX_CARRIED_PC32 || kind == HR_FIX_BASE_IFUNC_PC32 ? 4 : 8;
 }
@@ -84,14 +90,17 @@ static void read_section(const struct hr_patch *patch, const Elf64_Ehdr *elf, si
     memcpy(section, patch->file + elf->e_shoff + index * sizeof *section, sizeof *section);
 }
 
-/* Does the name at this offset of the section names equal HR_LINK_SECTION, all of it inside the file? */
-static int is_link_section(const struct hr_patch *patch, const Elf64_Shdr *names, const Elf64_Shdr *section) {
-    return fits(section->sh_name, sizeof HR_LINK_SECTION, names->sh_size) &&
-           !memcmp(patch->file + names->sh_offset + section->sh_name, HR_LINK_SECTION, sizeof HR_LINK_SECTION);
+/* Does the name at this offset of the section names equal this one, all of it inside the file? */
+static int is_named(const struct hr_patch *patch, const Elf64_Shdr *names, const Elf64_Shdr *section,
+                    const char *name) {
+    size_t len = strlen(name) + 1;
+    return fits(section->sh_name, len, names->sh_size) &&
+           !memcmp(patch->file + names->sh_offset + section->sh_name, name, len);
 }
 
-static enum hr_status find_table(const struct hr_patch *patch, const Elf64_Ehdr *elf, Elf64_Shdr *found,
-                                 struct hr_error *error) {
+/* HR_NO_TABLE when no section has that name. */
+static enum hr_status find_section(const struct hr_patch *patch, const Elf64_Ehdr *elf, const char *name,
+                                   Elf64_Shdr *found, struct hr_error *error) {
     Elf64_Shdr names;
     if (elf->e_shstrndx >= elf->e_shnum)
         return hr_refuse(error, HR_NO_TABLE);
@@ -100,10 +109,10 @@ static enum hr_status find_table(const struct hr_patch *patch, const Elf64_Ehdr 
         return truncated(error, "section names", names.sh_offset, patch->file_len);
     for (size_t i = 0; i < elf->e_shnum; i++) {
         read_section(patch, elf, i, found);
-        if (found->sh_type == SHT_NOBITS || !is_link_section(patch, &names, found))
+        if (found->sh_type == SHT_NOBITS || !is_named(patch, &names, found, name))
             continue;
         if (!fits(found->sh_offset, found->sh_size, patch->file_len))
-            return truncated(error, HR_LINK_SECTION, found->sh_offset + found->sh_size, patch->file_len);
+            return truncated(error, name, found->sh_offset + found->sh_size, patch->file_len);
         return HR_OK;
     }
     return hr_refuse(error, HR_NO_TABLE);
@@ -139,7 +148,8 @@ static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *secti
     uint64_t functions = carried + header->carried_count * sizeof *patch->carried;
     uint64_t ranges = functions + header->function_count * sizeof *patch->functions;
     uint64_t hooks = ranges + header->range_count * sizeof *patch->ranges;
-    uint64_t strings = hooks + header->hook_count * sizeof *patch->hooks;
+    uint64_t tables = hooks + header->hook_count * sizeof *patch->hooks;
+    uint64_t strings = tables + header->table_count * sizeof *patch->tables;
     if (header->total_len != section->sh_size || strings + header->string_len != header->total_len)
         return bad(error, "total_len", strings + header->string_len, section->sh_size);
     uint8_t *table = malloc(header->total_len);
@@ -155,6 +165,7 @@ static enum hr_status read_table(struct hr_patch *patch, const Elf64_Shdr *secti
     patch->functions = (void *)(table + functions);
     patch->ranges = (void *)(table + ranges);
     patch->hooks = (void *)(table + hooks);
+    patch->tables = (void *)(table + tables);
     patch->strings = (const char *)table + strings;
     if (!header->string_len || patch->strings[header->string_len - 1])
         return bad(error, "strings", header->string_len, 0);
@@ -290,6 +301,10 @@ static enum hr_status check_names(const struct hr_patch *patch, struct hr_error 
         status = check_string(patch, patch->functions[i].name, "function.name", 0, error);
     for (uint32_t i = 0; i < patch->header.hook_count && !status; i++)
         status = check_string(patch, patch->hooks[i].name, "hook.name", 0, error);
+    for (uint32_t i = 0; i < patch->header.table_count && !status; i++)
+        status = check_string(patch, patch->tables[i].name, "table.name", 0, error);
+    for (uint32_t i = 0; i < patch->header.table_count && !status; i++)
+        status = check_string(patch, patch->tables[i].changes, "table.changes", 1, error);
     return status;
 }
 
@@ -355,6 +370,25 @@ static enum hr_status check_hooks(const struct hr_patch *patch, struct hr_error 
     return HR_OK;
 }
 
+static enum hr_status check_tables(const struct hr_patch *patch, struct hr_error *error) {
+    for (uint32_t i = 0; i < patch->header.table_count; i++) {
+        const struct hr_link_table *table = &patch->tables[i];
+        if (table->kind < HR_TABLE_METHODS || table->kind > HR_TABLE_MEMBERS)
+            return bad(error, "table.kind", table->kind, HR_TABLE_MEMBERS);
+        if (!table->base_count && table->kind == HR_TABLE_MEMBERS)
+            return bad(error, "table.base_count", 0, 1);
+        const char *changes = patch->strings + table->changes;
+        for (size_t k = 0; k <= table->base_count; k++)
+            if (k < table->base_count ? changes[k] < 'a' || changes[k] > 'a' + HR_TABLE_BITS : changes[k] != 0)
+                return bad(error, "table.changes", k, table->base_count);
+        const struct hr_link_segment *segment = /* with the empty entry at its end */
+            segment_of(patch, table->image_off, (table->count + UINT64_C(1)) * hr_table_entry_len(table->kind));
+        if (!segment || !(segment->prot & HR_LINK_W) || table->image_off % sizeof(uintptr_t))
+            return bad(error, "table.image_off", table->image_off, patch->header.image_len);
+    }
+    return HR_OK;
+}
+
 static enum hr_status check_frames(const struct hr_patch *patch, struct hr_error *error) {
     const struct hr_link_header *header = &patch->header;
     if (!header->eh_frame)
@@ -366,6 +400,82 @@ static enum hr_status check_frames(const struct hr_patch *patch, struct hr_error
                            header->eh_frame_len, error);
 }
 
+static int is_place(const struct hr_debug_header *header, uint64_t image_len, uint64_t where, uint64_t len) {
+    return fits(where, len, header->head_len) || (where >= image_len && fits(where - image_len, len, header->tail_len));
+}
+
+/* What it changes of the image is what a loader would not look at: never a field of a fixup, code or unwind tables,
+ * which were checked as they are in the patch. */
+static enum hr_status check_debug_image(const struct hr_patch *patch, const struct hr_debug_header *debug,
+                                        struct hr_error *error) {
+    const struct hr_link_segment *segment = segment_of(patch, debug->build_id_off, HR_BUILD_ID_LEN);
+    const uint64_t frames = patch->header.eh_frame, end = debug->build_id_off + HR_BUILD_ID_LEN;
+    if (debug->head_len % 8 || debug->head_len > HR_HEAD_LEN_MAX || !segment_of(patch, 0, debug->head_len + 1))
+        return bad(error, "debug.head_len", debug->head_len, HR_HEAD_LEN_MAX);
+    if (!segment || segment->image_off || debug->build_id_off < debug->head_len)
+        return bad(error, "debug.build_id_off", debug->build_id_off, patch->header.image_len);
+    if (frames && frames < end)
+        return bad(error, "debug.build_id_off", debug->build_id_off, frames);
+    for (uint32_t i = 0; i < patch->header.function_count; i++)
+        if (patch->functions[i].image_off < end)
+            return bad(error, "debug.build_id_off", debug->build_id_off, patch->functions[i].image_off);
+    for (uint32_t i = 0; i < patch->header.fixup_count; i++)
+        if (patch->fixups[i].where < end)
+            return bad(error, "debug.build_id_off", debug->build_id_off, patch->fixups[i].where);
+    return HR_OK;
+}
+
+static enum hr_status check_debug(const struct hr_patch *patch, const struct hr_debug *debug, struct hr_error *error) {
+    const uint64_t image_len = patch->header.image_len;
+    for (uint32_t i = 0; i < debug->header->place_count; i++) {
+        const struct hr_debug_place *place = &debug->places[i];
+        if (!is_place(debug->header, image_len, place->where, sizeof(uint64_t)))
+            return bad(error, "debug.place", place->where, image_len + debug->header->tail_len);
+        if (place->kind != HR_PLACE_IMAGE && place->kind != HR_PLACE_BASE)
+            return bad(error, "debug.kind", place->kind, HR_PLACE_BASE);
+    }
+    for (uint32_t i = 0; i < debug->header->name_count; i++)
+        if (debug->names[i].where < image_len ||
+            !is_place(debug->header, image_len, debug->names[i].where, HR_NUMBER_ROOM))
+            return bad(error, "debug.name", debug->names[i].where, image_len + debug->header->tail_len);
+    return HR_OK;
+}
+
+/* The section may be missing. It stays where it is in the file, which is private memory too. */
+static enum hr_status read_debug(struct hr_patch *patch, const Elf64_Ehdr *elf, struct hr_error *error) {
+    Elf64_Shdr section;
+    enum hr_status status = find_section(patch, elf, HR_DEBUG_SECTION, &section, error);
+    if (status == HR_NO_TABLE)
+        return hr_refuse(error, HR_OK);
+    if (status)
+        return status;
+    const struct hr_debug_header *header = (const void *)(patch->file + section.sh_offset);
+    if (section.sh_offset % 8)
+        return bad(error, "debug.offset", section.sh_offset, 8);
+    if (section.sh_size < sizeof *header)
+        return truncated(error, HR_DEBUG_SECTION, sizeof *header, section.sh_size);
+    if (memcmp(header->magic, HR_DEBUG_MAGIC, sizeof header->magic))
+        return HR_OK; /* of another version: nothing that the code depends on */
+    uint64_t places = sizeof *header + header->head_len;
+    uint64_t names = places + header->place_count * sizeof *patch->debug.places;
+    uint64_t tail = names + header->name_count * sizeof *patch->debug.names;
+    if (header->total_len != section.sh_size || tail > section.sh_size || section.sh_size - tail != header->tail_len)
+        return bad(error, "debug.total_len", header->total_len, section.sh_size);
+    status = check_debug_image(patch, header, error);
+    struct hr_debug debug = {
+        .header = header,
+        .head = (const uint8_t *)header + sizeof *header,
+        .places = (const void *)((const uint8_t *)header + places),
+        .names = (const void *)((const uint8_t *)header + names),
+        .tail = (const uint8_t *)header + tail,
+    };
+    if (!status)
+        status = check_debug(patch, &debug, error);
+    if (!status)
+        patch->debug = debug;
+    return status;
+}
+
 static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error) {
     Elf64_Ehdr elf;
     Elf64_Shdr section;
@@ -373,7 +483,7 @@ static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error
     if (!status)
         status = check_program_headers(patch, &elf, error);
     if (!status)
-        status = find_table(patch, &elf, &section, error);
+        status = find_section(patch, &elf, HR_LINK_SECTION, &section, error);
     if (!status)
         status = read_table(patch, &section, error);
     if (!status)
@@ -393,7 +503,11 @@ static enum hr_status check_patch(struct hr_patch *patch, struct hr_error *error
     if (!status)
         status = check_hooks(patch, error);
     if (!status)
+        status = check_tables(patch, error);
+    if (!status)
         status = check_frames(patch, error);
+    if (!status)
+        status = read_debug(patch, &elf, error);
     return status;
 }
 
@@ -481,6 +595,7 @@ void hr_patch_describe(const struct hr_patch *patch, struct hr_patch_info *info)
         .carried_count = patch->header.carried_count,
         .range_count = patch->header.range_count,
         .hook_count = patch->header.hook_count,
+        .table_count = patch->header.table_count,
         .data_escapes = (patch->header.flags & HR_LINK_DATA_ESCAPES) != 0,
     };
 }
@@ -516,5 +631,18 @@ void hr_patch_hook_at(const struct hr_patch *patch, uint32_t index, struct hr_pa
         .kind = from->kind,
         .name = patch->strings + from->name,
         .image_off = from->image_off,
+    };
+}
+
+void hr_patch_table_at(const struct hr_patch *patch, uint32_t index, struct hr_patch_table *table) {
+    const struct hr_link_table *from = &patch->tables[index];
+    *table = (struct hr_patch_table){
+        .kind = from->kind,
+        .name = patch->strings + from->name,
+        .base_off = from->base_off,
+        .image_off = from->image_off,
+        .base_count = from->base_count,
+        .count = from->count,
+        .changes = patch->strings + from->changes,
     };
 }

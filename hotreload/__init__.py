@@ -19,6 +19,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hotreload import errors as errors
+    from hotreload.integrations.ipython import load_ipython_extension as load_ipython_extension
+    from hotreload.integrations.ipython import unload_ipython_extension as unload_ipython_extension
     from hotreload.live import lock as lock
     from hotreload.live import redirect as redirect
     from hotreload.live import status as status
@@ -26,17 +28,23 @@ if TYPE_CHECKING:
     from hotreload.live.requests import asgi as asgi
     from hotreload.live.requests import request as request
     from hotreload.live.requests import wsgi as wsgi
+    from hotreload.mark import about as about
+    from hotreload.mark import hotpatchable as hotpatchable
+    from hotreload.page.tag import live_script as live_script
     from hotreload.run.switch import disable as disable
     from hotreload.run.switch import enable as enable
     from hotreload.run.switch import subscribe as subscribe
 
 __all__ = [
     "__version__",
+    "about",
     "asgi",
     "disable",
     "enable",
     "errors",
     "get_include",
+    "hotpatchable",
+    "live_script",
     "lock",
     "redirect",
     "request",
@@ -49,15 +57,20 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "about": "hotreload.mark",
     "asgi": "hotreload.live.requests",
     "disable": "hotreload.run.switch",
     "enable": "hotreload.run.switch",
+    "hotpatchable": "hotreload.mark",
+    "live_script": "hotreload.page.tag",
+    "load_ipython_extension": "hotreload.integrations.ipython",
     "lock": "hotreload.live",
     "redirect": "hotreload.live",
     "request": "hotreload.live.requests",
     "status": "hotreload.live",
     "subscribe": "hotreload.run.switch",
     "transition": "hotreload.live",
+    "unload_ipython_extension": "hotreload.integrations.ipython",
     "wsgi": "hotreload.live.requests",
 }
 

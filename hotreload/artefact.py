@@ -3,20 +3,28 @@
 ::
 
     +-----------------------------+---------------+------------------+-------------------+
-    | ELF: the patch, as ld and   | manifest,     | signature,       | footer, 32 bytes  |
-    | the link table make it      | JSON in ASCII | 0 or 64 bytes    |                   |
+    | body: what is to go live;   | manifest,     | signature,       | footer, 32 bytes  |
+    | the manifest's kind says as | JSON in ASCII | 0 or 64 bytes    |                   |
     +-----------------------------+---------------+------------------+-------------------+
-    ^ 0                           ^ elf_len       ^ + manifest_len                        ^ end of the file
+    ^ 0                           ^ body_len      ^ + manifest_len                        ^ end of the file
 
-    footer   "HOTPATCH"   u32 format = 1   u32 signature_len   u64 manifest_len   u64 elf_len     little-endian
+    footer   "HOTPATCH"   u32 format = 2   u32 signature_len   u64 manifest_len   u64 body_len    little-endian
+
+    kind     "elf"        a shared library, as ld and the link table make it: functions in C
+             "python"     a payload: the new text of one module's .py, whole and as it was saved: functions in Python
 
 The four lengths are those of the file, to the byte: whatever is cut off, added or moved is refused. The manifest has
 one spelling (:meth:`Manifest.to_bytes`), so two files that say the same are the same. What is signed is everything
 but the signature, with a footer that says there is one: base build-id and sequence number stand in the manifest, so
 a signed patch can be neither moved to another module nor passed off as newer than it is.
 
-This module is imported by servers. It reads of the ELF file only what it must compare with the manifest: build-id
-and names of functions in the link table (drawn in ``csrc/linktable.h``); the core believes none of it either.
+A payload (``hotreload/python/payload.py``) in an artefact carries no marshalled code: what is signed is then what a
+person has read, it fits every version of the interpreter, and nobody's bytes are unmarshalled, which may crash a
+process and cannot be checked. So the server compiles the text, while it prepares.
+
+This module is imported by servers. It reads of the body only what it must compare with the manifest: build-id and names
+of functions, in the link table (drawn in ``csrc/linktable.h``) or in the head of the payload. Neither core nor engine
+believes any of it.
 """
 
 from __future__ import annotations
@@ -32,8 +40,12 @@ from typing import Any, NamedTuple
 from hotreload.errors import StageError
 
 __all__ = [
+    "ELF",
     "FORMAT",
     "MAX_LEN",
+    "MAX_PAYLOAD_LEN",
+    "MAX_TEXT_LEN",
+    "PYTHON",
     "SIGNATURE_LEN",
     "Artefact",
     "ArtefactError",
@@ -48,11 +60,16 @@ __all__ = [
     "read_manifest",
 ]
 
-FORMAT = 1
+FORMAT = 2
+ELF, PYTHON = "elf", "python"
 SIGNATURE_LEN = 64
 #: A whole artefact, and its manifest; a server reads no more than this from anybody.
 MAX_LEN = 64 << 20
 MAX_MANIFEST_LEN = 4 << 20
+#: The text of a module, which the server compiles with its interpreter held.
+MAX_TEXT_LEN = 1 << 20
+#: That with its head, names and notes.
+MAX_PAYLOAD_LEN = 4 << 20
 #: What a link table may hold, so that reading one takes milliseconds whatever is in it.
 MAX_FUNCTIONS = 1 << 16
 MAX_NAME_LEN = 4096
@@ -66,10 +83,17 @@ _SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _LINK_HEADER = struct.Struct("<8sQQQQ32s12I")
 _LINK_FUNCTION = struct.Struct("<IIQQ")
 _LINK_NAME = b".hotreload.link\0"
-_LINK_MAGIC = b"HRLINK02"
+_LINK_MAGIC = b"HRLINK03"
 _LINK_RECORDS = (40, 24, 16, 8, 24)  # bytes of a segment, fixup, import, library and carried symbol
-_LINK_RANGE, _LINK_HOOK = 24, 16  # bytes
+_LINK_RANGE = 24  # bytes
+_LINK_HOOK = struct.Struct("<IIQ")
+_LINK_TABLE = struct.Struct("<IIQQIIII")
+_TABLE_KINDS = 3  # of functions, of getters and setters, of members
+_WHEN = {1: "before the commit", 2: "after the commit", 3: "after a rollback"}
 _SHT_NOBITS = 8
+
+#: How a payload says that a function or a class is new; what else is new is no definition.
+_DEFINED = re.compile(r"(.+)\(\)|class (.+)")
 
 _HEX_ID = re.compile(r"(?:[0-9a-f]{2}){1,32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -90,6 +114,8 @@ class ArtefactError(StageError):
 class Manifest(NamedTuple):
     """What an artefact says about itself.
 
+    ``kind`` is what the body is, "elf" or "python". ``module`` is the name of the init function of an extension, and
+    the dotted name of a Python module; functions in Python are named as in the module, ``Basket.total``.
     ``sequence`` only grows for one base: a process refuses a smaller one than the newest it knows. ``edited`` are the
     functions whose text was changed, ``changed`` and ``compiler_changed`` those that are swapped. ``sources`` are the
     files that differ from the base's and ``source_diff`` how. ``expires`` is a time like ``created``, or empty: never.
@@ -110,10 +136,11 @@ class Manifest(NamedTuple):
     notes: tuple[str, ...]
     sources: tuple[str, ...]
     source_diff: str
-    elf_sha256: str
+    body_sha256: str
     inputs_sha256: str
     expires: str = ""
     signer: str = ""
+    kind: str = ELF
     format: int = FORMAT
 
     def to_bytes(self) -> bytes:
@@ -129,35 +156,39 @@ class Manifest(NamedTuple):
 class Envelope(NamedTuple):
     """The parts of an artefact, cut where its footer says; nothing inside them has been looked at."""
 
-    elf: bytes
+    body: bytes
     manifest: bytes
     signature: bytes
 
     def signed_bytes(self) -> bytes:
         """What a signature of this artefact is over."""
-        return self.elf + self.manifest + _footer(SIGNATURE_LEN, len(self.manifest), len(self.elf))
+        return self.body + self.manifest + _footer(SIGNATURE_LEN, len(self.manifest), len(self.body))
 
     def to_bytes(self) -> bytes:
         """The file."""
-        footer = _footer(len(self.signature), len(self.manifest), len(self.elf))
-        return self.elf + self.manifest + self.signature + footer
+        footer = _footer(len(self.signature), len(self.manifest), len(self.body))
+        return self.body + self.manifest + self.signature + footer
 
 
 @dataclass(frozen=True)
 class Artefact:
     """An artefact that is whole and agrees with itself. Whether its signature is good is asked elsewhere.
 
-    ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not:
-    read from what would be mapped, not from the manifest.
+    ``functions`` are the names that its link table redirects, ``carried`` those of functions that the base has not,
+    ``hooks`` what is called around the commit, and when, ``tables`` those of Python's that it changes: read from what
+    would be mapped, not from the manifest; of a payload from its head, without those that would only stand on other
+    lines.
     """
 
     manifest: Manifest
-    elf: bytes = field(repr=False)
+    body: bytes = field(repr=False)
     signature: bytes = field(repr=False)
     raw: bytes = field(repr=False)
     sha256: str
     functions: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
+    hooks: tuple[tuple[str, str], ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 def parse(raw: bytes) -> Artefact:
@@ -169,39 +200,41 @@ def parse(raw: bytes) -> Artefact:
     """
     envelope = open_envelope(raw)
     manifest = read_manifest(envelope.manifest)
-    digest = hashlib.sha256(envelope.elf).hexdigest()
-    if digest != manifest.elf_sha256:
+    digest = hashlib.sha256(envelope.body).hexdigest()
+    if digest != manifest.body_sha256:
         raise ArtefactError("the code is not the code of this manifest: its SHA-256 differs", hint=_FETCH_AGAIN)
-    table = _read_table(envelope.elf)
+    table = _read_payload(envelope.body) if manifest.kind == PYTHON else _read_table(envelope.body)
     if table.build_id != manifest.build_id:
         raise ArtefactError(
-            f"the manifest is for the base {manifest.build_id}, the code for {table.build_id}",
+            f"the manifest is for the base {manifest.build_id}, the code for {printable(table.build_id)}",
             hint="a patch cannot be moved to another module; pack it again",
         )
-    unnamed = sorted(set(table.functions) - {*manifest.changed, *manifest.compiler_changed})
+    unnamed = sorted({*table.functions, *table.moved} - {*manifest.changed, *manifest.compiler_changed})
     if unnamed:
         raise ArtefactError(
             f"the code replaces `{printable(unnamed[0][:200])}`, which its manifest does not name", hint="pack it again"
         )
     return Artefact(
         manifest=manifest,
-        elf=envelope.elf,
+        body=envelope.body,
         signature=envelope.signature,
         raw=bytes(raw),
         sha256=hashlib.sha256(raw).hexdigest(),
         functions=table.functions,
         carried=table.carried,
+        hooks=table.hooks,
+        tables=table.tables,
     )
 
 
-def build(elf: bytes, manifest: Manifest) -> bytes:
-    """An unsigned artefact of ``elf``, whose hash is put into the manifest.
+def build(body: bytes, manifest: Manifest) -> bytes:
+    """An unsigned artefact of ``body``, whose hash is put into the manifest.
 
     Raises:
         ArtefactError: the result would not be read back; there is none then.
     """
-    manifest = manifest._replace(elf_sha256=hashlib.sha256(elf).hexdigest(), signer="", format=FORMAT)
-    raw = Envelope(bytes(elf), manifest.to_bytes(), b"").to_bytes()
+    manifest = manifest._replace(body_sha256=hashlib.sha256(body).hexdigest(), signer="", format=FORMAT)
+    raw = Envelope(bytes(body), manifest.to_bytes(), b"").to_bytes()
     parse(raw)
     return raw
 
@@ -236,7 +269,7 @@ def open_envelope(raw: bytes) -> Envelope:
         raise ArtefactError(f"{total:,} bytes are over the limit of {MAX_LEN:,} for an artefact")
     if total < _FOOTER.size:
         raise ArtefactError(f"{total} bytes are too few for an artefact", hint=_FETCH_AGAIN)
-    magic, version, signature_len, manifest_len, elf_len = _FOOTER.unpack_from(raw, total - _FOOTER.size)
+    magic, version, signature_len, manifest_len, body_len = _FOOTER.unpack_from(raw, total - _FOOTER.size)
     if magic != _MAGIC:
         raise ArtefactError("no artefact, or cut off: it does not end in a footer", hint=_FETCH_AGAIN)
     if version != FORMAT:
@@ -248,12 +281,12 @@ def open_envelope(raw: bytes) -> Envelope:
         raise ArtefactError(f"a signature of {signature_len} bytes; it has 0 or {SIGNATURE_LEN}")
     if manifest_len > MAX_MANIFEST_LEN:
         raise ArtefactError(f"a manifest of {manifest_len:,} bytes is over the limit of {MAX_MANIFEST_LEN:,}")
-    said = elf_len + manifest_len + signature_len + _FOOTER.size
+    said = body_len + manifest_len + signature_len + _FOOTER.size
     if said != total:
         raise ArtefactError(f"its footer speaks of {said:,} bytes, and there are {total:,}", hint=_FETCH_AGAIN)
     data = bytes(raw)
     return Envelope(
-        data[:elf_len], data[elf_len : elf_len + manifest_len], data[elf_len + manifest_len : total - _FOOTER.size]
+        data[:body_len], data[body_len : body_len + manifest_len], data[body_len + manifest_len : total - _FOOTER.size]
     )
 
 
@@ -282,11 +315,12 @@ def read_manifest(text: bytes) -> Manifest:
 
 
 def is_same_module(one: str, other: str) -> bool:
-    """Whether two names may be of one extension module.
+    """Whether two names may be of one module: equal, or one is the end of the other.
 
-    A manifest has the name of the init function, ``kernels``; a process has the name of the import, ``shop.kernels``.
+    The manifest of an extension has the name of the init function, ``kernels``; a process has the name of the import,
+    ``shop.kernels``. ``shop.utils`` and ``stock.utils`` are two modules.
     """
-    return one.rpartition(".")[2] == other.rpartition(".")[2]
+    return f".{one}".endswith(f".{other}") or f".{other}".endswith(f".{one}")
 
 
 def printable(text: str) -> str:
@@ -301,10 +335,11 @@ _FETCH_AGAIN = "fetch or pack it again"
 _PATTERNS = {
     "build_id": _HEX_ID,
     "created": _TIME,
-    "elf_sha256": _SHA256,
+    "body_sha256": _SHA256,
     "inputs_sha256": _SHA256,
     "expires": re.compile(f"(?:{_TIME.pattern})?"),
     "signer": re.compile(f"(?:{_FINGERPRINT.pattern})?"),
+    "kind": re.compile(f"{ELF}|{PYTHON}"),
 }
 _LISTS = frozenset({"edited", "changed", "compiler_changed", "added", "removed", "notes", "sources"})
 _NUMBERS = frozenset({"sequence", "format"})
@@ -336,16 +371,37 @@ def _no_such(text: str) -> Any:
     raise ValueError(f"{text[:20]} is no number of a manifest")
 
 
-def _footer(signature_len: int, manifest_len: int, elf_len: int) -> bytes:
-    return _FOOTER.pack(_MAGIC, FORMAT, signature_len, manifest_len, elf_len)
+def _footer(signature_len: int, manifest_len: int, body_len: int) -> bytes:
+    return _FOOTER.pack(_MAGIC, FORMAT, signature_len, manifest_len, body_len)
 
 
 class _Table(NamedTuple):
-    """What is read of a link table."""
+    """What is read of a link table or of a payload."""
 
     build_id: str
     functions: tuple[str, ...]
     carried: tuple[str, ...]
+    hooks: tuple[tuple[str, str], ...] = ()
+    moved: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+def _read_payload(body: bytes) -> _Table:
+    """What the head of a payload says; its text is not looked at."""
+    from hotreload.python.payload import decode
+
+    if len(body) > MAX_PAYLOAD_LEN:
+        raise ArtefactError(f"a payload of {len(body):,} bytes is over the limit of {MAX_PAYLOAD_LEN:,}")
+    try:
+        payload = decode(body)
+    except StageError as error:
+        raise _damaged(error.message) from None
+    if payload.code or payload.python:
+        raise ArtefactError("the payload carries code that nobody can read", hint="pack it again from its text")
+    if len(payload.text) > MAX_TEXT_LEN:
+        raise ArtefactError(f"a text of {len(payload.text):,} bytes is over the limit of {MAX_TEXT_LEN:,}")
+    defined = [found[1] or found[2] for found in map(_DEFINED.fullmatch, payload.added) if found]
+    return _Table(payload.build_id, payload.functions, tuple(defined), moved=payload.moved)
 
 
 def _read_table(elf: bytes) -> _Table:
@@ -360,11 +416,13 @@ def _read_table(elf: bytes) -> _Table:
             f"format {int(_LINK_MAGIC[6:])}",
             hint="build it again with the version of hotreload that the server has",
         )
-    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, _ = counts
+    id_len, segments, fixups, imports, libraries, carried, functions, ranges, hooks, string_len, _, tables = counts
     before = (segments, fixups, imports, libraries, carried)
     start = _LINK_HEADER.size + sum(count * size for count, size in zip(before, _LINK_RECORDS))
     end_of_functions = start + functions * _LINK_FUNCTION.size
-    strings = end_of_functions + ranges * _LINK_RANGE + hooks * _LINK_HOOK
+    end_of_ranges = end_of_functions + ranges * _LINK_RANGE
+    end_of_hooks = end_of_ranges + hooks * _LINK_HOOK.size
+    strings = end_of_hooks + tables * _LINK_TABLE.size
     if magic != _LINK_MAGIC or total != len(section) or strings + string_len != total or not 1 <= id_len <= 32:
         raise _damaged("its link table has lengths that do not fit together")
     if functions > MAX_FUNCTIONS:
@@ -379,7 +437,21 @@ def _read_table(elf: bytes) -> _Table:
         if room < 0:
             raise _damaged(f"the names in its link table are longer than {MAX_NAMES_LEN:,} bytes")
         names[kind].append(text[name:end].decode("utf-8", "surrogateescape"))
-    return _Table(build_id[:id_len].hex(), tuple(names[0]), tuple(names[1]))
+    called = []
+    for kind, name, _ in _LINK_HOOK.iter_unpack(section[end_of_ranges:end_of_hooks]):
+        end = text.find(b"\0", name, name + MAX_NAME_LEN)
+        room -= end - name
+        if kind not in _WHEN or end < 0 or room < 0:
+            raise _damaged("its link table names a hook that is not there")
+        called.append((text[name:end].decode("utf-8", "surrogateescape"), _WHEN[kind]))
+    shown = []
+    for kind, name, *_ in _LINK_TABLE.iter_unpack(section[end_of_hooks:strings]):
+        end = text.find(b"\0", name, name + MAX_NAME_LEN)
+        room -= end - name
+        if not 1 <= kind <= _TABLE_KINDS or end <= name or room < 0:
+            raise _damaged("its link table names a table of Python's that is not there")
+        shown.append(text[name:end].decode("utf-8", "surrogateescape"))
+    return _Table(build_id[:id_len].hex(), tuple(names[0]), tuple(names[1]), tuple(called), tables=tuple(shown))
 
 
 def _find_table(elf: bytes) -> bytes:

@@ -7,10 +7,11 @@
     ├── IncompatibleError   the new code compiles but cannot go live on this base; nothing was tried
     ├── StageError          a process could not take the patch; nothing in it is redirected
     ├── TransitionError     the swap failed and was reverted; the earlier generation serves
-    └── PoisonedError       an undo failed: what runs is unknown; restart the process
+    ├── PoisonedError       an undo failed: what runs is unknown; restart the process
+    └── MarkError           @hotpatchable makes no sense there; nothing was marked
 
 Every error has a one-sentence message, a ``hint`` that says what to do next, survives ``pickle`` and can be
-turned into plain data with :meth:`HotReloadError.as_dict` for ``--json``.
+turned into plain data with `HotReloadError.as_dict` for ``--json``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "Finding",
     "HotReloadError",
     "IncompatibleError",
+    "MarkError",
     "PoisonedError",
     "StageError",
     "TransitionError",
@@ -101,6 +103,11 @@ class IncompatibleError(HotReloadError):
     def findings(self) -> tuple[Finding, ...]:
         return tuple(self.fields.get("findings", ()))
 
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """The kinds of all findings, each once; see docs/refusals.md."""
+        return tuple(dict.fromkeys(finding.slug for finding in self.findings))
+
 
 class StageError(HotReloadError):
     """The process refused the patch; what was mapped for it is unmapped and nothing is redirected.
@@ -119,6 +126,13 @@ class TransitionError(HotReloadError):
 
 class PoisonedError(HotReloadError):
     """A swap failed and its undo failed too: which code runs is unknown. Restart the process."""
+
+
+class MarkError(HotReloadError, TypeError):
+    """``@hotpatchable`` cannot mean anything there, or a stub and its C function disagree; nothing was marked.
+
+    It is raised where the decorator stands. ``file`` and ``line`` are of the C function or of the Python one, if known.
+    """
 
 
 def _rebuild(kind: type[HotReloadError], message: str, hint: str, fields: dict[str, Any]) -> HotReloadError:

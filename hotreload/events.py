@@ -15,6 +15,7 @@ __all__ = [
     "AGENT_STARTED",
     "AGENT_TRIED",
     "BUILD_DISCARDED",
+    "BUILD_PROLONGED",
     "EXTENSION_FOUND",
     "EXTENSION_MISSED",
     "EXTENSION_REFUSED",
@@ -46,6 +47,8 @@ __all__ = [
 RELOAD_FINISHED = "reload.finished"
 # A build was thrown away because a file was saved while the compiler read it; another one follows.
 BUILD_DISCARDED = "build.discarded"
+# A build takes longer than half a second; told on a terminal only.
+BUILD_PROLONGED = "build.prolonged"
 
 # What happens to one patch in one process.
 GENERATION_STAGED = "generation.staged"

@@ -8,8 +8,9 @@
       ▲
       └ a patch's file descriptor travels with this first byte (SCM_RIGHTS)
 
-A process says ``hello``, ``loaded`` and ``reply``; the helper says ``attach``, ``stage+commit``,
-``rollback``, ``event``, and ``answer`` to a ``hello`` or ``loaded`` that asks. Both sides are one user:
+A process says ``hello``, ``loaded``, ``reply``, ``transition`` and ``stragglers``; the helper says ``attach``,
+``stage+commit``, ``rollback``, ``event``, ``stragglers`` (who is left?), and ``answer`` to a ``hello`` or ``loaded``
+that asks. Both sides are one user:
 :func:`peer_is_us` is asked before the first byte is read. An agent speaks in the same frames and takes in less
 at once.
 """

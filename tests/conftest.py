@@ -14,6 +14,18 @@ import pytest
 import hotreload.live  # noqa: F401 - imported before children are forked, so that each starts at once
 from tests.hot import HotExtension
 
+#: Whose files take longest: they are begun first, so that no worker is alone with one of them at the end.
+LONGEST = ("real", "matrix", "integrations", "edits", "fuzz", "transition", "push", "examples", "methods", "python")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        room = item.path.parent.name
+        return LONGEST.index(room) if room in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
+
+
 HotFactory = Callable[..., HotExtension]
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from hotreload.config import Config, load_config
+from hotreload.config import OPTIONS, Config, ConfigError, line_of_key, load_config, load_settings, variable_problems
 from hotreload.errors import HotReloadError
 
 
@@ -38,9 +39,13 @@ def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path: Path) -> No
     [
         ('log_format = "json"', "did you mean 'log-format'"),
         ("poling = true", "did you mean 'polling'"),
-        ("zzz = 1", "known: allow, app, hint-after, keep, level, log-format"),
+        ("zzz = 1", "known: allow, app, files, hint-after, keep, level, log-file, log-format"),
         ('log-format = "jsn"', "did you mean 'json'"),
-        ('polling = "maybe"', "neither true nor false"),
+        ('polling = "yes"', "'yes' is text, not true or false.*write it as false"),
+        ("polling = 1", "neither true nor false"),
+        ('keep = "1"', "'1' is text, not whole number.*write it as 1"),
+        ('allow = "type-layout"', "is text, not list of texts"),
+        ("build = 3", r"write \[tool.hotreload.build\]"),
         ("quiet-ms = -1", "not a number of zero or more"),
         ("quiet-ms = true", "not a number of zero or more"),
         ("quiet-ms = nan", "not a number of zero or more"),
@@ -94,3 +99,49 @@ def test_it_travels_as_json() -> None:
     config = Config(log_format="json", polling=True, quiet_ms=3, allow=("variable-size",), max_bytes=9)
 
     assert Config.from_json(config.to_json()) == config
+
+
+def test_each_value_is_known_with_who_said_it(tmp_path: Path) -> None:
+    write(tmp_path, '[tool.hotreload]\nquiet-ms = 25\nlevel = "call"\nsettle = 3\n')
+    environ = {"HOTRELOAD_LEVEL": "request", "HOTRELOAD_SETTLE": "4"}
+    settings = {one.option.name: one for one in load_settings(tmp_path, environ=environ, flags={"settle": 5.0})}
+
+    said = {name: (settings[name].value, settings[name].source) for name in ("keep", "quiet_ms", "level", "settle")}
+    assert said == {
+        "keep": (1, "default"),
+        "quiet_ms": (25.0, "file"),
+        "level": ("request", "variable"),
+        "settle": (5.0, "flag"),
+    }
+    assert settings["level"].where == "HOTRELOAD_LEVEL"
+    assert line_of_key(tmp_path / "pyproject.toml", "level") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HOTRELOAD_UI_PORT", "65536", "out of range: 0 to 65535"),
+        ("HOTRELOAD_POLLING_INTERVAL", "0", "out of range: 0.01 to 3600"),
+        ("HOTRELOAD_SETTLE", "4000", "out of range: 0 to 3600"),
+        ("HOTRELOAD_KEEP", "1.5", "not a whole number"),
+        ("HOTRELOAD_UI", "perhaps", "neither true nor false"),
+    ],
+)
+def test_a_variable_is_checked_as_its_option_is(tmp_path: Path, name: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}.*{message}"):
+        load_config(tmp_path, environ={name: value})
+
+
+def test_a_variable_that_nothing_reads_is_named_with_the_nearest_that_something_does() -> None:
+    problems = variable_problems(
+        {"HOTRELOAD_POLING": "1", "HOTRELOAD_STORE": "/x", "HOTRELOAD_LEVEL": "call", "PATH": ""}
+    )
+
+    assert problems == {"HOTRELOAD_POLING": "nothing reads it: did you mean 'HOTRELOAD_POLLING'?"}
+
+
+def test_every_field_can_be_set_from_the_file_the_environment_and_by_a_default_that_passes_its_own_check() -> None:
+    assert [option.name for option in OPTIONS] == [field.name for field in fields(Config)]
+    for option in OPTIONS:
+        if option.default != "":  # not set
+            assert option.check(option.default, option.key) == option.default

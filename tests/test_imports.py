@@ -17,20 +17,24 @@ ALLOWED = {
     "events": set(),
     "config": {"errors"},
     "wire": set(),
-    "log": set(),
+    "panels": {"artefact"},
+    "log": {"panels"},
     "elf": set(),
     "build": {"elf"},
-    "diff": {"elf", "build"},
-    "patch": {"elf", "build", "diff", "artefact"},
+    "diff": {"elf", "build", "python"},
+    "patch": {"elf", "build", "diff", "artefact", "python"},
     "_state": set(),
     "live": {"_state"},
-    "watch": {"elf", "build", "diff", "patch", "log"},
-    "artefact": set(),
+    "python": {"live", "_state"},
+    "page": {"log"},
+    "watch": {"elf", "build", "diff", "patch", "log", "python", "page"},
+    "mark": {"", "_state", "live", "run", "python", "build", "diff", "elf"},
+    "artefact": {"python"},
     "signing": {"artefact"},
-    "state": {"artefact"},
-    "agent": {"", "live", "artefact", "signing", "state"},
+    "state": {"artefact", "python"},
+    "agent": {"", "live", "artefact", "signing", "state", "mark", "python"},
     "push": {"artefact", "state", "live"},
-    "run": {"live", "agent", "state"},
+    "run": {"live", "agent", "state", "python"},
     "cli": {
         "run",
         "build",
@@ -38,19 +42,22 @@ ALLOWED = {
         "watch",
         "live",
         "log",
+        "panels",
         "artefact",
         "signing",
         "state",
         "patch",
         "push",
         "agent",
+        "python",
         "",
     },
+    "integrations": {"", "build", "elf", "live", "patch", "run"},
     "__main__": {"cli"},
-    "": {"live", "run"},
+    "": {"integrations", "live", "run", "mark", "page"},
 }
 # The server imports these rooms, so they may need nothing from outside but what is always there.
-SERVER_ROOMS = ("errors", "events", "wire", "live", "run", "agent", "artefact", "signing", "state")
+SERVER_ROOMS = ("errors", "events", "wire", "live", "python", "run", "agent", "artefact", "signing", "state")
 OUTSIDE = {"watchdog", "rich", "structlog", "elftools"}
 # What a server that takes pushes must not import before there is something to check.
 LATE = {"cryptography"}
@@ -112,12 +119,24 @@ def test_every_room_is_known_here() -> None:
         "import hotreload",
         "import hotreload.errors",
         "from hotreload import enable, disable, subscribe, status, redirect, errors",
+        "import hotreload; hotreload.live_script()",
         "import hotreload.run.switch; import hotreload.live",
         "import hotreload.agent.process, hotreload.agent.gunicorn, hotreload.agent.health",
+        "from hotreload import hotpatchable, about; import hotreload.mark.stub",
     ],
 )
 def test_a_server_imports_nothing_heavy(statement: str) -> None:
-    heavy = [*OUTSIDE, *LATE, "hotreload.build", "hotreload.diff", "hotreload.patch", "hotreload.watch", "argparse"]
+    heavy = [
+        *OUTSIDE,
+        *LATE,
+        "http",
+        "hotreload.page.server",
+        "hotreload.build",
+        "hotreload.diff",
+        "hotreload.patch",
+        "hotreload.watch",
+        "argparse",
+    ]
     code = f"{statement}\nimport sys\nprint(sorted(name for name in {heavy} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -132,6 +151,16 @@ def test_the_package_itself_imports_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "['hotreload'] True True"
+
+
+def test_whoever_starts_a_helper_waits_for_no_imports() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import hotreload.watch.start\n"
+        "print(sorted(set(sys.modules) - before - {'__future__'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "['hotreload', 'hotreload.watch', 'hotreload.watch.start']"
 
 
 def test_every_public_name_is_there() -> None:

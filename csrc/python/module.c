@@ -24,12 +24,22 @@ static PyObject *call_hook(PyObject *module, PyObject *arguments) {
 static PyMethodDef methods[] = {
     {"call_hook", call_hook, METH_VARARGS, "call_hook(address, module, from, to) -> (result, message)"},
     {"shadow_stats", hr_shadow_stats, METH_NOARGS, "shadow_stats() -> (objects, fields, bytes, hooked types)"},
+    {"show_table", hr_show_table, METH_VARARGS,
+     "show_table(kind, live, live_length, new, new_length, changes, holders) -> (added, taken away, names taken, "
+     "owners)"},
+    {"c_functions", hr_c_functions, METH_O, "c_functions(object) -> addresses of the C functions behind it"},
+    {"locate", hr_locate, METH_O, "locate(address) -> (path, base, symbol, start, the eight bytes there)"},
+    {"exchange", hr_exchange, METH_VARARGS,
+     "exchange(functions, names, undo_names, inside, nested, objects) -> (threads inside, orders back or None)"},
     {NULL, NULL, 0, NULL},
 };
 
 static PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "hotreload._state", .m_doc = "Migration hooks and shadow data; see hotreload.h.",
-    .m_size = -1,          .m_methods = methods,
+    PyModuleDef_HEAD_INIT,
+    .m_name = "hotreload._state",
+    .m_doc = "Migration hooks, shadow data and tables; see hotreload.h.",
+    .m_size = -1,
+    .m_methods = methods,
 };
 
 PyMODINIT_FUNC PyInit__state(void);

@@ -26,7 +26,7 @@
  * Context: any thread with the GIL, which is the lock of all this; between entry and exit of a function here no Python
  * code runs, except where it says so.
  */
-#define _GNU_SOURCE
+#define _GNU_SOURCE 1
 #include "state.h"
 
 #include <dlfcn.h>

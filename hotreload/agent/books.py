@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hotreload.state import Audit, Decisions, PatchStore, Quarantine, StateDirectory
+from hotreload.state import Audit, BaseTexts, Decisions, PatchStore, Quarantine, StateDirectory
 from hotreload.state.patches import BASE
 
 __all__ = ["Books", "tell"]
@@ -18,6 +18,7 @@ class Books:
 
     def __init__(self, directory: StateDirectory) -> None:
         self.directory = directory
+        self.bases = BaseTexts(directory)
         self.patches = PatchStore(directory)
         self.decisions = Decisions(directory)
         self.quarantine = Quarantine(directory)

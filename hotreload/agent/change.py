@@ -12,12 +12,16 @@ from typing import Any, Protocol
 
 from hotreload.agent.refusal import refuse
 from hotreload.agent.terms import Terms
-from hotreload.artefact import Artefact
+from hotreload.artefact import PYTHON, Artefact, printable
 from hotreload.errors import HotReloadError, StageError
 from hotreload.live.hooks import check_automatic_rollback
 from hotreload.live.records import PRE_COMMIT
 
-__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation"]
+__all__ = ["Change", "Live", "Nothing", "Patch", "Probation", "Rollback", "live_generation", "stage", "tables_told"]
+
+
+#: A reply has a limit, and nobody reads more.
+_NOTES, _NOTE_LEN = 20, 400
 
 
 class Live(Protocol):
@@ -96,6 +100,22 @@ def live_generation(live: Live, module: Any) -> Any:
     return live.history(module)[live.attach(module.path).generation]
 
 
+def stage(live: Live, module: Any, artefact: Artefact) -> Any:
+    """Stages an artefact, and insists that it does no more than it says.
+
+    Raises:
+        StageError: the manager refused it; or UNNAMED: a text would change functions that are not named in front of
+            it. What was staged is dropped.
+    """
+    staged = live.stage(module, artefact.body)
+    named = {*artefact.functions, *artefact.carried}  # what an earlier edit has added is carried, and changed here
+    unnamed = sorted(set(staged.functions) - named) if artefact.manifest.kind == PYTHON else []
+    if unnamed:
+        live.unstage(staged)
+        raise refuse("UNNAMED", f"the text changes {printable(unnamed[0])}, which the artefact does not name")
+    return staged
+
+
 def _level_of_turn(live: Live, module: Any, to: int) -> str:
     """The level of what is open, where going to that generation is to turn it round; empty where it is not.
 
@@ -151,11 +171,18 @@ class Patch:
             "generation_now": self._before,
             "level": self._level,
             "may_veto": self._may_veto,
+            "notes": [str(note)[:_NOTE_LEN] for note in getattr(self._staged, "notes", ())[:_NOTES]],
         }
 
     @property
     def _may_veto(self) -> bool:
-        """Whether a hook of it has a say at the commit, and a trial of it can be taken back."""
+        """Whether the commit may be refused after all, and a trial of it can be taken back.
+
+        Functions in Python are exchanged in a moment in which no thread is inside, and what is new in a text is run
+        then: neither can be promised beforehand.
+        """
+        if self.artefact.manifest.kind == PYTHON:
+            return True
         has_a_say = any(hook.kind == PRE_COMMIT for hook in self._staged.hooks)
         return has_a_say and bool(self._staged.can_roll_back)
 
@@ -168,11 +195,11 @@ class Patch:
         try:
             return self._commit(probation, push)
         except StageError as error:
-            if error.status != "STALE":
+            if error.status not in ("STALE", "OUTDATED"):
                 raise
         # An import has restored the current patch since: it was promised all the same, so it is staged again.
         self.drop()
-        self._staged = self._live.stage(self.module, self.artefact.elf)
+        self._staged = stage(self._live, self.module, self.artefact)
         return self._commit(probation, push)
 
     def _commit(self, probation: Probation, push: str) -> Any:
@@ -190,6 +217,16 @@ class Patch:
 
     def watch(self, probation: Probation, generation: Any, push: str) -> None:
         probation.begin(self.module, generation, self.artefact, push)
+
+
+def tables_told(generation: Any) -> list[str]:
+    """What became of the functions that Python sees, in a line for each thing: new ones, and those that are gone."""
+    runs = getattr(generation, "table_runs", ())
+    kinds = {"appeared": "added", "gone": "removed", "left alone, since something else has the name": "kept"}
+    names = {text: [name for run in runs for name in getattr(run, kind)] for text, kind in kinds.items()}
+    lines = [f"{text}: {', '.join(found)}" for text, found in names.items() if found]
+    lines += [f"not shown: {run.name}: {run.error}" for run in runs if run.error]
+    return [line[:_NOTE_LEN] for line in lines[:_NOTES]]
 
 
 class Rollback:

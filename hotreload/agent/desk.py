@@ -24,12 +24,13 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 from hotreload.agent.books import Books
-from hotreload.agent.change import Change, Live, Nothing, Patch, Rollback, live_generation
+from hotreload.agent.change import Change, Live, Nothing, Patch, Rollback, live_generation, stage
 from hotreload.agent.peer import Peer
 from hotreload.agent.policy import Policy, PolicySource
 from hotreload.agent.refusal import refuse
@@ -64,6 +65,7 @@ class Desk:
         policy: what is allowed.
         transitions: what is open.
         describe: the part of ``status`` that others know.
+        unfit: modules that are loaded and that the manager cannot take.
         refresh: is called before each request, to catch up with what happened on disk.
     """
 
@@ -76,6 +78,7 @@ class Desk:
         transitions: Transitions,
         *,
         describe: Callable[[], dict[str, Any]] = dict,
+        unfit: Callable[[], list[dict[str, Any]]] = list,
         refresh: Callable[[], None] = lambda: None,
     ) -> None:
         self._live = live
@@ -84,6 +87,7 @@ class Desk:
         self._policy = policy
         self._transitions = transitions
         self._describe = describe
+        self._unfit = unfit
         self._refresh = refresh
         self._handlers: dict[str, Handler] = {
             "status": self._status,
@@ -145,6 +149,7 @@ class Desk:
             shown = made[-_SHOWN_GENERATIONS:]
             shown += [one for one in made[:-_SHOWN_GENERATIONS] if one["number"] == module["generation"]]
             module["generations"] = shown
+        status["modules"] += self._unfit()
         return {
             **status,
             "uid": os.geteuid(),
@@ -171,19 +176,21 @@ class Desk:
             return answer
         self._live.check_unlocked()
         self._session.check_free()
+        _tell_marks()
         raw = read_sealed(fd)
         signer = policy.check_signature(raw)
         artefact = parse(raw)
-        policy.check_functions((*artefact.functions, *artefact.carried))
+        policy.check_functions((*artefact.functions, *artefact.carried, *artefact.tables))
         is_allowed = _flag_of(message, "allow_quarantined")
-        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.elf_sha256)
+        why = self._books.quarantine.find(artefact.sha256, artefact.manifest.body_sha256)
         if why is not None and not is_allowed:
             raise refuse("QUARANTINED", f"the patch is in quarantine: {why}", sha256=artefact.sha256)
         module = self._find_module(artefact.manifest.build_id, artefact.manifest.module)
         policy.check_module(module.name)
         _check_generation(module, message)
         about = _about(peer, artefact, signer, is_allowed=why is not None)
-        change = self._make_change(module, artefact, push, about, terms, is_rollback=_flag_of(message, "rollback"))
+        is_rollback = _flag_of(message, "rollback")
+        change = self._make_change(module, artefact, push, about, terms, policy=policy, is_rollback=is_rollback)
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _check_same(self, push: str, fd: int | None) -> None:
@@ -193,7 +200,15 @@ class Desk:
             raise refuse("BAD_REQUEST", f"push {push} was prepared here with another artefact")
 
     def _make_change(
-        self, module: Any, artefact: Artefact, push: str, about: dict[str, Any], terms: Terms, *, is_rollback: bool
+        self,
+        module: Any,
+        artefact: Artefact,
+        push: str,
+        about: dict[str, Any],
+        terms: Terms,
+        *,
+        policy: Policy,
+        is_rollback: bool,
     ) -> Change:
         now = live_generation(self._live, module)
         if now.number and now.info.get("sha256") == artefact.sha256:
@@ -206,8 +221,9 @@ class Desk:
         if not is_rollback:
             self._check_newer(now, artefact)
         info = {"push": push, "at": time.time(), **about}
-        staged = self._live.stage(module, artefact.elf)
+        staged = stage(self._live, module, artefact)
         try:
+            policy.check_marked(staged, module.path)
             return Patch(self._live, module, artefact, staged, info=info, terms=terms)
         except BaseException:
             self._live.unstage(staged)
@@ -216,7 +232,7 @@ class Desk:
     def _check_newer(self, now: Any, artefact: Artefact) -> None:
         sequence = artefact.manifest.sequence
         live = now.info.get("sequence", 0)
-        is_other = now.info.get("elf_sha256") != artefact.manifest.elf_sha256
+        is_other = now.info.get("body_sha256") != artefact.manifest.body_sha256
         if isinstance(live, int) and (sequence < live or (sequence == live and is_other)):
             what = f"{live} is live here" if sequence < live else "other code with that number is live here"
             raise refuse("OLDER", f"the patch has sequence number {sequence}, and {what}", sequence=sequence)
@@ -250,7 +266,7 @@ class Desk:
         return self._session.open(push, change, seconds, about, is_audit_required=policy.needs_audit)
 
     def _find_module(self, build_id: str, name: str) -> Any:
-        """The loaded extension with that build-id, taken under management."""
+        """The module with that build-id, taken under management."""
         paths = [path for path, found in self._live.loaded_libraries() if found == build_id]
         if len(paths) > 1:
             raise refuse("TWICE", f"the build {build_id} is loaded {len(paths)} times: {', '.join(paths)}")
@@ -295,6 +311,14 @@ class Desk:
             pass
 
 
+def _tell_marks() -> None:
+    """What this process has marked in vain is told at its first push: production code comes up without a word."""
+    if "hotreload.mark.book" in sys.modules:
+        from hotreload.mark.book import tell_unpatchable
+
+        tell_unpatchable()
+
+
 def _push_of(message: Message) -> str:
     push = message.get("push")
     if not isinstance(push, str) or not is_plain_name(push):
@@ -337,10 +361,11 @@ def _about(peer: Peer, artefact: Artefact, signer: str, *, is_allowed: bool) -> 
     manifest = artefact.manifest
     return {
         "module": manifest.module,
+        "code": manifest.kind,
         "build_id": manifest.build_id,
         "sequence": manifest.sequence,
         "sha256": artefact.sha256,
-        "elf_sha256": manifest.elf_sha256,
+        "body_sha256": manifest.body_sha256,
         "author": manifest.author,
         "created": manifest.created,
         "signer": signer,

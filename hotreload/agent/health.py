@@ -30,6 +30,8 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
         _check("audit trail", lambda: _audit(books)),
         _check("policy", lambda: _policy(policy)),
         _check("not locked", live.check_unlocked),
+        _check("files of generations", lambda: _files(live)),
+        *_marked(live),
     ]
     return {
         "checks": checks,
@@ -47,12 +49,23 @@ def examine(live: Live, books: Books, policy: PolicySource) -> dict[str, Any]:
 def _prologues(found: Iterable[Any], live: Live) -> Iterator[dict[str, Any]]:
     """One that cannot be used is no fault of a process that has no extension built so; without any, one must do."""
     found = list(found)
-    used = {module.get("prologue", "jump") for module in live.status()["modules"]}
+    extensions = [module for module in live.status()["modules"] if not module.get("path", "").endswith(".py")]
+    used = {module.get("prologue", "jump") for module in extensions}
     needed = used or {usable.prologue for usable in found if not any(other.is_usable for other in found)}
     for usable in found:
         is_fine = usable.is_usable or usable.prologue not in needed
         told = {"name": f"prologue {usable.prologue}", "ok": is_fine, "detail": usable.why, "hint": ""}
         yield {**told, "usable": usable.is_usable}
+
+
+def _marked(live: Live) -> Iterator[dict[str, Any]]:
+    """What is marked and cannot be patched is worth a line and is no fault: a plain build serves as well."""
+    marked = live.status().get("marked") or ()
+    for mark in marked:
+        if not mark["patchable"]:
+            yield {"name": f"marked {mark['name']}", "ok": True, "detail": mark["reason"], "hint": "", "note": True}
+    if marked:
+        yield {"name": "marked", "ok": True, "detail": [mark["name"] for mark in marked], "hint": ""}
 
 
 def _check(name: str, check: Callable[[], Any]) -> dict[str, Any]:
@@ -72,6 +85,12 @@ def _try_memfd() -> None:
 def _state(books: Books) -> str:
     books.directory.check()
     return books.directory.path
+
+
+def _files(live: Live) -> str:
+    """No fault when there are none: perf and others then have no names for new code."""
+    files = live.status().get("files", {})
+    return f"in memory only: {files['reason']}" if files.get("reason") else str(files.get("directory", ""))
 
 
 def _audit(books: Books) -> str:

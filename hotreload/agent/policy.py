@@ -5,10 +5,11 @@
     users = ["deploy", 1005]  # besides the process's own user and root
     readers = ["monitor"]  # may ask for the status, and no more
     modules = ["shop.*"]  # names of modules, with * and ?; all of them by default
-    functions = ["render_*"]  # names of C functions; all of them by default
+    functions = ["render_*"]  # names of C functions, qualified names of Python's; all of them by default
     signature = "required"  # or "optional"
     keys = ["deploy.pub"]  # public keys: files beside this one, or "ed25519:BASE64"
     audit = "required"  # or "optional": whether a push that cannot be written down is refused
+    marked-only = true  # what is not marked with hotreload.hotpatchable in this process is not to be pushed
 
 Everybody but the own user and root must also be let through to the socket, whose directory is shut to them.
 
@@ -35,7 +36,9 @@ __all__ = ["Policy", "PolicySource", "read_policy"]
 
 _CHOICES = ("required", "optional")
 _LISTS = ("users", "readers", "modules", "functions", "keys")
+_WORDS = ("signature", "audit", "marked-only")
 _LIMIT = 1 << 20
+_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Policy:
     signature: str = "optional"
     keys: tuple[bytes, ...] = ()
     audit: str = "optional"
+    marked_only: bool = False
     path: str = ""
 
     @property
@@ -83,7 +87,7 @@ class Policy:
         return verify(raw, self.keys, now=0 if was_committed else None)
 
     def check_functions(self, functions: Iterable[str]) -> None:
-        """Insists that functions are among those that may be patched.
+        """Insists that functions are among those that may be patched; a table that has functions counts as one.
 
         Raises:
             StageError: FUNCTION; nothing was changed.
@@ -101,6 +105,31 @@ class Policy:
         if self.modules and not any(fnmatchcase(module, pattern) for pattern in self.modules):
             raise refuse("MODULE", f"the policy does not allow the module {printable(module)} to be patched")
 
+    def check_marked(self, staged: Any, path: str) -> None:
+        """Insists that what a staged patch would change in C is marked here, where that is asked for.
+
+        That is each function that it redirects; for what it adds to Python's modules and types, the whole module.
+
+        What an earlier patch brought came by the same door; Python functions are marked, or they are not swapped.
+
+        Raises:
+            StageError: UNMARKED, with their names; nothing was redirected, and the patch is still staged.
+        """
+        if not self.marked_only:
+            return
+        from hotreload.mark.book import unmarked
+
+        found = unmarked(path, getattr(staged, "redirects", ()), getattr(staged, "tables", ()))
+        names = [printable(name) for name in found]
+        if names:
+            what = f"{', '.join(names[:_TOLD])}{f' and {len(names) - _TOLD} more' if len(names) > _TOLD else ''}"
+            is_one = len(names) == 1
+            raise refuse(
+                "UNMARKED",
+                f"the policy is marked-only, and {what} {'is' if is_one else 'are'} not marked in this process",
+                functions=names,
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``doctor``."""
         return {
@@ -112,6 +141,7 @@ class Policy:
             "signature": self.signature,
             "keys": len(self.keys),
             "audit": self.audit,
+            "marked_only": self.marked_only,
         }
 
 
@@ -150,11 +180,11 @@ def read_policy(path: str) -> Policy:
     if not isinstance(table, Mapping):
         raise refuse("POLICY", f"{path}: the policy must be a table")
     for key in table:
-        if key == "only-marked":
-            raise refuse("POLICY", f"{path}: only-marked is not available yet: leave it out, or list the functions")
-        if key not in (*_LISTS, "signature", "audit"):
-            known = ", ".join((*_LISTS, "signature", "audit"))
-            raise refuse("POLICY", f"{path}: a policy has no key {printable(key)}; it has {known}")
+        if key not in (*_LISTS, *_WORDS):
+            from hotreload.config import nearest
+
+            near = nearest("marked-only" if key == "only-marked" else key, (*_LISTS, *_WORDS))
+            raise refuse("POLICY", f"{path}: a policy has no key {printable(key)}; {near}")
     lists = {key: _list_of(table, key, path) for key in _LISTS}
     policy = Policy(
         users=frozenset(_uid_of(user, path) for user in lists["users"]),
@@ -164,6 +194,7 @@ def read_policy(path: str) -> Policy:
         signature=_choice_of(table, "signature", path),
         keys=tuple(_key_of(key, path) for key in _texts_of(lists["keys"], "keys", path)),
         audit=_choice_of(table, "audit", path),
+        marked_only=_truth_of(table, "marked-only", path),
         path=path,
     )
     if policy.signature == "required" and not policy.keys:
@@ -218,6 +249,13 @@ def _choice_of(table: Mapping[str, Any], key: str, path: str) -> str:
     if value not in _CHOICES:
         raise refuse("POLICY", f'{path}: {key} is "required" or "optional", not {printable(repr(value))}')
     return str(value)
+
+
+def _truth_of(table: Mapping[str, Any], key: str, path: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise refuse("POLICY", f"{path}: {key} is true or false, not {printable(repr(value))}")
+    return value
 
 
 def _uid_of(user: object, path: str) -> int:

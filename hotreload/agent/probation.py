@@ -83,7 +83,7 @@ class Watch:
         about = {"push": push, "sequence": manifest.sequence, "sha256": artefact.sha256}
         try:
             with self._lock:
-                self._probation.begin(generation, **about, elf_sha256=manifest.elf_sha256, build_id=manifest.build_id)
+                self._probation.begin(generation, **about, body_sha256=manifest.body_sha256, build_id=manifest.build_id)
         except HotReloadError as error:
             self._write(AGENT_FAILED, during="probation", module=module.name, push=push, error=error.as_dict())
 
@@ -134,7 +134,7 @@ class Watch:
         """Goes back to the base where a patch that is in quarantine is live, unless it was pushed in spite of that."""
         for module, generation in live_patches(self._live):
             info = generation.info
-            hashes = [info[key] for key in ("sha256", "elf_sha256") if is_sha256(info.get(key))]
+            hashes = [info[key] for key in ("sha256", "body_sha256") if is_sha256(info.get(key))]
             if info.get("allow_quarantined") or not hashes:
                 continue
             try:
@@ -169,7 +169,7 @@ class Watch:
         text = self._books.directory.read(_ROOM, name, limit=_LIMIT)
         crash = read_crash((text or b"").decode("ascii", "replace"))
         why = "" if crash is None else _why(crash)
-        for key in ("sha256", "elf_sha256"):
+        for key in ("sha256", "body_sha256"):
             if crash is not None and is_sha256(crash.get(key)):
                 self._books.quarantine.add(crash[key], why, crash=crash)
         # Several processes may look at once; one of them tells.

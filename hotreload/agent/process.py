@@ -70,10 +70,11 @@ class Agent:
             policy,
             self.transitions,
             describe=self._describe,
+            unfit=self.restorer.unfit,
             refresh=self._refresh,
         )
         self.listener = Listener(directory, self, self._complain)
-        self._unwatch: Callable[[], None] | None = None
+        self._unwatch: tuple[Callable[[], None], ...] = ()
 
     # From other threads --------------------------------------------------------------------------------------------
 
@@ -83,7 +84,8 @@ class Agent:
         Raises:
             HotReloadError: there is no socket to be had; nothing was started.
         """
-        from hotreload.live.arrivals import watch_imports
+        from hotreload.live.arrivals import watch_imports, watch_texts
+        from hotreload.python.registry import files, serve, watch_files
 
         try:
             self.listener.open()
@@ -91,16 +93,23 @@ class Agent:
             raise HotReloadError(f"the agent has no socket: {error}", hint="see the state directory") from None
         sweep(self.books.directory)
         self.watch.collect()
+        serve(self._live)
+        for path in list(files()):
+            self.restorer.marked(path)
         self.restorer.look_around()
-        self._unwatch = watch_imports(self.restorer.arrived)
+        self._unwatch = (
+            watch_files(self.restorer.marked),
+            watch_imports(self.restorer.arrived),
+            watch_texts(self.restorer.look_at_texts),
+        )
         self._write(AGENT_STARTED, app=self.app, socket=socket_name(os.getpid()))
         self.listener.start()
 
     def close(self) -> None:
         """Ends it. What is live stays live, and a push that is open here is not settled any more."""
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        unwatch, self._unwatch = self._unwatch, ()
+        for end in unwatch:
+            end()
         self.listener.close()
         self.transitions.close()
         self.watch.close()
@@ -199,9 +208,11 @@ class _Process:
 
         config = load_config()
         app = app_name(config.app)
-        agent = Agent(app, StateDirectory(state_path(app, config.state)), PolicySource.find(), config.probation)
+        state = StateDirectory(state_path(app, config.state))
+        agent = Agent(app, state, PolicySource.find(), config.probation)
         # What was live before a trial must be there to go back to.
-        manager().configure(**{**config.limits, "keep": max(1, config.keep)})
+        files = config.files or state.path_of("generations")
+        manager().configure(**{**config.limits, "keep": max(1, config.keep), "files": files})
         agent.start()
         self.agent = agent
         if not self._has_hooks:

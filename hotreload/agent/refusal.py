@@ -23,10 +23,12 @@ HINTS = {
     "NO_ARTEFACT": "send it as a sealed memfd with the request",
     "NOT_SEALED": "send a memfd with the seals WRITE, SHRINK, GROW and SEAL",
     "TOO_BIG": "build the patch again",
+    "UNNAMED": "pack it again: whoever reads it must see what it changes",
     # What may be pushed here.
     "POLICY": "correct the policy file",
     "MODULE": "see `modules` in [tool.hotreload.policy]",
     "FUNCTION": "see `functions` in [tool.hotreload.policy]",
+    "UNMARKED": "mark them with hotreload.hotpatchable, or their whole module; or make helpers static inline",
     "QUARANTINED": "a process died soon after it took this patch: correct it, or push with --allow-quarantined",
     # What this process is.
     "NOT_LOADED": "the module is loaded by its first import",

@@ -30,7 +30,7 @@ from collections import OrderedDict
 from typing import Any
 
 from hotreload.agent.books import Books
-from hotreload.agent.change import Change, Probation
+from hotreload.agent.change import Change, Probation, tables_told
 from hotreload.agent.refusal import refuse
 from hotreload.agent.transitions import Transitions
 from hotreload.errors import HotReloadError
@@ -299,6 +299,7 @@ class Session:
         milliseconds = round((time.perf_counter() - started) * 1000, 3)
         known.about = {**known.about, "generation": generation.number, "commit_ms": milliseconds}
         known.about["level"] = getattr(generation, "level", "function")
+        known.about["notes"] = [*known.about.get("notes", ()), *tables_told(generation)]
         known.step = step
         change.watch(self._probation, generation, known.push)
 

@@ -15,7 +15,7 @@ from hotreload.elf.edit import Editor
 from hotreload.elf.file import SHF_EXECINSTR, STT_FUNC, ElfFile
 from hotreload.errors import BuildError
 
-__all__ = ["JOURNAL", "count_hooks", "finish_library"]
+__all__ = ["JOURNAL", "count_hooks", "finish_library", "note_start"]
 
 JOURNAL = "HOTRELOAD_JOURNAL"  # names a file that gets a line for each library finished during a build
 
@@ -111,6 +111,14 @@ def _foreign_functions(elf: ElfFile, own: set[str]) -> list[Unpatchable]:
 
 # What crtbegin and crti bring into every shared library.
 STARTUP = {"_init", "_fini", "deregister_tm_clones", "register_tm_clones", "__do_global_dtors_aux", "frame_dummy"}
+
+
+def note_start(source: str) -> None:
+    """Tells `hotreload build` what is compiled now, where it listens."""
+    journal = os.environ.get(JOURNAL)
+    if journal:
+        with open(journal, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"compiling": source}) + "\n")
 
 
 def _write_journal(record: Record, output: str) -> None:

@@ -11,6 +11,7 @@ from typing import Union
 from hotreload.build import command as commands
 from hotreload.build import depfile, store
 from hotreload.build.command import Command
+from hotreload.build.finish import note_start
 from hotreload.build.flags import hot_compile_args, hot_link_args
 from hotreload.build.looks import look_at
 from hotreload.build.prologue import prepare_object
@@ -62,6 +63,7 @@ def _compile(command: Command, source: str, output: str, say: Say) -> None:
     hot, dropped = hot_compile_args(command.compiler, args)
     dependencies, depfile_args = _depfile(args, output)
     argv = [*command.compiler, *hot, source]
+    note_start(source)
     try:
         files = _compile_settled([*argv, *depfile_args], source, dependencies)
     finally:
@@ -114,9 +116,8 @@ def _compile_settled(argv: list[str], source: str, dependencies: str) -> dict[st
 def _link(command: Command, args: list[str], say: Say) -> None:
     """Link to a temporary name beside the output, finish it there, and rename it into place."""
     from hotreload.build.finish import finish_library
-    from hotreload.config import load_prologue
 
-    prologue = load_prologue()
+    prologue = _prologue()
     output = command.output or "a.out"
     hot, dropped = hot_link_args(commands.without_output(args))
     temporary = f"{output}.{os.getpid()}.hot"
@@ -131,6 +132,34 @@ def _link(command: Command, args: list[str], say: Say) -> None:
         os.replace(temporary, output)
     finally:
         _remove(temporary)
+
+
+def _prologue() -> str:
+    """How this library is to be redirected; what reads the configuration is imported where it may say so.
+
+    That costs as much as all else that is imported for a link. ``hotreload build`` has it in the environment, and most
+    projects do not mention it. Raises ConfigError: there is no such prologue.
+    """
+    given = os.environ.get("HOTRELOAD_PROLOGUE", "")
+    if given in ("jump", "slot") or (not given and not _mentions_prologue(os.getcwd())):
+        return given or "jump"
+    from hotreload.config import load_prologue
+
+    return load_prologue()
+
+
+def _mentions_prologue(directory: str) -> bool:
+    """Whether the nearest ``pyproject.toml`` has the word; one that cannot be read has an error to be told."""
+    while True:
+        try:
+            with open(os.path.join(directory, "pyproject.toml"), "rb") as file:
+                return b"prologue" in file.read()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            if directory == os.path.dirname(directory):
+                return False
+            directory = os.path.dirname(directory)
+        except OSError:
+            return True
 
 
 def _link_with_slots(argv: list[str], objects: list[str], temporary: str) -> None:

@@ -1,7 +1,4 @@
-"""``hotreload pack``, ``show``, ``sign`` and ``verify``: artefacts as files, before anything is pushed anywhere.
-
-Exit codes: 0 done, 2 usage, 3 nothing to do, 4 refused.
-"""
+"""``hotreload pack``, ``show``, ``sign`` and ``verify``: artefacts as files, before anything is pushed anywhere."""
 
 from __future__ import annotations
 
@@ -12,88 +9,98 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hotreload import artefact, signing
 from hotreload.artefact import Artefact, printable
-from hotreload.cli.artefact_view import as_data, show
-from hotreload.errors import BuildError, HotReloadError, IncompatibleError
+from hotreload.cli.artefact_view import as_data, text_of
+from hotreload.cli.artefact_view import show as show_artefact
+from hotreload.cli.progress import Progress
+from hotreload.errors import HotReloadError
+from hotreload.panels import wants_panels
 from hotreload.push.records import Exit
 
-__all__ = ["COMMANDS", "run"]
+__all__ = ["pack", "show", "sign", "verify"]
 
 _SUFFIX = ".hotpatch"
-_EXIT_CODES = "exit codes: 0 done, 2 usage, 3 nothing to do, 4 refused"
 
 
-def run(command: str, arguments: Sequence[str]) -> int:
-    """Runs one of :data:`COMMANDS`; the exit code is returned, and a refusal is told on stderr."""
-    try:
-        return COMMANDS[command](list(arguments))
-    except HotReloadError as error:
-        _tell(error, as_json="--json" in arguments)
-        return Exit.REFUSED
+def pack(options: argparse.Namespace) -> int:
+    """Makes an artefact. Raises HotReloadError: it cannot be made; nothing was written."""
+    is_python = options.source.endswith(".py")
+    if is_python != bool(options.base) or (is_python and options.build_id) or (options.module and not is_python):
+        options.usage_error("a module of Python needs --base OLD.py, the text that runs; C sources have a --build-id")
+    found, warnings, reason = _pack_text(options) if is_python else _pack_sources(options)
+    if found is None:
+        _print(options, f"nothing to pack: {reason}", {"packed": None, "reason": reason})
+        return Exit.NOTHING
+    output = options.output or Path(options.source).stem + _SUFFIX
+    _write(output, found.raw)
+    if warnings:
+        os.write(2, warnings.encode(errors="backslashreplace"))
+    _print(options, f"{printable(output)}: {_summary(found)}", {"packed": output, **as_data(found)})
+    return Exit.DONE
 
 
-def _pack(arguments: list[str]) -> int:
-    parser = _parser("pack", "Makes an artefact of what a module's sources say now. The running code is not touched.")
-    parser.add_argument("source", help="a source or header of the module; all of its sources are looked at")
-    parser.add_argument("-o", "--output", help="the file to write (default: SOURCE's name with .hotpatch)")
-    parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the newest build of SOURCE)")
-    parser.add_argument("--author", default="", help="whose change it is (default: git's user, or yours)")
-    parser.add_argument("--sequence", type=_sequence, metavar="N", help="newer is greater (default: the edit's time)")
-    parser.add_argument("--expires", default="", metavar="WHEN", help="2026-12-31T00:00:00Z, or 30m, 12h, 7d, 2w")
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
-    )
-    options = parser.parse_args(arguments)
+def _pack_sources(options: argparse.Namespace) -> tuple[Artefact | None, str, str]:
+    """The artefact, or none; the compiler's warnings; why there is nothing to pack."""
     from hotreload.config import load_config
-    from hotreload.patch.pack import pack
+    from hotreload.diff.verdicts import check_allowed
+    from hotreload.patch.pack import pack as make_artefact
 
-    packed = pack(
+    allowed, why = check_allowed(load_config().allow), [""]
+    with Progress() as progress:
+        packed = make_artefact(
+            options.source,
+            build_id=options.build_id,
+            author=options.author,
+            sequence=options.sequence,
+            expires=options.expires,
+            allow=allowed.union(options.allow or ()),
+            colours=wants_panels(sys.stderr),
+            progress=progress.compiling,
+            unchanged=why.append,
+        )
+    if packed is None:
+        return None, "", f"the sources mean what the running base means: {why[-1]}"
+    return packed.artefact, packed.result.warnings, ""
+
+
+def _pack_text(options: argparse.Namespace) -> tuple[Artefact | None, str, str]:
+    """The same for a module of Python."""
+    from hotreload.patch.pack_text import pack_text, read_text
+    from hotreload.python.workshop import module_name
+
+    return pack_text(
         options.source,
-        build_id=options.build_id,
+        read_text(options.base),
+        module=options.module or module_name(os.path.realpath(options.source)),
         author=options.author,
         sequence=options.sequence,
         expires=options.expires,
-        allow=frozenset((*load_config().allow, *options.allow)),
     )
-    if packed is None:
-        _print(options, "nothing to pack: the sources mean what the running base means", {"packed": None})
-        return Exit.NOTHING
-    output = options.output or Path(options.source).stem + _SUFFIX
-    _write(output, packed.artefact.raw)
-    if packed.result.warnings:
-        os.write(2, packed.result.warnings.encode(errors="backslashreplace"))
-    _print(options, f"{printable(output)}: {_summary(packed.artefact)}", {"packed": output, **as_data(packed.artefact)})
-    return Exit.DONE
 
 
-def _show(arguments: list[str]) -> int:
-    parser = _parser("show", "Prints what an artefact would change, for a reader; with --json for a program.")
-    parser.add_argument("artefact", help="the .hotpatch file")
-    options = parser.parse_args(arguments)
+def show(options: argparse.Namespace) -> int:
+    """Prints what an artefact would change. Raises HotReloadError: it is none."""
     found = artefact.load(options.artefact)
-    if options.json:
+    if options.text:
+        sys.stdout.buffer.write(text_of(found))
+    elif options.json:
         print(json.dumps(as_data(found), indent=2))
     else:
-        show(found, sys.stdout)
+        show_artefact(found, sys.stdout)
     return Exit.DONE
 
 
-def _sign(arguments: list[str]) -> int:
-    parser = _parser("sign", "Signs an artefact with an Ed25519 key; an earlier signature is replaced.")
-    parser.add_argument("artefact", nargs="?", help="the .hotpatch file")
-    parser.add_argument("--key", help="the private key, PEM; its passphrase is asked for, or HOTRELOAD_KEY_PASSPHRASE")
-    parser.add_argument("-o", "--output", help="the file to write (default: the artefact itself)")
-    parser.add_argument("--new-key", metavar="FILE", help="make a pair instead: FILE and FILE.pub")
-    options = parser.parse_args(arguments)
+def sign(options: argparse.Namespace) -> int:
+    """Signs an artefact, or makes a pair of keys. Raises HotReloadError: nothing was written."""
     if options.new_key and not options.artefact:
         return _make_key(options)
     if options.new_key or not options.artefact or not options.key:
-        parser.error("give an artefact and --key, or --new-key alone")
+        options.usage_error("give an artefact and --key, or --new-key alone")
     raw = artefact.load(options.artefact).raw
     key = _read_key(options.key, is_secret=True)
     signed = artefact.parse(signing.sign(raw, key, _passphrase(options.key, key)))
@@ -103,13 +110,8 @@ def _sign(arguments: list[str]) -> int:
     return Exit.DONE
 
 
-def _verify(arguments: list[str]) -> int:
-    parser = _parser("verify", "Says whether one of the given keys signed exactly this artefact.")
-    parser.add_argument("artefact", help="the .hotpatch file")
-    parser.add_argument(
-        "--key", action="append", required=True, help="a public key: a file, or ed25519:BASE64; may be repeated"
-    )
-    options = parser.parse_args(arguments)
+def verify(options: argparse.Namespace) -> int:
+    """Says whether one of the keys signed it. Raises HotReloadError: none did, or it is no artefact."""
     keys = [key if key.startswith("ed25519:") else _read_key(key) for key in options.key]
     raw = artefact.load(options.artefact).raw
     signer = signing.verify(raw, keys)
@@ -117,22 +119,6 @@ def _verify(arguments: list[str]) -> int:
     text = f"{printable(options.artefact)}: good, signed by {signer}: {_summary(found)}"
     _print(options, text, {"verified": True, **as_data(found)})
     return Exit.DONE
-
-
-COMMANDS: Mapping[str, Callable[[list[str]], int]] = {"pack": _pack, "show": _show, "sign": _sign, "verify": _verify}
-
-
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"hotreload {command}", description=description, epilog=_EXIT_CODES)
-    parser.add_argument("--json", action="store_true", help="answer as JSON")
-    return parser
-
-
-def _sequence(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 1 << 63:
-        raise argparse.ArgumentTypeError("a sequence number is zero or more, and less than 2**63")
-    return number
 
 
 def _summary(found: Artefact) -> str:
@@ -146,18 +132,6 @@ def _summary(found: Artefact) -> str:
 
 def _print(options: argparse.Namespace, text: str, data: Mapping[str, Any]) -> None:
     print(json.dumps({"ok": True, **data}) if options.json else text)
-
-
-def _tell(error: HotReloadError, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"ok": False, **error.as_dict()}, default=str))
-        return
-    lines = [f"hotreload: {printable(str(error))}"]
-    if isinstance(error, BuildError) and error.diagnostics:
-        lines.append(error.diagnostics.rstrip("\n"))
-    if isinstance(error, IncompatibleError):
-        lines = [printable(finding.with_slug) for finding in error.findings] or lines
-    os.write(2, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
 
 def _make_key(options: argparse.Namespace) -> int:

@@ -13,10 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hotreload.artefact import Artefact, Manifest, printable
+from hotreload.artefact import ELF, PYTHON, Artefact, Manifest, printable
+from hotreload.errors import HotReloadError
+from hotreload.python.payload import decode
 
-__all__ = ["as_data", "show"]
+__all__ = ["as_data", "show", "text_of"]
 
+_KINDS = {ELF: "functions in C", PYTHON: "functions in Python"}
+_SAME_TEXT = {ELF: "the compiler made other code of the same text", PYTHON: "the same, on other lines"}
 _DIFF_MARKS = " +-@\\"
 _STYLES = {"@": "cyan", "+": "green", "-": "red"}
 
@@ -49,12 +53,26 @@ def as_data(artefact: Artefact) -> dict[str, Any]:
         "signed": bool(artefact.signature),
         "redirects": list(artefact.functions),
         "brings": list(artefact.carried),
+        "hooks": [{"name": name, "runs": when} for name, when in artefact.hooks],
+        "tables": list(artefact.tables),
     }
+
+
+def text_of(artefact: Artefact) -> bytes:
+    """The new text of the module, whole, as it would be compiled.
+
+    Raises:
+        HotReloadError: it is a patch of C code, which is made of several files.
+    """
+    if artefact.manifest.kind != PYTHON:
+        raise HotReloadError("a patch of C code carries no source", hint="its source diff is what `hotreload show` has")
+    return decode(artefact.body).text
 
 
 def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     manifest = artefact.manifest
     yield "module", manifest.module
+    yield "changes", _KINDS[manifest.kind]
     yield "base", manifest.build_id
     yield "author", manifest.author
     yield "created", manifest.created + (f", until {manifest.expires}" if manifest.expires else "")
@@ -62,6 +80,10 @@ def _facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
     yield "compiler", manifest.compiler
     yield "files", ", ".join(manifest.sources)
     yield "signed", f"by {manifest.signer}, not verified here" if artefact.signature else "no"
+    if artefact.hooks:
+        yield "hooks", ", ".join(f"{name} ({when})" for name, when in artefact.hooks)
+    if artefact.tables:
+        yield "tables", f"{', '.join(map(printable, artefact.tables))} (what Python finds in modules and types)"
     yield "sha256", f"{artefact.sha256} ({len(artefact.raw):,} bytes)"
 
 
@@ -78,7 +100,7 @@ def _rows(manifest: Manifest) -> Iterator[tuple[str, str, str]]:
     edited = set(manifest.edited)
     kinds = (
         ("changed", manifest.changed, "it uses what was edited"),
-        ("changed", manifest.compiler_changed, "the compiler made other code of the same text"),
+        ("changed", manifest.compiler_changed, _SAME_TEXT[manifest.kind]),
         ("added", manifest.added, ""),
         ("removed", manifest.removed, "the old one stays callable"),
     )

@@ -1,126 +1,185 @@
-"""The commands that are typed by people; each group has a file, which is imported when one of it is typed."""
+"""From a command line to an exit code: one parser is built, what carries the command out is imported, errors are told.
+
+What goes wrong is told in one way for all commands: on stderr, as a panel on a terminal and as plain lines in a pipe,
+or as JSON on stdout where that was asked for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
+import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-import hotreload
-from hotreload.config import LEVELS, LOG_FORMATS, POLICIES, load_config
+from hotreload.cli.arguments import check_allow, flags_of
+from hotreload.cli.tree import COMMANDS, Command, Parser, UsageError, make_parser, top_parser
+from hotreload.config import ConfigError, load_config, load_settings, nearest
 from hotreload.errors import HotReloadError
 
-__all__ = ["run_command"]
+__all__ = ["carry_out", "compile_with", "complain", "run_command", "run_program"]
 
-_RUN_USAGE = "hotreload run [OPTIONS] (SCRIPT | -m MODULE | -- COMMAND) [ARGS...]"
-_BUILD_HELP = """Builds a project's extensions so that they can be patched. Without a command it is the
-project's own build in place; any other runs with CC and CXX set. HOTRELOAD_PROLOGUE=slot, or
-prologue = "slot" under [tool.hotreload], redirects through data; --json tells what was built."""
-_BUILD_USAGE = "hotreload build [--json] [-- COMMAND...]"
-_FLAGS_WITH_VALUE = frozenset({"--log-format", "--allow", "--level", "--settle", "--policy"})
-_USAGE_ERROR = 2
-_ARTEFACT_COMMANDS = {
-    "pack": "make a patch file of what the sources say now",
-    "show": "print what a patch file would change",
-    "sign": "sign a patch file",
-    "verify": "check who signed a patch file",
-}
-_PUSH_COMMANDS = {
-    "push": "make a change live in every running process, or in none",
-    "status": "show what is live in each process",
-    "rollback": "take a push back, in every process or in none",
-    "transition": "show threads that are still in old code; take the push back, or force it",
-    "log": "print the audit trail",
-    "doctor": "say what this host and each process allow",
-}
+_USAGE, _REFUSED, _PARTLY, _INTERNAL = 2, 4, 5, 70
+#: What a shell says of a program that SIGPIPE ended: what it would have told is not known, so it is not "done".
+_NOBODY_READS = 128 + 13
+_JSON = "--json"
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Runs one command, or says what there is."""
-    command = arguments[0] if arguments else ""
-    if command in _ARTEFACT_COMMANDS:
-        from hotreload.cli.artefact_commands import run as run_artefact_command
+    """Runs one command, or says what there is.
 
-        return run_artefact_command(command, arguments[1:])
-    if command in _PUSH_COMMANDS:
-        from hotreload.cli.push_commands import run as run_push_command
-
-        return run_push_command(command, arguments[1:])
-    try:
-        if arguments[:1] == ["run"]:
-            return _run(arguments[1:])
-        if arguments[:1] == ["build"]:
-            return _build(arguments[1:])
-    except HotReloadError as error:
-        os.write(2, f"hotreload: {error}\n".encode())
-        return _USAGE_ERROR
-    _top_parser().parse_args(arguments)
-    _top_parser().print_help()
+    Raises:
+        SystemExit: the command line is wrong (2), or help was asked for (0).
+    """
+    words = list(arguments)
+    _open_streams()
+    if words and words[0] in COMMANDS:
+        command = COMMANDS[words[0]]
+        try:
+            options = parse(command, words[1:])
+        except UsageError as error:
+            complain(error, _USAGE, as_json=True)
+            return _USAGE
+        return carry_out(command, options)
+    if words and not words[0].startswith("-"):
+        unknown = UsageError(f"no command {words[0]!r}", hint=nearest(words[0], COMMANDS))
+        complain(unknown, _USAGE, as_json=_JSON in words)
+        return _USAGE
+    parser = top_parser()
+    parser.parse_args(words)
+    parser.print_help()
     return 0
 
 
-def _top_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hotreload", description="Makes edits to C extensions live while they run.")
-    parser.add_argument("--version", action="version", version=f"hotreload {hotreload.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    commands.add_parser("run", help="run a program with hot reload on", usage=_RUN_USAGE)
-    commands.add_parser("build", help="build a project's extensions so that they can be patched", usage=_BUILD_USAGE)
-    commands.add_parser("cc", help='compiler wrapper: CC="hotreload cc gcc"', usage="hotreload cc COMPILER [ARGS...]")
-    for name, text in {**_ARTEFACT_COMMANDS, **_PUSH_COMMANDS}.items():
-        commands.add_parser(name, help=text, usage=f"hotreload {name} [OPTIONS] ...")
-    return parser
-
-
-def _run(arguments: Sequence[str]) -> int:
-    own, rest = _split_run(arguments)
-    parser = argparse.ArgumentParser(
-        prog="hotreload run",
-        usage=_RUN_USAGE,
-        description="Runs a program with hot reload on: a save of a C source of any extension that was built with "
-        "`hotreload build` goes live in it.",
-    )
-    parser.add_argument("--log-format", choices=LOG_FORMATS, help="colours for a person, or JSON (default: auto)")
-    parser.add_argument("--polling", action="store_true", default=None, help="look at files, for network file systems")
-    parser.add_argument("--verbose", action="store_true", default=None, help="debug lines too")
-    parser.add_argument("--allow", action="append", metavar="SLUG", help="a finding you know better about (repeat)")
-    parser.add_argument("--level", choices=LEVELS, help="when a thread moves to new code (default: auto)")
-    parser.add_argument("--settle", type=float, metavar="SECONDS", help="how long threads may take (default: 2)")
-    parser.add_argument("--policy", choices=POLICIES, help="and then (default: force)")
+def parse(command: Command, words: Sequence[str]) -> argparse.Namespace:
+    """The options of one command; ``rest`` is what belongs to another program. Raises SystemExit, or UsageError."""
+    parser = make_parser(command)
+    own, rest = _split(command, parser, words)
+    parser.answers_json = _JSON in own and _JSON in parser._option_string_actions  # noqa: SLF001 - argparse has no other way
     options = parser.parse_args(own)
-    if not rest:
-        parser.error("nothing to run")
-    flags = {
-        "log_format": options.log_format,
-        "polling": options.polling,
-        "verbose": options.verbose,
-        "allow": options.allow,
-        "level": options.level,
-        "settle": options.settle,
-        "settle_policy": options.policy,
-    }
+    options.rest = rest
+    return options
+
+
+def carry_out(command: Command, options: argparse.Namespace) -> int:
+    """Runs it; what it raises is told here, and becomes the exit code."""
+    as_json = bool(getattr(options, "json", False))
+    try:
+        code = command.load()(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `hotreload log | head`: nobody reads any more, and that is all
+        _stop_telling()
+        return _NOBODY_READS
+    except HotReloadError as error:
+        is_usage = isinstance(error, ConfigError) or _REFUSED not in command.exits
+        code = _USAGE if is_usage else _REFUSED
+        complain(error, code, as_json=as_json)
+    except KeyboardInterrupt:
+        code = _PARTLY if _PARTLY in command.exits else 128 + 2
+        after = "`hotreload status` shows what is live" if code == _PARTLY else ""
+        complain(HotReloadError("interrupted", hint=after), code, as_json=as_json, outcome="interrupted")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told what to look at
+        code = _INTERNAL
+        internal = HotReloadError(f"internal error: {type(error).__name__}: {error}")
+        complain(internal, code, as_json=as_json, outcome="internal_error")
+    return code
+
+
+def complain(error: HotReloadError, code: int = _REFUSED, *, as_json: bool = False, outcome: str = "refused") -> None:
+    """Tells what went wrong, once, where the person or the program looks; never raises."""
+    if as_json:
+        told = {"ok": False, "exit": int(code), "outcome": outcome, **error.as_dict()}
+        with suppress(OSError):
+            print(json.dumps(told, indent=2, default=str), flush=True)
+        return
+    from hotreload.panels import tell
+
+    with suppress(OSError):
+        sys.stdout.flush()
+    tell(error)
+
+
+# The commands that need no file of their own --------------------------------------------------------------------------
+
+
+def run_program(options: argparse.Namespace) -> int:
+    """``hotreload run``: becomes the program.
+
+    Raises:
+        HotReloadError: the configuration is wrong, or the program cannot be started. Nothing was started.
+    """
+    if not options.rest:
+        options.usage_error("nothing to run")
+    flags = flags_of(options)
+    if flags["ui_port"] is not None:
+        flags["ui"] = True
     config = load_config(flags=flags)
-    from hotreload.diff.verdicts import check_allowed
+    if config.allow:
+        check_allow(load_settings(flags=flags))  # now, not when the first edit is refused
+    if config.log_file:
+        config = replace(config, log_file=_writable(config.log_file))
     from hotreload.run.launcher import launch
 
-    check_allowed(config.allow)  # now, not when the first edit is refused
-
-    launch(rest, config)
+    launch(options.rest, config)
 
 
-def _split_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our options, and from the script, ``-m`` or ``--`` on, what belongs to the program."""
+def _writable(path: str) -> str:
+    """The whole path of a file that can be written; the program may go elsewhere. Raises ConfigError."""
+    try:
+        with open(path, "a", encoding="utf-8"):
+            return os.path.abspath(path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}", hint="choose another place with --log-file"
+        ) from None
+
+
+def compile_with(options: argparse.Namespace) -> int:
+    """``hotreload cc``; :func:`hotreload.cli.main` does it without coming here."""
+    from hotreload.build.cc import main
+
+    return main(options.rest)
+
+
+def _split(command: Command, parser: Parser, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options, and what belongs to another program: from its first word, ``-m`` or ``--`` on."""
+    if command.hands_on:
+        return split_program(parser, words)
+    if command.name == "build" and "--" in words:
+        index = list(words).index("--")
+        return list(words[:index]), list(words[index + 1 :])
+    return list(words), []
+
+
+def split_program(parser: Parser, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The same for a command that hands on all that follows its own options."""
+    with_value = {
+        option
+        for action in parser._actions  # noqa: SLF001 - argparse has no other way
+        if action.nargs is None
+        for option in action.option_strings
+    }
     index = 0
-    while index < len(arguments) and arguments[index].startswith("-") and arguments[index] not in ("-m", "--"):
-        index += 2 if arguments[index] in _FLAGS_WITH_VALUE else 1
-    return list(arguments[:index]), list(arguments[index:])
+    while index < len(words) and words[index].startswith("-") and words[index] not in ("-m", "--"):
+        index += 2 if words[index] in with_value else 1
+    return list(words[:index]), list(words[index:])
 
 
-def _build(arguments: Sequence[str]) -> int:
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(f"usage: {_BUILD_USAGE}\n\n{_BUILD_HELP}")
-        return 0
-    from hotreload.build.project import main as build_project
+def _stop_telling() -> None:
+    """Nobody reads stdout any more: what it still holds goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
-    sys.stdout.flush()
-    return build_project(list(arguments))
+
+def _open_streams() -> None:
+    """Where a stream is closed what it is told goes nowhere; where a terminal has no letter for it, it is spelt out."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until this process ends
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")

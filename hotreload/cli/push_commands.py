@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pwd
 import sys
 import time
 from collections import Counter
@@ -17,36 +16,41 @@ from typing import Any, Union
 
 from hotreload.agent.policy import PolicySource
 from hotreload.artefact import Artefact, ArtefactError, is_same_module, load, printable
-from hotreload.config import LEVELS, POLICIES, load_config
-from hotreload.errors import BuildError, HotReloadError, IncompatibleError
+from hotreload.cli.arguments import LONGEST
+from hotreload.cli.progress import Progress
+from hotreload.config import load_config
+from hotreload.diff.verdicts import check_allowed
+from hotreload.errors import BuildError, HotReloadError
+from hotreload.panels import wants_panels
 from hotreload.push.books import StateBooks, catch_up, name_of_operator, what_was_before
-from hotreload.push.canary import Canary, parse_seconds
+from hotreload.push.canary import Canary
 from hotreload.push.changes import BaseChange, PatchChange
 from hotreload.push.client import AgentClient, Finder
 from hotreload.push.coordinator import Coordinator, EndedError, RefusedError, SilentError, Terms
 from hotreload.push.doctor import Finding, examine_host, examine_state
+from hotreload.push.listing import status_table
 from hotreload.push.place import find_state
 from hotreload.push.processes import family_of, look, pids_of_sockets
 from hotreload.push.records import BASE, Exit, Live, Outcome, ProcessStatus
 from hotreload.push.settling import Settling
-from hotreload.push.table import Show, make_show, status_table, stop_telling, write_line
-from hotreload.push.threads import name_threads, tell_taint, tell_transition
+from hotreload.push.table import Show, make_show
+from hotreload.push.texts import Running, base_text, find_running, is_text
+from hotreload.push.threads import name_of_user, name_threads, tell_taint, tell_transition
 from hotreload.state import Audit, PatchStore, Quarantine, StateDirectory
 
-__all__ = ["COMMANDS", "run"]
+__all__ = [
+    "Session",
+    "ask_all",
+    "directory_of",
+    "doctor",
+    "hash_of",
+    "log",
+    "open_sockets",
+    "push",
+    "rollback",
+    "status",
+]
 
-EXIT_CODES = """exit codes:
-  0   done: the change is live in every process, where threads may still be finishing in old code; the last line
-      says how many
-  2   the command line is wrong
-  3   nothing to do: every process has it already
-  4   refused: no process was changed
-  5   partly: it was decided, and not every process has confirmed it yet; the table says which and what they will do
-  6   reverted: with --policy revert, threads had not come over in time; it was taken back in every process
-  70  an error of hotreload itself; `hotreload status` shows what is live
-"""
-#: What a shell says of a program that SIGPIPE ended: what it would have told is not known, so it is not "done".
-_NOBODY_READS = 128 + 13
 _SUFFIX = ".hotpatch"
 _AT_ONCE = 32
 _SHORT = 12
@@ -56,52 +60,16 @@ Change = Union[PatchChange, BaseChange]
 Answers = Sequence["tuple[AgentClient, Union[ProcessStatus, dict[str, Any], Exception]]"]
 
 
-def run(command: str, arguments: Sequence[str]) -> int:
-    """Runs one of :data:`COMMANDS`; a refusal is told on stderr, or as JSON where that was asked for."""
-    as_json = "--json" in arguments
-    try:
-        code = COMMANDS[command](list(arguments))
-        sys.stdout.flush()
-    except BrokenPipeError:  # `hotreload log | head`: nobody reads any more, and that is all
-        stop_telling(sys.stdout)
-        return _NOBODY_READS
-    except HotReloadError as error:
-        _tell(error, as_json=as_json)
-        return Exit.REFUSED
-    except KeyboardInterrupt:
-        _complain("hotreload: interrupted; `hotreload status` shows what is live\n")
-        return Exit.PARTLY
-    except Exception as error:  # noqa: BLE001 - whatever it is, the operator is told what to look at
-        _complain(f"hotreload: internal error: {type(error).__name__}: {error}\n")
-        return Exit.INTERNAL
-    return code
-
-
 # push and rollback ----------------------------------------------------------------------------------------------------
 
 
-def _transition(arguments: list[str]) -> int:
-    from hotreload.cli.transition_commands import run_transition
-
-    return run_transition(arguments)
-
-
-def _push(arguments: list[str]) -> int:
-    parser = make_parser("push", "Makes a change live in every process of an application, or in none.")
-    parser.add_argument("what", metavar="FILE", help="a C source of the module, or a .hotpatch from `hotreload pack`")
-    add_terms(parser)
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="SLUG", help="a finding that you know better about (repeat)"
-    )
-    parser.add_argument("--build-id", default="", metavar="ID", help="the base (default: the one that runs)")
-    parser.add_argument("--canary", type=int, default=0, metavar="N", help="N processes take it first, on trial")
-    parser.add_argument("--hold", type=_seconds, default=30.0, metavar="TIME", help="how long they hold it (30s)")
-    parser.add_argument("--health", default="", metavar="CMD", help="a command that must succeed before it goes on")
-    parser.add_argument("--allow-quarantined", action="store_true", help="although a process has died of this patch")
-    options = parser.parse_args(arguments)
+def push(options: argparse.Namespace) -> int:
+    """Makes a change live in every process, or in none. Raises HotReloadError: no process was changed."""
     if options.canary < 0 or (options.health and not options.canary):
-        parser.error("--canary must be 1 or more; --health needs it")
+        options.usage_error("--canary must be 1 or more; --health needs it")
     with Session(options, may_revert=bool(options.canary)) as session:
+        if options.canary:
+            _check_trial(options, session.settling)
         artefact = session.artefact_of(options.what, options.build_id)
         if artefact is None:
             return session.carry_out("push", None, session.base_of_source(options.what, options.build_id))
@@ -112,12 +80,17 @@ def _push(arguments: list[str]) -> int:
         return session.carry_out("push", artefact, change, trial)
 
 
-def _rollback(arguments: list[str]) -> int:
-    parser = make_parser("rollback", "Takes the last push back, or goes to an earlier state, everywhere or nowhere.")
-    parser.add_argument("module", nargs="?", default="", help="whose (default: the one module that is patched)")
-    parser.add_argument("--to", default="", metavar="N", help="0 or base, a generation, or a patch's sequence number")
-    add_terms(parser)
-    options = parser.parse_args(arguments)
+def _check_trial(options: argparse.Namespace, settling: Settling) -> None:
+    """A canary holds the code for all of the push: longer than a process waits is a usage error."""
+    seconds = Canary(options.canary, options.hold, (options.health,) if options.health else ()).seconds
+    seconds += options.deadline + (settling.seconds if settling.policy == "revert" else 0.0)
+    if seconds > LONGEST:
+        what = "--hold, --deadline, what --health may take and --settle"
+        options.usage_error(f"{what} come to {seconds:g} seconds; a process waits at most {LONGEST:g}")
+
+
+def rollback(options: argparse.Namespace) -> int:
+    """Takes the last push back, or goes to an earlier state. Raises HotReloadError: no process was changed."""
     with Session(options) as session:
         live = session.module_of(options.module)
         artefact = session.target_of(live, options.to)
@@ -129,17 +102,19 @@ class Session:
 
     def __init__(self, options: argparse.Namespace, *, may_revert: bool = False) -> None:
         config = load_config()
+        check_allowed(config.allow)
         if not hasattr(options, "canary"):  # what the file says of a push is not said of the way back
             config = replace(config, settle_policy="")
         self.settling = Settling.of(
-            config, level=options.level, seconds=options.settle, policy=options.policy, reason=options.reason
+            config, level=options.level, seconds=options.settle, policy=options.settle_policy, reason=options.reason
         )
         self.terms = self.settling.as_fields(may_revert=may_revert)
-        self._allow = frozenset((*config.allow, *getattr(options, "allow", ())))
+        self._allow = frozenset((*config.allow, *(getattr(options, "allow", None) or ())))
         self.directory = directory_of(options)
         self.show: Show = make_show(as_json=options.json)
         self._options = options
         self._statuses: list[ProcessStatus] | None = None
+        self._why_nothing = ""
 
     def __enter__(self) -> Session:  # noqa: PYI034 - Self is not in typing before 3.11
         for note in catch_up(self.directory):
@@ -155,16 +130,51 @@ class Session:
         """The artefact in a file, or made of a source; None when the source means what the base means."""
         if what.endswith(_SUFFIX):
             return load(what)
+        if is_text(what):
+            return self._artefact_of_text(what, find_running(what, build_id, self.statuses()))
         from hotreload.patch.pack import pack
 
         record = self._record_of(what, build_id)
-        packed = pack(what, build_id=record.build_id, allow=self._allow)
-        if packed is not None and packed.result.warnings:
+        with Progress() as progress:
+            packed = pack(
+                what,
+                build_id=record.build_id,
+                allow=self._allow,
+                colours=wants_panels(sys.stderr),
+                progress=progress.compiling,
+                unchanged=self._remember_why,
+            )
+        if packed is None:
+            return None
+        if packed.result.warnings:
             _complain(packed.result.warnings)
-        return None if packed is None else packed.artefact
+        return packed.artefact
+
+    def _remember_why(self, reason: str) -> None:
+        self._why_nothing = reason
+
+    def _artefact_of_text(self, what: str, running: Running) -> Artefact | None:
+        """The same for the new text of a module of Python, compared with the text that the processes have loaded."""
+        from hotreload.patch.pack_text import pack_text
+
+        base = base_text(self.directory, running)
+        packed = pack_text(what, base, module=running.module, path=running.path)
+        if packed.warnings:
+            _complain(f"{packed.warnings}\n")
+        if packed.artefact is None:
+            self.show.say(f"{what}: {packed.reason}")
+        elif os.path.realpath(what) == running.path:
+            self.show.say(
+                f"{what} is the deployed file: a process that starts later loads it as it is then, also after a "
+                "rollback; push a copy with --build-id to keep the two apart"
+            )
+        return packed.artefact
 
     def base_of_source(self, what: str, build_id: str) -> BaseChange:
         """The way back to what was loaded, for a source that has its original text again."""
+        if is_text(what):
+            running = find_running(what, build_id, self.statuses())
+            return BaseChange(running.module, running.build_id, self.terms)
         record = self._record_of(what, build_id)
         return BaseChange(record.module, record.build_id, self.terms)
 
@@ -272,6 +282,7 @@ class Session:
         about = {
             "kind": kind,
             "module": change.module,
+            "code": artefact.manifest.kind if artefact else "",
             "build_id": change.build_id,
             "hash": artefact.sha256 if artefact else "",
             "sequence": artefact.manifest.sequence if artefact else 0,
@@ -293,7 +304,8 @@ class Session:
             is_partial=is_partial,
             releases=getattr(options, "allow_quarantined", False),
         )
-        what = f"{change.module}: {', '.join(about['functions'])}" if artefact else f"{change.module}: back to the base"
+        name = self._name_of(change)
+        what = f"{name}: {', '.join(about['functions'])}" if artefact else f"{name}: back to the base"
         self.show.say(f"{kind} of {what}")
         try:
             self.show.open()
@@ -306,6 +318,8 @@ class Session:
                 )
                 coordinator = Coordinator(finder, books, observe=self.show.observe, terms=terms)
                 outcome = coordinator.run(change, trial=trial, dry_run=options.dry_run)
+                if self._why_nothing and outcome.exit is Exit.NOTHING:
+                    outcome = replace(outcome, reason=f"{outcome.reason}: {self._why_nothing}")
         except BaseException as error:
             with suppress(HotReloadError):
                 audit.write({"event": "push.failed", **about, "reason": f"{type(error).__name__}: {error}"})
@@ -316,6 +330,11 @@ class Session:
         self.show.conclude(outcome, about)
         _write_down(audit, about, outcome)
         return outcome.exit
+
+    def _name_of(self, change: Change) -> str:
+        """What the processes call the module; what the build calls it where they were not asked."""
+        live = (one for status in self._statuses or () for one in status.live)
+        return next((one.module for one in live if one.build_id == change.build_id), change.module)
 
     @contextmanager
     def _finder(self) -> Iterator[Finder]:
@@ -358,10 +377,8 @@ def hash_of(status: ProcessStatus, build_id: str, number: int) -> str | None:
 # status ---------------------------------------------------------------------------------------------------------------
 
 
-def _status(arguments: list[str]) -> int:
-    parser = make_parser("status", "Shows what is live in each process, since when and by whom, and where they differ.")
-    _add_common(parser)
-    options = parser.parse_args(arguments)
+def status(options: argparse.Namespace) -> int:
+    """Shows what is live in each process. Raises HotReloadError: there is no such application."""
     directory = directory_of(options)
     with open_sockets(directory) as fd:
         clients = Finder(fd, pids=tuple(options.pid), timeout=options.timeout).clients()
@@ -404,6 +421,7 @@ def _lines_below(answers: Answers) -> Iterator[str]:
         if not isinstance(answer, ProcessStatus):
             continue
         pid = client.identity.pid
+        yield from _marked_lines(pid, answer.raw.get("marked") or ())
         found = answer.raw.get("transition")
         if isinstance(found, Mapping):
             yield from tell_transition(pid, found)
@@ -442,7 +460,7 @@ def _withheld(directory: StateDirectory, current: Mapping[str, str]) -> dict[str
     for build_id in current:
         try:
             artefact = store.current(build_id)
-            why = quarantine.find(artefact.sha256, artefact.manifest.elf_sha256) if artefact else None
+            why = quarantine.find(artefact.sha256, artefact.manifest.body_sha256) if artefact else None
         except HotReloadError as error:
             withheld[build_id] = f"it cannot be read: {error}"
         else:
@@ -463,10 +481,7 @@ def _pusher(info: Mapping[str, Any]) -> str:
     if info.get("restored"):
         return f"restored, by {info.get('author', '')}"
     uid = info.get("peer_uid")
-    try:
-        user = pwd.getpwuid(uid).pw_name if isinstance(uid, int) else ""
-    except KeyError:
-        user = f"uid {uid}"
+    user = name_of_user(f"uid {uid}") if isinstance(uid, int) else ""
     author = str(info.get("author") or "")
     return f"{user}, by {author}" if user and author and author != user else user or author
 
@@ -478,6 +493,16 @@ def _usual(statuses: Sequence[ProcessStatus]) -> dict[str, str]:
         for live in status.live:
             counts.setdefault(live.module, Counter())[f"{live.build_id}/{live.sha256}"] += 1
     return {module: counter.most_common(1)[0][0] for module, counter in counts.items()}
+
+
+def _marked_lines(pid: int, marked: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a process has marked with ``hotpatchable``, and what of it cannot be patched there."""
+    if marked:
+        names = [f"{mark.get('name')}{' of ' + repr(mark['group']) if mark.get('group') else ''}" for mark in marked]
+        yield printable(f"{pid}: marked: {', '.join(names)}")
+    for mark in marked:
+        if not mark.get("patchable", True):
+            yield printable(f"{pid}: {mark.get('name')} is marked and cannot be patched: {mark.get('reason')}")
 
 
 def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str, str]) -> list[list[str]]:
@@ -503,13 +528,14 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
             note.append(name_threads(found))
         if module.get("taints"):
             note.append("tainted: see below")
+        is_python = is_text(str(module.get("path", "")))
         memory = int(module.get("bytes_mapped", 0)) + int(module.get("bytes_retained", 0))
         since = module.get("since") or made.get("committed_at") or 0
         rows.append(
             [
                 *head,
-                f"{live.module} {live.build_id[:_SHORT]}",
-                f"{live.generation} ({memory >> 10:,} KiB)",
+                f"{live.module} {live.build_id[:_SHORT]}" + (" (Python)" if is_python else ""),
+                str(live.generation) if is_python else f"{live.generation} ({memory >> 10:,} KiB)",
                 str(module.get("level") or "") if live.generation else "",
                 live.name,
                 ", ".join(module.get("functions") or ()),
@@ -525,11 +551,8 @@ def _status_rows(client: AgentClient, status: ProcessStatus, usual: Mapping[str,
 # log and doctor -------------------------------------------------------------------------------------------------------
 
 
-def _log(arguments: list[str]) -> int:
-    parser = make_parser("log", "Prints the audit trail: who pushed what, and what came of it.")
-    _add_place(parser)
-    parser.add_argument("-n", type=int, default=0, metavar="N", help="only the last N events")
-    options = parser.parse_args(arguments)
+def log(options: argparse.Namespace) -> int:
+    """Prints the audit trail. Raises HotReloadError: there is no such application, or it cannot be read."""
     events = list(Audit(directory_of(options)).read())
     for event in events[-options.n :] if options.n > 0 else events:
         print(json.dumps(event, sort_keys=True) if options.json else _line_of(event))
@@ -543,7 +566,7 @@ def _line_of(event: Mapping[str, Any]) -> str:
         if key not in ("time", "event", "pid", "user", "uid", "module")
         and (value not in ("", None, [], {}, 0, False) or (key in ("from", "to", "generation") and value == 0))
     }
-    who = event.get("user") or f"uid {event.get('uid', '?')}"
+    who = event.get("user") or name_of_user(f"uid {event.get('uid', '?')}")
     fields = " ".join(f"{key}={_short(value)}" for key, value in sorted(rest.items()))
     parts = (event.get("time", ""), f"{event.get('event', ''):<18}", who, event.get("module", ""), fields)
     return printable("  ".join(str(part) for part in parts))
@@ -555,16 +578,16 @@ def _short(value: Any) -> str:
     return text[:_SHORT] if is_hash else text
 
 
-def _doctor(arguments: list[str]) -> int:
-    parser = make_parser("doctor", "Says what this host and each process allow. It changes nothing.")
-    _add_common(parser)
-    options = parser.parse_args(arguments)
-    findings = list(examine_host())
+def doctor(options: argparse.Namespace) -> int:
+    """Says what this host and each process allow; it changes nothing."""
+    with Progress("examining this host"):
+        findings = list(examine_host())
     processes: list[dict[str, Any]] = []
     try:
         directory = directory_of(options)
     except HotReloadError as error:
-        findings.append(Finding("application", "note", str(error)))
+        is_asked_for = bool(options.app or options.state)
+        findings.append(Finding("application", "no" if is_asked_for else "note", str(error)))
     else:
         findings += examine_state(directory)
         with open_sockets(directory) as fd:
@@ -591,69 +614,16 @@ def _doctor_line(told: Mapping[str, Any]) -> str:
     versions = told.get("versions") or {}
     line = ", ".join(f"{name} {value}" for name, value in versions.items()) or "answers"
     for check in told.get("checks") or ():
+        if check.get("note"):
+            line += f"; {check.get('name')}: {check.get('detail')}"
+        if check.get("name") == "marked":
+            line += f"; {len(check.get('detail') or ())} marked"
         if "usable" in check:
             line += f"; {check.get('name')}" if check["usable"] else f"; no {check.get('name')}: {check.get('detail')}"
     return line
 
 
 # What they share ------------------------------------------------------------------------------------------------------
-
-
-COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
-    "push": _push,
-    "status": _status,
-    "rollback": _rollback,
-    "transition": _transition,
-    "log": _log,
-    "doctor": _doctor,
-}
-
-
-def make_parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"hotreload {command}",
-        description=description,
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="answer as JSON")
-    return parser
-
-
-def _add_place(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--app", default="", metavar="NAME", help="the application (default: the only one there is)")
-    parser.add_argument("--state", default="", metavar="DIR", help="its state directory, where it is not the usual one")
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    _add_place(parser)
-    parser.add_argument(
-        "--pid", type=int, action="append", default=[], metavar="N", help="only this process and its descendants"
-    )
-    parser.add_argument(
-        "--timeout", type=_seconds, default=6.0, metavar="TIME", help="how long a process may take to answer (6s)"
-    )
-
-
-def add_terms(parser: argparse.ArgumentParser) -> None:
-    _add_common(parser)
-    parser.add_argument("--dry-run", action="store_true", help="everything but the commit, in the live processes")
-    parser.add_argument(
-        "--deadline", type=_seconds, default=10.0, metavar="TIME", help="after it a process settles by itself (10s)"
-    )
-    parser.add_argument("--level", choices=LEVELS, help="when a thread moves (auto: call for two functions and more)")
-    parser.add_argument(
-        "--settle", type=_seconds, metavar="TIME", help="how long threads may take to come over to the new code (30s)"
-    )
-    parser.add_argument("--policy", choices=POLICIES, help="and then: leave them, take it back everywhere, or force it")
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why it is forced; written down, and shown after")
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_seconds(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30s, 500ms or 2m") from None
 
 
 def directory_of(options: argparse.Namespace) -> StateDirectory:
@@ -680,26 +650,10 @@ def ask_all(
 
     if not clients:
         return []
-    with ThreadPoolExecutor(min(_AT_ONCE, len(clients))) as pool:
+    asking = Progress(f"asking {len(clients)} process{'es' if len(clients) > 1 else ''}")
+    with asking, ThreadPoolExecutor(min(_AT_ONCE, len(clients))) as pool:
         answers = list(pool.map(one, clients))
     return [(client, answer) for client, answer in zip(clients, answers) if not isinstance(answer, EndedError)]
-
-
-def _tell(error: HotReloadError, *, as_json: bool) -> None:
-    if as_json:
-        told = {"exit": int(Exit.REFUSED), "outcome": "refused", **error.as_dict()}
-        write_line(sys.stdout, json.dumps(told, indent=2, default=str))
-        return
-    lines = [f"hotreload: {printable(str(error))}"]
-    if isinstance(error, BuildError) and error.diagnostics:
-        lines.append(error.diagnostics.rstrip("\n"))
-    if isinstance(error, IncompatibleError):
-        lines = [printable(finding.with_slug) for finding in error.findings] or lines
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        stop_telling(sys.stdout)
-    _complain("".join(f"{line}\n" for line in lines))
 
 
 def _complain(text: str) -> None:

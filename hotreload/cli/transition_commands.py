@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,11 +12,9 @@ from hotreload.artefact import printable
 from hotreload.cli.push_commands import (
     Answers,
     Session,
-    add_terms,
     ask_all,
     directory_of,
     hash_of,
-    make_parser,
     open_sockets,
 )
 from hotreload.errors import HotReloadError
@@ -27,22 +26,16 @@ from hotreload.push.settling import no_reason
 from hotreload.push.threads import tell_transition
 from hotreload.state import Audit, StateDirectory
 
-__all__ = ["run_transition"]
+__all__ = ["transition"]
 
 #: What is told of each process in which it was forced.
 _FORCED = ("module", "from", "to", "direction", "left")
 
 
-def run_transition(arguments: Sequence[str]) -> int:
-    """``hotreload transition [status | revert | force]``; the exit code is returned."""
-    parser = make_parser("transition", "Shows threads that have not come over to new code; takes it back, or ends it.")
-    parser.add_argument(
-        "action", nargs="?", choices=("status", "revert", "force"), default="status", help="status by default"
-    )
-    add_terms(parser)
-    options = parser.parse_args(arguments)
+def transition(options: argparse.Namespace) -> int:
+    """``hotreload transition [status | revert | force]``. Raises HotReloadError: nothing was done."""
     if options.action == "force" and options.dry_run:
-        parser.error("what is forced is over: there is no --dry-run of it")
+        options.usage_error("what is forced is over: there is no --dry-run of it")
     if options.action == "force" and not options.reason.strip():
         raise no_reason()
     directory = directory_of(options)

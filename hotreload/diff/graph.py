@@ -59,6 +59,8 @@ IGNORED = "ignored"  # tables for the loader, the unwinder and the debugger
 LOCAL_STATIC = re.compile(r"^(.+)\.\d+$")
 #: A migration hook, see hotreload.h: called by the server, by nobody else.
 HOOK_NAME = re.compile(r"^hotreload_(pre_commit|post_commit|post_rollback)_(\w+)$")
+#: What PYBIND11_MODULE makes of its body; its table of slots is filled when it is run.
+OF_PYBIND = re.compile(r"_ZL\d+pybind11_(exec|init)_\w+")
 RELOCATED_CONSTANT = (".data.rel.ro", ".data.rel.ro.local")
 NOT_DATA = ("__patchable_function_entries", ".init_array", ".fini_array", ".preinit_array", ".ctors", ".dtors")
 LOADED_FIRST = (".init_array", ".preinit_array", ".ctors")
@@ -362,8 +364,8 @@ class ObjectGraph:
 
     @cached_property
     def run_once(self) -> set[str]:
-        """The functions that Python runs when it makes the module: those of Py_mod_exec slots."""
-        found = set()
+        """The functions that Python runs when it makes the module: those of Py_mod_exec slots, and pybind11's."""
+        found = {name for name in self.functions if OF_PYBIND.match(name)}
         for section in (*self.variables.values(), *self.constants.values()):
             offset = self.variable_type(section) if self.elf.relocations(section) else 0
             if offset and self.types.element(offset).key == "struct PyModuleDef_Slot":

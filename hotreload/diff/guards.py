@@ -10,13 +10,13 @@ allowed; what merely has to be known is a note.
 from __future__ import annotations
 
 import os
-from typing import Collection, Iterator, Mapping, NamedTuple
+from typing import Collection, Iterable, Iterator, Mapping, NamedTuple
 
 from hotreload.build import store
 from hotreload.diff.graph import CONTENT, FUNCTION, TO_ENTRY, TO_EXTERNAL, TO_VARIABLE, VARIABLE, ObjectGraph
 from hotreload.diff.layouts import examine_types, examine_variables, home_of
 from hotreload.diff.prototypes import Anew, Change, Linked, examine_prototypes, referrers
-from hotreload.diff.tables import changed_table, table_kind
+from hotreload.diff.tables import NewTable, TableChange, changed_table, is_same_copy, table_kind
 from hotreload.diff.types import Comparison
 from hotreload.elf.file import SHN_UNDEF, STB_LOCAL, STB_WEAK
 from hotreload.errors import Finding
@@ -25,15 +25,34 @@ __all__ = ["Change", "Examined", "examine", "examine_compiler"]
 
 MADE_UP = ("_GLOBAL__", "_Z41__static_initialization_and_destruction_", "__cxx_global_var_init")
 RESTART = "restart the server to take this edit"
+#: Why a table of Python cannot be shown, and what to do, by slug.
+WHY_NO_TABLE = {
+    "method-flags": (
+        "how Python passes the arguments was chosen when the function object was made",
+        "restart to change it, or add the function under another name",
+    ),
+    "method-special": (
+        "classes that exist have asked for the name already",
+        "restart to change it, or use another name until then",
+    ),
+    "": (
+        "Python has read the live one and does not look again",
+        "restart to change it; the functions that it names can be edited freely",
+    ),
+}
 
 
 class Examined(NamedTuple):
-    """What the guards found; ``anew`` and ``besides`` as in :class:`~hotreload.diff.prototypes.Prototypes`."""
+    """What the guards found; ``anew`` and ``besides`` as in :class:`~hotreload.diff.prototypes.Prototypes`.
+
+    ``tables`` are, by unit, tables of Python that changed and can be shown.
+    """
 
     findings: list[Finding]
     notes: list[str]
     anew: dict[int, Anew]
     besides: dict[int, tuple[str, ...]]
+    tables: dict[int, list[NewTable]]
 
 
 def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
@@ -44,19 +63,26 @@ def examine(base: Linked, changes: Mapping[int, Change]) -> Examined:
         findings, notes = list(prototypes.findings), list(prototypes.notes)
         layouts = examine_types(base, changes, swapped, prototypes.anew)
         findings += layouts
+        tables: dict[int, list[NewTable]] = {}
         moved = {name for change in changes.values() for name in change.diff.added}
         for change in changes.values():
             findings += _parted_names(change)
             findings += examine_variables(base, change)
-            findings += _tables(change, any(f.slug == "python-object-layout" for f in layouts))
+            changed = _changed_tables(change)
+            findings += _tables(change, changed, any(f.slug == "python-object-layout" for f in layouts))
+            tables[change.unit] = [found.new for found in changed.values() if found.new]
+            findings += _lengths(change, tables[change.unit])
+            findings += _copies(base, change, tables[change.unit])
             findings += _constructors(change)
-            notes += _notes(change, moved)
+            notes += _notes(change, changed, moved)
             notes += _values_of_arrivals(base, change)
             notes += _begins_anew(base, change) if change.replaced else ()
             findings += _still_in_tables(base, changes, change, moved)
         findings += _no_longer_defined(base, changes)
         notes += _elsewhere(base, changes) if any(swapped.values()) else ()
-    return Examined(list(dict.fromkeys(findings)), list(dict.fromkeys(notes)), prototypes.anew, prototypes.besides)
+    return Examined(
+        list(dict.fromkeys(findings)), list(dict.fromkeys(notes)), prototypes.anew, prototypes.besides, tables
+    )
 
 
 def examine_compiler(source: str, base: ObjectGraph, new: ObjectGraph) -> list[Finding]:
@@ -74,21 +100,56 @@ def examine_compiler(source: str, base: ObjectGraph, new: ObjectGraph) -> list[F
     return [Finding("flags-changed", reason, "build again with `hotreload build` and restart", source, 1)]
 
 
-def _tables(change: Change, is_told: bool) -> Iterator[Finding]:
-    """Changed tables of Python; ``is_told``: that objects have another size is a finding already."""
+def _changed_tables(change: Change) -> dict[str, TableChange]:
+    """The tables of Python that say something else now, by their variables."""
     diff, base, new = change.diff, change.base, change.new
     pairs = [(key, base.variables[key], new.variables[key]) for key in diff.initial_values]
     if diff.may_change_types:
         pairs += [(key, base.constants[key], new.constants[key]) for key in _changed_constants(base, new)]
+    found: dict[str, TableChange] = {}
     for key, old, fresh in pairs:
-        if not table_kind(new, fresh):
+        table = changed_table(base, old, new, fresh) if table_kind(new, fresh) else None
+        if table is not None:
+            found[key] = table
+    return found
+
+
+def _tables(change: Change, tables: Mapping[str, TableChange], is_told: bool) -> Iterator[Finding]:
+    """Those that cannot be shown; ``is_told``: that objects have another size is a finding already."""
+    for key, found in tables.items():
+        if found.new or found.is_text or (found.is_size and is_told):
             continue
-        found = changed_table(base, old, new, fresh)
-        if found is None or found.is_text or (found.is_size and is_told):
-            continue
-        reason = f"`{key}`: {', '.join(found.entries)}; Python has read the live one and does not look again"
-        hint = "restart to change it; the functions that it names can be edited freely"
-        yield Finding(found.kind, reason, hint, change.source, new.variable_line(key))
+        why, hint = WHY_NO_TABLE.get(found.kind, WHY_NO_TABLE[""])
+        reason = f"`{key}`: {', '.join(found.entries)}; {why}"
+        yield Finding(found.kind, reason, hint, change.source, change.new.variable_line(key))
+
+
+def _copies(base: Linked, change: Change, tables: Iterable[NewTable]) -> Iterator[Finding]:
+    """Tables of members of which types have copies that cannot be told from those of another table."""
+    for table in tables:
+        for graph in base.graphs:
+            others = (
+                key for key, section in graph.variables.items() if is_same_copy(change.base, table, graph, section)
+            )
+            other = next(others, None)
+            if other is not None:
+                reason = f"`{table.key}` says what `{other}` does, and which type has a copy of which cannot be told"
+                hint = "restart to change it; the functions that it names can be edited freely"
+                yield Finding("method-table", reason, hint, change.source, change.new.variable_line(table.key))
+                break
+
+
+def _lengths(change: Change, tables: Iterable[NewTable]) -> Iterator[Finding]:
+    """Tables of another length that the new code goes over by itself: it would go over the live one."""
+    base, new = change.base, change.new
+    for table in tables:
+        sizes = [graph.elf.sections[i].size for graph, i in ((base, table.old_section), (new, table.section))]
+        for name in (*change.replaced, *change.diff.added) if sizes[0] != sizes[1] else ():
+            if name not in new.initialisers and name not in new.run_once and table.key in _variables_of(new, name):
+                reason = f"`{name}` refers to `{table.key}`, and the live one keeps its length"
+                hint = "restart to change it, or leave the table to Python"
+                yield Finding("method-table", reason, hint, change.source, new.variable_line(table.key))
+                break
 
 
 def _changed_constants(base: ObjectGraph, new: ObjectGraph) -> Iterator[str]:
@@ -206,10 +267,14 @@ def _variables_of(graph: ObjectGraph, function: str) -> set[str]:
     return {r.name for section in sections for r in graph.references(section) if r.kind == TO_VARIABLE}
 
 
-def _notes(change: Change, moved: Collection[str]) -> Iterator[str]:
+def _notes(change: Change, tables: Mapping[str, TableChange], moved: Collection[str]) -> Iterator[str]:
     diff = change.diff
     for name in diff.initial_values:
-        is_text = _is_documentation(change, name)
+        found = tables.get(name)
+        if found is not None and found.new:
+            yield from found.new.notes
+            continue
+        is_text = found is not None and found.is_text
         yield (
             f"documentation in `{name}` changed: Python shows the old text until a restart"
             if is_text
@@ -230,13 +295,6 @@ def _values_of_arrivals(base: Linked, change: Change) -> Iterator[str]:
         home = home_of(base, new, key)
         if home and home[0].content_fingerprint(home[1]) != new.content_fingerprint(new.variables[key]):
             yield f"initial value of `{key}` changed: the live value is kept"
-
-
-def _is_documentation(change: Change, key: str) -> bool:
-    """Whether a variable is one of Python's tables, of which nothing but documentation changed."""
-    old, fresh = change.base.variables[key], change.new.variables[key]
-    found = changed_table(change.base, old, change.new, fresh) if table_kind(change.new, fresh) else None
-    return found is not None and found.is_text
 
 
 def _begins_anew(base: Linked, change: Change) -> Iterator[str]:

@@ -212,12 +212,9 @@ def _cut(path: str, text: str, headings: Mapping[str, Heading]) -> tuple[dict[st
     """The functions of ``text`` by name, white space folded, and the lines outside them."""
     clean = _without_comments(text).split("\n")
     starts: dict[int, list[str]] = {}  # several functions in one line: instances of one template, or of one macro
+    base = os.path.basename(path)
     for name, (file, line, word) in headings.items():
-        if (
-            file == os.path.basename(path)
-            and line <= len(clean)
-            and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", clean[line - 1])
-        ):
+        if file == base and line <= len(clean) and _has_word(clean[line - 1], word):
             starts.setdefault(line, []).append(name)
     functions: dict[str, str] = {}
     outside: list[str] = []
@@ -235,6 +232,17 @@ def _cut(path: str, text: str, headings: Mapping[str, Heading]) -> tuple[dict[st
         position = end
     outside += clean[position:]
     return functions, [" ".join(line.split()) for line in outside if line.strip()]
+
+
+def _has_word(line: str, word: str) -> bool:
+    """Whether ``word`` stands there by itself. No regular expression: one for each function took 50 µs to compile."""
+    at = line.find(word)
+    while at >= 0:
+        around = line[at - 1 : at] + line[at + len(word) : at + len(word) + 1]
+        if not any(letter.isalnum() or letter == "_" for letter in around):
+            return True
+        at = line.find(word, at + 1)
+    return False
 
 
 def _end_of_function(clean: list[str], line: int, limit: int) -> int:

@@ -31,6 +31,7 @@ from hotreload.elf.dwarf import (
     AT_TYPE,
     AT_UPPER_BOUND,
     AT_VTABLE_INDEX,
+    CONSTANT_FORMS,
     FORM_EXPRLOC,
     TAG_ARRAY,
     TAG_ATOMIC,
@@ -311,7 +312,7 @@ class Types:
             if child.tag == TAG_SUBRANGE:
                 if AT_COUNT in child.values:
                     length = self._debug.number(child, AT_COUNT)
-                elif child.values.get(AT_UPPER_BOUND, (FORM_EXPRLOC, 0))[0] != FORM_EXPRLOC:
+                elif child.values.get(AT_UPPER_BOUND, (FORM_EXPRLOC, 0))[0] in CONSTANT_FORMS:  # else a variable's
                     length = self._debug.number(child, AT_UPPER_BOUND) + 1
                 else:
                     length = UNKNOWN

@@ -15,6 +15,8 @@ from hotreload.elf.file import (
     HEADER,
     SECTION_HEADER,
     SHN_LORESERVE,
+    SHT_NOBITS,
+    SHT_NULL,
     SHT_PROGBITS,
     ElfFile,
     Section,
@@ -54,12 +56,34 @@ class Editor:
         offset = self._append(content, max(old.align, 1))
         self._sections[index] = old._replace(name=name or old.name, offset=offset, size=len(content))
 
+    def extend(self, index: int, content: bytes) -> int:
+        """Put more behind what section ``index`` holds by now; the offset in the section is returned."""
+        old = self._sections[index]
+        self.replace(index, bytes(self._data[old.offset : old.offset + old.size]) + content)
+        return old.size
+
     def add(self, name: str, content: bytes) -> int:
         """Add a section that is not loaded; its index is returned."""
         offset = self._append(content, 8)
         index = len(self._sections)
         self._sections.append(Section(index, name, SHT_PROGBITS, 0, 0, offset, len(content), 0, 0, 1, 0))
         return index
+
+    def cut(self, indices: set[int]) -> None:
+        """Leave out what these sections hold, and what no section holds behind the first of them.
+
+        They keep their numbers. Nothing that is loaded may lie behind them: what a linker makes is so.
+        """
+        start = min((self._sections[index].offset for index in indices), default=len(self._data))
+        behind = [s for s in self._sections if s.offset >= start and s.size and s.type not in (SHT_NULL, SHT_NOBITS)]
+        contents = {s.number: bytes(self._data[s.offset : s.offset + s.size]) for s in behind}
+        del self._data[start:]
+        for section in behind:
+            if section.number in indices:
+                self._sections[section.number] = section._replace(offset=0, size=0)
+            else:
+                offset = self._append(contents[section.number], max(section.align, 1))
+                self._sections[section.number] = section._replace(offset=offset)
 
     def to_bytes(self) -> bytes:
         """The changed file."""

@@ -7,11 +7,13 @@
     records.py      what the manager hands out
     ledger.py       what is known about one extension: generations, owners, redirects
     manager.py      attach, stage, commit, roll back
+    work.py         who does the work on one kind of code; the manager has one for each
     swaps.py        the order of the steps of a stage, a commit and a rollback
     transitions.py  threads on their way: what is open, what drives it, deadlines, force
     stragglers.py   who has not moved, with stacks
     retire.py       what is proven unused and unmapped; what is kept and why; caps
     requests.py     request(), WSGI and ASGI
+    around.py       callbacks of the program around a swap
     hooks.py        migration hooks: code of a generation that is called around its commit
     shadow.py       shadow data, counted
     report.py       the lock, and events for the subscribers

@@ -1,7 +1,8 @@
-"""Being told when the program imports an extension module; and which of them are hot.
+"""Being told when the program imports an extension module, or a module of Python; and which extensions are hot.
 
 One wrapper around the interpreter's loader, however many want to know: two that each put the original back when they
-end would end each other. What is told comes after the module's init and before ``import`` returns.
+end would end each other. What is told comes after the module's init, or its text, has run and before ``import``
+returns.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import functools
 import struct
 import sys
 from collections.abc import Callable
-from importlib.machinery import ExtensionFileLoader
-from typing import TYPE_CHECKING
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
+from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["is_hot", "watch_imports"]
+__all__ = ["is_hot", "watch_imports", "watch_texts"]
 
 #: The section that ``hotreload cc`` leaves in a hot extension.
 _RECORD_NAME = b"\0.hotreload.record\0"
@@ -27,12 +28,17 @@ _MAX_NAMES = 1 << 20
 Watcher = Callable[[str], None]
 
 
-class _Loader:
-    """The wrapper, while somebody wants to be told."""
+Loader = Union[type[ExtensionFileLoader], type[SourceFileLoader]]
 
-    def __init__(self) -> None:
+
+class _Wrapper:
+    """Around ``exec_module`` of one kind of loader, while somebody wants to be told."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
         self._watchers: dict[object, Watcher] = {}
-        self._original: Callable[..., None] | None = None
+        self._is_on = False
+        self._own: object = None
 
     def add(self, watcher: Watcher) -> Callable[[], None]:
         key = object()
@@ -46,24 +52,29 @@ class _Loader:
         return remove
 
     def _wrap(self) -> None:
-        if self._original is not None:
+        if self._is_on:
             return
-        original = ExtensionFileLoader.exec_module
-        loader = self
+        original = self._loader.exec_module
+        wrapper = self
 
-        @functools.wraps(original)
         def exec_module(self: ExtensionFileLoader, module: ModuleType) -> None:
             original(self, module)
-            loader.tell(getattr(module, "__file__", None) or self.path)
+            wrapper.tell(getattr(module, "__file__", None) or self.path)
 
-        self._original = original
-        ExtensionFileLoader.exec_module = exec_module  # type: ignore[method-assign]
+        # In the loader's own name, so that the interpreter leaves this frame out of tracebacks like the loader's.
+        exec_module.__code__ = exec_module.__code__.replace(co_filename=original.__code__.co_filename)
+        self._own = vars(self._loader).get("exec_module")
+        self._is_on = True
+        self._loader.exec_module = functools.wraps(original)(exec_module)  # type: ignore[method-assign]
 
     def _unwrap(self) -> None:
-        if self._watchers or self._original is None:
+        if self._watchers or not self._is_on:
             return
-        ExtensionFileLoader.exec_module = self._original  # type: ignore[method-assign]
-        self._original = None
+        self._is_on = False
+        if self._own is None:
+            del self._loader.exec_module
+        else:
+            self._loader.exec_module = self._own  # type: ignore[method-assign,assignment]
 
     def tell(self, path: str) -> None:
         for watcher in list(self._watchers.values()):
@@ -73,7 +84,8 @@ class _Loader:
                 sys.excepthook(*sys.exc_info())
 
 
-_loader = _Loader()
+_extensions = _Wrapper(ExtensionFileLoader)
+_texts = _Wrapper(SourceFileLoader)
 
 
 def watch_imports(watcher: Watcher) -> Callable[[], None]:
@@ -82,7 +94,15 @@ def watch_imports(watcher: Watcher) -> Callable[[], None]:
     Returns:
         what ends it; calling it twice does nothing.
     """
-    return _loader.add(watcher)
+    return _extensions.add(watcher)
+
+
+def watch_texts(watcher: Watcher) -> Callable[[], None]:
+    """The same for every module that is imported from a ``.py``: its text has run to the end.
+
+    Not for a script that is started, nor for loaders that are no kind of the interpreter's own.
+    """
+    return _texts.add(watcher)
 
 
 def is_hot(path: str) -> bool:

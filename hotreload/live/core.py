@@ -32,6 +32,7 @@ __all__ = [
     "PatchHook",
     "PatchRange",
     "PatchSource",
+    "PatchTable",
     "Progress",
     "Site",
     "Span",
@@ -105,6 +106,23 @@ class PatchHook:
 
 
 @dataclass(frozen=True)
+class PatchTable:
+    """One of Python's tables: ``kind`` is 1 for methods, 2 for getters and setters, 3 for members.
+
+    The live one is at ``base_off`` of the base, the one of the sources at ``image_off``; ``changes`` has a letter for
+    each entry of the live one, which says what of it is another.
+    """
+
+    kind: int
+    name: str
+    base_off: int
+    image_off: int
+    base_count: int
+    count: int
+    changes: str
+
+
+@dataclass(frozen=True)
 class Span:
     """Addresses from ``start`` up to and not including ``end``."""
 
@@ -124,6 +142,7 @@ class Patch:
     carried: tuple[PatchCarried, ...]
     ranges: tuple[PatchRange, ...]
     hooks: tuple[PatchHook, ...]
+    tables: tuple[PatchTable, ...]
     data_escapes: bool
     handle: Any = field(repr=False, compare=False)
 
@@ -132,7 +151,8 @@ class Patch:
 class Image:
     """A patch that is mapped and bound; ``distance`` is the number of bytes between it and the base.
 
-    ``text`` holds all its code, and may hold read-only data too.
+    ``text`` holds all its code, and may hold read-only data too. ``build_id`` is its own, in hexadecimal; it is empty
+    where the patch brings no debug information. ``file`` is where tools find it, empty: in memory only.
     """
 
     address: int
@@ -142,6 +162,8 @@ class Image:
     is_from_reserve: bool
     text: Span
     handle: Any = field(repr=False, compare=False)
+    build_id: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -237,7 +259,7 @@ class Core(Protocol):
     def reserve(self, base: Base, length: int) -> int: ...
     def open_patch(self, source: PatchSource) -> Patch: ...
     def close_patch(self, patch: Patch) -> None: ...
-    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image: ...
+    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str, file: int = -1) -> Image: ...
     def unstage(self, image: Image, *, has_run: bool = False) -> None: ...
     def open_sites(self, entries: Sequence[int]) -> tuple[Site, ...]: ...
     def commit(self, moves: Sequence[tuple[Site, int]], *, allow_unsynchronised: bool = False) -> CommitReport: ...
@@ -317,11 +339,15 @@ class NativeCore:
     def close_patch(self, patch: Patch) -> None:
         lib.hr_patch_close(patch.handle)
 
-    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str) -> Image:
-        """Maps a patch near its base. ``carried`` has each carried symbol's address, 0 for what is new here."""
+    def stage(self, patch: Patch, base: Base, carried: Sequence[int], name: str, file: int = -1) -> Image:
+        """Maps a patch near its base.
+
+        ``carried`` has each carried symbol's address, 0 for what is new here. ``file`` is a descriptor of an empty file
+        of ours, which becomes the generation's; without one the memory has no file that tools could read.
+        """
         result, error = ffi.new("struct hr_image **"), _new_error()
         owners = ffi.new("uintptr_t[]", list(carried) or [0])
-        _check(lib.hr_image_stage(patch.handle, base.handle, owners, name.encode(), result, error), error)
+        _check(lib.hr_image_stage(patch.handle, base.handle, owners, name.encode(), file, result, error), error)
         info = ffi.new("struct hr_image_info *")
         lib.hr_image_describe(result[0], info)
         return Image(
@@ -332,6 +358,7 @@ class NativeCore:
             is_from_reserve=bool(info.is_from_reserve),
             text=Span(info.text_start, info.text_end),
             handle=result[0],
+            build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)).hex(),
         )
 
     def unstage(self, image: Image, *, has_run: bool = False) -> None:
@@ -638,8 +665,9 @@ def _patch(handle: Any) -> Patch:
     function = ffi.new("struct hr_patch_function *")
     carried = ffi.new("struct hr_patch_carried *")
     covered, hook = ffi.new("struct hr_patch_range *"), ffi.new("struct hr_patch_hook *")
+    table = ffi.new("struct hr_patch_table *")
     lib.hr_patch_describe(handle, info)
-    functions, symbols, ranges, hooks = [], [], [], []
+    functions, symbols, ranges, hooks, tables = [], [], [], [], []
     for i in range(info.function_count):
         lib.hr_patch_function_at(handle, i, function)
         functions.append(
@@ -654,12 +682,17 @@ def _patch(handle: Any) -> Patch:
     for i in range(info.hook_count):
         lib.hr_patch_hook_at(handle, i, hook)
         hooks.append(PatchHook(hook.kind, _text(hook.name), hook.image_off))
+    for i in range(info.table_count):
+        lib.hr_patch_table_at(handle, i, table)
+        places = (table.base_off, table.image_off, table.base_count, table.count)
+        tables.append(PatchTable(table.kind, _text(table.name), *places, _text(table.changes)))
     return Patch(
         build_id=bytes(ffi.buffer(info.build_id, info.build_id_len)),
         functions=tuple(functions),
         carried=tuple(symbols),
         ranges=tuple(ranges),
         hooks=tuple(hooks),
+        tables=tuple(tables),
         data_escapes=bool(info.data_escapes),
         handle=handle,
     )

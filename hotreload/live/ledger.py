@@ -30,7 +30,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hotreload.errors import PoisonedError, StageError
-from hotreload.live.core import Base, Image, Patch, PatchCarried, Site, Span, Switch, Transition
+from hotreload.live.around import Swap
+from hotreload.live.core import Base, Image, Patch, PatchCarried, PatchTable, Site, Span, Switch, Transition
 from hotreload.live.records import Generation, History, LoadedModule, Redirect, StagedPatch, Taint
 
 __all__ = ["Arena", "Ledger", "MappedImage", "Owner"]
@@ -90,6 +91,8 @@ class Ledger:
     #: By the entry of a function of the base: all original code that belongs to it.
     ranges: dict[int, frozenset[Span]] = field(default_factory=dict)
     mapped: dict[int, MappedImage] = field(default_factory=dict)
+    #: Python's tables of the base that some generation has shown otherwise, by kind and place.
+    tables: dict[tuple[int, int], PatchTable] = field(default_factory=dict)
     arenas: list[Arena] = field(default_factory=list)
     #: Mapped for ever: some thread may have entered them, although their swap was undone.
     retained: list[Image] = field(default_factory=list)
@@ -126,6 +129,7 @@ class Ledger:
             "bytes_retained": sum(image.mapped for image in self.retained),
             "distance": self.live.distance,
             "staged": len(self.staged),
+            "files": {str(number): mapped.image.file for number, mapped in self.mapped.items() if mapped.image.file},
             "poisoned": self.poison is not None,
             "taints": [taint.describe() for taint in self.taints],
             "generations": [generation.describe() for generation in self.generations.values()],
@@ -207,6 +211,24 @@ class Ledger:
             for entry in {**now, **then}
             if now.get(entry, 0) != then.get(entry, 0)
         ]
+
+    def swap_to(self, goal: Generation) -> Swap:
+        """What making a generation live changes, for those who want to be called around it."""
+        now = {redirect.entry: redirect for redirect in self.live.redirects}
+        then = {redirect.entry: redirect for redirect in goal.redirects}
+        changed = [
+            then.get(entry) or now[entry]
+            for entry in {**now, **then}
+            if entry not in now or entry not in then or now[entry].target != then[entry].target
+        ]
+        return Swap(
+            self.name,
+            self.path,
+            self.live.number,
+            goal.number,
+            tuple(redirect.name for redirect in changed),
+            frozenset(redirect.entry for redirect in changed),
+        )
 
     def sides(self, switches: Iterable[Switch], to: int, image: Image | None) -> tuple[list[Span], list[Span]]:
         """The code that a thread must not be in to leave what is live now, and to come back from generation ``to``.
@@ -301,7 +323,7 @@ class Ledger:
     def drop_retired(self, number: int) -> None:
         """A generation is not mapped any more; its details are forgotten after a while."""
         del self.mapped[number]
-        self.mark(number, is_retired=True, redirects=(), carried=(), hooks=())
+        self.mark(number, is_retired=True, redirects=(), carried=(), hooks=(), tables=())
         self.retired.append(number)
         if len(self.retired) > RETIRED_KEPT:
             del self.generations[self.retired.popleft()]

@@ -6,6 +6,7 @@
                  │          │
               unstage       └─ refused: nothing changed, the patch is still staged
 
+What is done on an extension is in ``swaps.py``; other kinds of code bring a ``Work`` of their own (``work.py``).
 One entry is redirected at once; several are a *transition*, in which each thread moves when it is in the middle of
 nothing (``transitions.py``). ``swaps.py`` has the order of the steps. Generations that were live once stay mapped until
 it is proven that nobody needs them (``retire.py``). Callbacks are called after the lock is released, so they may ask
@@ -24,13 +25,16 @@ from typing import Any
 from hotreload.errors import StageError
 from hotreload.events import GENERATION_STAGED, SWAP_COMMITTED, SWAP_ROLLED_BACK
 from hotreload.live import shadow
+from hotreload.live.around import Around
 from hotreload.live.core import Core, NativeCore, PatchSource
+from hotreload.live.files import Files
 from hotreload.live.ledger import Ledger
 from hotreload.live.records import Generation, History, LoadedModule, StagedPatch, Terms
 from hotreload.live.report import Guard, Report, Subscribers, swap_fields
 from hotreload.live.retire import Limits, Retirement
 from hotreload.live.swaps import Swaps
-from hotreload.live.transitions import OpenTransition, Transitions
+from hotreload.live.transitions import Transitions
+from hotreload.live.work import Work
 
 __all__ = ["Manager"]
 
@@ -62,17 +66,35 @@ class Manager:
         self._core: Core = core or NativeCore()
         self._reserve_bytes = reserve_bytes
         self._terms = terms or Terms()
-        self._ledgers: dict[str, Ledger] = {}
+        #: Whom the program has asked to be called around each swap, and what it has marked, for ``status``.
+        self.around = Around()
+        self.describe_marks: Callable[[], list[dict[str, Any]]] = list
+        self._ledgers: dict[str, Any] = {}
         self._subscribers = Subscribers()
         self._guard = Guard(self._subscribers)
         self._retirement = Retirement(self._core, self._guard, limits or Limits())
         self._transitions = Transitions(
-            self._core, self._guard, self._retirement, allow_unsynchronised=allow_unsynchronised
+            self._core, self._guard, self._retirement, self.around, allow_unsynchronised=allow_unsynchronised
         )
+        self._files = Files(self._core)
         self._swaps = Swaps(
-            self._core, self._guard, self._transitions, self._retirement, allow_unsynchronised=allow_unsynchronised
+            self._core,
+            self._guard,
+            self._transitions,
+            self._retirement,
+            files=self._files,
+            around=self.around,
+            allow_unsynchronised=allow_unsynchronised,
         )
         self._is_locked = False
+        #: Who does the work on a ledger, by its kind: C extensions here, others by :meth:`add_work`.
+        self._works: dict[type, Work] = {Ledger: self._swaps}
+
+    def add_work(self, make: Callable[[Guard, Around], Work]) -> None:
+        """Takes another kind of code under management; a kind that is there already is left as it is."""
+        with self._guard:
+            work = make(self._guard, self.around)
+            self._works.setdefault(work.ledger_type, work)
 
     def configure(
         self,
@@ -85,8 +107,12 @@ class Manager:
         keep: int | None = None,
         max_generations: int | None = None,
         max_bytes: int | None = None,
+        files: str | None = None,
     ) -> None:
         """Changes what holds where a commit says nothing, from the next one on; None leaves it as it is.
+
+        ``files`` is a directory in which each generation gets a file that tools can open, or "off". One that cannot be
+        used is no error: generations are then in memory only, and :meth:`status` says why.
 
         Raises:
             ValueError: no such level or policy; nothing was changed.
@@ -97,6 +123,8 @@ class Manager:
             self._retirement.limits = self._retirement.limits.but(
                 retire=retire, keep=keep, max_generations=max_generations, max_bytes=max_bytes
             )
+            if files is not None:
+                self._files.use(files)
 
     # What there is -------------------------------------------------------------------------------------------------
 
@@ -111,13 +139,18 @@ class Manager:
         real = os.path.realpath(path)
         with self._guard:
             if real not in self._ledgers:
-                base = self._core.open_base(real)
-                with suppress(StageError):  # a patch may still find room on its own, and says so if not
-                    self._core.reserve(base, self._reserve_bytes)
-                with suppress(StageError):  # takes milliseconds the first time; a commit refuses without it
-                    self._core.probe_barrier()
-                self._ledgers[real] = Ledger.open(_module_name(real), real, base)
-            return self._ledgers[real].snapshot()
+                work = next((work for work in self._works.values() if work.knows(real)), None)
+                self._ledgers[real] = self._open(real) if work is None else work.open_ledger(real)
+            module: LoadedModule = self._ledgers[real].snapshot()
+            return module
+
+    def _open(self, real: str) -> Ledger:
+        base = self._core.open_base(real)
+        with suppress(StageError):  # a patch may still find room on its own, and says so if not
+            self._core.reserve(base, self._reserve_bytes)
+        with suppress(StageError):  # takes milliseconds the first time; a commit refuses without it
+            self._core.probe_barrier()
+        return Ledger.open(_module_name(real), real, base)
 
     def modules(self) -> tuple[LoadedModule, ...]:
         """The attached extensions, as they are now."""
@@ -126,28 +159,32 @@ class Manager:
 
     def loaded_libraries(self) -> list[tuple[str, str]]:
         """Path and build-id (hex) of everything in this process that has a build-id."""
-        return [
+        libraries = [
             (found.path or os.path.realpath("/proc/self/exe"), found.build_id.hex())
             for found in self._core.objects()
             if found.build_id
         ]
+        return libraries + [each for work in self._works.values() for each in work.loaded()]
 
     def history(self, module: LoadedModule) -> History:
         """Every generation of an extension, the base first."""
         with self._guard:
-            return self._ledger(module).history()
+            history: History = self._ledger(module).history()
+            return history
 
     def status(self) -> dict[str, Any]:
         """Everything that is live here, as plain data for JSON."""
         with self._guard:
             transition = self.transition()
-            if transition is None:
-                for ledger in self._ledgers.values():
-                    self._retirement.look(ledger)
-            modules = [
-                {**ledger.describe(), "kept": self._retirement.kept(ledger)} for ledger in self._ledgers.values()
-            ]
-            return {"pid": os.getpid(), "modules": modules, "transition": transition, "shadow": shadow.describe()}
+            modules = [self._work(ledger).describe(ledger) for ledger in self._ledgers.values()]
+            return {
+                "pid": os.getpid(),
+                "modules": modules,
+                "transition": transition,
+                "shadow": shadow.describe(),
+                "files": self._files.describe(),
+                "marked": self.describe_marks(),
+            }
 
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
         """Has ``callback`` called with a dict after each stage, commit, rollback and refusal.
@@ -198,10 +235,11 @@ class Manager:
             PoisonedError: an earlier undo has failed here.
         """
         started = time.perf_counter()
-        with Report(self._subscribers, module, "stage") as report:
+        with Report(self._subscribers, self.around, module, "stage") as report:
             self.check_unlocked()
             with self._guard:
-                staged = self._swaps.stage(self._healthy(module), patch)
+                ledger = self._healthy(module)
+                staged = self._work(ledger).stage(ledger, patch)
             report.succeed(
                 GENERATION_STAGED,
                 generation=staged.number,
@@ -224,9 +262,7 @@ class Manager:
             ledger = self._ledger(staged.module)
             if not any(staged is known for known in ledger.staged):
                 raise StageError("the patch is not staged", hint="a live generation stays mapped", status="NOT_STAGED")
-            ledger.drop_staged(staged)
-            if staged.image.handle not in [kept.handle for kept in ledger.retained]:
-                self._core.unstage(staged.image)
+            self._work(ledger).unstage(ledger, staged)
 
     def check(self, module: LoadedModule, to: StagedPatch | int, *, level: str | None = None) -> str:
         """Insists that a staged patch, or an earlier generation, could be made live now at a level; returns the level.
@@ -240,9 +276,7 @@ class Manager:
         terms = self._terms.but(level=level)
         with self._guard:
             ledger = self._healthy(module)
-            if isinstance(to, int):
-                return self._swaps.check(ledger, ledger.generation(to), None, terms)
-            return self._swaps.check(ledger, to.draft(), to.image, terms)
+            return self._work(ledger).check(ledger, to, terms)
 
     def commit(
         self,
@@ -279,14 +313,15 @@ class Manager:
             PoisonedError: an undo failed; restart the process.
         """
         terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason, by=by)
-        with Report(self._subscribers, staged.module, "commit") as report:
+        with Report(self._subscribers, self.around, staged.module, "commit", staged) as report:
             with self._guard:
                 ledger = self._healthy(staged.module)
-                self._transitions.check_free()
+                work = self._work(ledger)
+                work.check_free()
                 ledger.check_staged(staged)
-                generation = self._swaps.commit(ledger, staged, dict(info or {}), terms)
-                transition = self._transitions.open
-            generation = self._swaps.settle(ledger, transition, generation.number, wait)
+                generation = work.commit(ledger, staged, dict(info or {}), terms)
+                transition = work.open
+            generation = work.settle(ledger, transition, generation.number, wait)
             report.succeed(SWAP_COMMITTED, **swap_fields(generation))
         return generation
 
@@ -320,15 +355,16 @@ class Manager:
             PoisonedError: an undo failed; restart the process.
         """
         terms = self._terms.but(level=level, deadline=deadline, policy=policy, reason=reason, by=by)
-        with Report(self._subscribers, module, "rollback") as report:
+        with Report(self._subscribers, self.around, module, "rollback") as report:
             if not is_promised:
                 self.check_unlocked()
             with self._guard:
                 ledger = self._healthy(module)
+                work = self._work(ledger)
                 left = ledger.live.number
-                seconds = self._swaps.go_back(ledger, ledger.generation(to), terms, may_veto=not is_promised)
-                transition = self._transitions.open
-            generation = self._swaps.settle(ledger, transition, to, wait)
+                seconds = work.go_back(ledger, ledger.generation(to), terms, may_veto=not is_promised)
+                transition = work.open
+            generation = work.settle(ledger, transition, to, wait)
             report.succeed(SWAP_ROLLED_BACK, **{**swap_fields(generation), "duration": seconds, "left": left})
         return generation
 
@@ -337,12 +373,13 @@ class Manager:
     def transition(self) -> dict[str, Any] | None:
         """The transition that is open, with every thread that has not moved; plain data for JSON, or None."""
         with self._guard:
-            transition = self._transitions.open
-            return transition.describe() if transition else None
+            work = self._with_open()
+            return None if work is None else work.open.describe()
 
     def wait(self, seconds: float) -> bool:
         """Whether no transition is open any more within so many seconds."""
-        return self._transitions.wait(seconds)
+        until = time.monotonic() + seconds
+        return all(work.wait(max(0.0, until - time.monotonic())) for work in list(self._works.values()))
 
     def reverse(self, *, wait: float = 0.5) -> Generation:
         """Turns the open transition round: threads that have moved go back, the others stay.
@@ -355,10 +392,12 @@ class Manager:
         """
         self.check_unlocked()
         with self._guard:
-            transition = self._open()
-            self._transitions.reverse(transition)
-            goal = transition.goal
-        return self._swaps.settle(transition.ledger, transition, goal, wait)
+            work = self._with_open_or_refuse()
+            transition = work.open
+            work.reverse(transition)
+            goal, ledger = transition.origin if work.open is None else transition.goal, transition.ledger
+            transition = work.open
+        return work.settle(ledger, transition, goal, wait)
 
     def force(self, reason: str, *, by: str = "") -> Generation:
         """Ends the open transition although threads have not moved: what these see may be mixed.
@@ -371,33 +410,45 @@ class Manager:
             PoisonedError: an undo failed; restart the process.
         """
         with self._guard:
-            transition = self._open()
-            self._transitions.force(transition, reason, by or f"uid {os.geteuid()}")
-            return transition.ledger.live
+            work = self._with_open_or_refuse()
+            transition = work.open
+            work.force(transition, reason, by or f"uid {os.geteuid()}")
+            live: Generation = transition.ledger.live
+            return live
 
-    def _open(self) -> OpenTransition:
-        if self._transitions.open is None:
+    def _with_open(self) -> Work | None:
+        return next((work for work in self._works.values() if work.open is not None), None)
+
+    def _with_open_or_refuse(self) -> Work:
+        work = self._with_open()
+        if work is None:
             raise StageError("no transition is open", hint="all threads are there already", status="NO_TRANSITION")
-        return self._transitions.open
+        return work
 
     # Around a fork -------------------------------------------------------------------------------------------------
 
     def hold(self) -> None:
         """Waits until nothing is under way and keeps it so, until :meth:`let_go`."""
         self._guard.__enter__()
-        self._transitions.hold()
+        for work in self._works.values():
+            work.hold()
 
     def let_go(self) -> None:
         """Ends :meth:`hold`."""
-        self._transitions.let_go()
+        for work in self._works.values():
+            work.let_go()
         self._guard.__exit__()
 
     def renew_lock(self) -> None:
         """In a forked child: the threads that held locks or drove a transition are not there, so there are new ones."""
         self._guard.renew()
-        self._transitions.renew()
+        for work in self._works.values():
+            work.renew()
 
-    def _ledger(self, module: LoadedModule) -> Ledger:
+    def _work(self, ledger: Any) -> Work:
+        return self._works[type(ledger)]
+
+    def _ledger(self, module: LoadedModule) -> Any:
         try:
             return self._ledgers[module.path]
         except KeyError:
@@ -405,7 +456,7 @@ class Manager:
                 f"{module.path} is not attached", hint="call attach() first", status="NOT_ATTACHED"
             ) from None
 
-    def _healthy(self, module: LoadedModule) -> Ledger:
+    def _healthy(self, module: LoadedModule) -> Any:
         ledger = self._ledger(module)
         if ledger.poison is not None:
             raise ledger.poison

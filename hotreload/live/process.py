@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from hotreload.live.manager import Manager
 
-__all__ = ["manager"]
+__all__ = ["existing", "manager"]
 
 
 class _Process:
@@ -27,7 +28,15 @@ class _Process:
         with self._lock:
             if self._manager is None:
                 self._manager = Manager()
+                # What the program has marked before it was to be patched, if it has marked anything.
+                marks = sys.modules.get("hotreload.mark.book")
+                if marks is not None:
+                    marks.join(self._manager)
             return self._manager
+
+    @property
+    def existing(self) -> Manager | None:
+        return self._manager
 
     def before_fork(self) -> None:
         self._lock.acquire()
@@ -51,6 +60,11 @@ _process = _Process()
 def manager() -> Manager:
     """The manager of this process."""
     return _process.manager()
+
+
+def existing() -> Manager | None:
+    """The manager of this process, if somebody has asked for it already."""
+    return _process.existing
 
 
 os.register_at_fork(

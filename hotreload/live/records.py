@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
 from hotreload.errors import StageError
-from hotreload.live.core import Image, PatchCarried, PatchHook
+from hotreload.live.core import Image, PatchCarried, PatchHook, PatchTable
 
 __all__ = [
     "Generation",
@@ -17,6 +17,7 @@ __all__ = [
     "LoadedModule",
     "Redirect",
     "StagedPatch",
+    "TableRun",
     "Taint",
     "Terms",
     "check_reason",
@@ -67,6 +68,7 @@ class StagedPatch:
     redirects: tuple[Redirect, ...] = field(repr=False)
     data_escapes: bool = field(default=True, repr=False)
     hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
+    tables: tuple[PatchTable, ...] = field(default=(), repr=False)
 
     def draft(self, info: Mapping[str, Any] | None = None) -> Generation:
         """The generation that it is to become."""
@@ -84,6 +86,7 @@ class StagedPatch:
             redirects=self.redirects,
             carried=self.carried,
             hooks=self.hooks,
+            tables=self.tables,
         )
 
     @property
@@ -108,6 +111,24 @@ class HookRun:
 
 
 @dataclass(frozen=True)
+class TableRun:
+    """What became of one of Python's tables: names like ``kernels.area()``, of what was added and what taken away.
+
+    ``kept`` are names that somebody has given to something else, which stays; ``error`` is empty when all was well.
+    """
+
+    name: str
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Generation:
     """One state of an extension that was live at some time; number 0 is the base as loaded from disk.
 
@@ -116,7 +137,8 @@ class Generation:
 
     ``level`` and ``transition`` say how the last swap to it went: stored entry by entry ("none"), or thread by thread
     and still "open", "complete", "forced" or "reversed". ``is_retired``: its code is not mapped any more. ``hook_runs``
-    are the migration hooks that were called when it became live last, those of what it replaced among them.
+    are the migration hooks that were called when it became live last, those of what it replaced among them;
+    ``table_runs`` what its tables came to then, on the modules and types of the process.
     """
 
     module: str
@@ -138,6 +160,8 @@ class Generation:
     carried: tuple[PatchCarried, ...] = field(default=(), repr=False)
     hooks: tuple[PatchHook, ...] = field(default=(), repr=False)
     hook_runs: tuple[HookRun, ...] = field(default=(), repr=False)
+    tables: tuple[PatchTable, ...] = field(default=(), repr=False)
+    table_runs: tuple[TableRun, ...] = field(default=(), repr=False)
 
     def describe(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -154,6 +178,7 @@ class Generation:
             "retired": self.is_retired,
             "info": dict(self.info),
             "hooks": [run.as_dict() for run in self.hook_runs],
+            "tables": [run.as_dict() for run in self.table_runs],
         }
 
 
@@ -231,6 +256,12 @@ class Terms:
     def level_for(self, entries: int) -> str:
         """The level of a swap of so many entries."""
         return self.level or ("function" if entries <= 1 else "call")
+
+    def at_least(self, level: str, entries: int) -> Terms:
+        """These terms for a swap of so many entries, at that level where they would have it at a lower one."""
+        if level not in LEVELS or LEVELS.index(self.level_for(entries)) >= LEVELS.index(level):
+            return self
+        return replace(self, level=level)
 
 
 def check_reason(reason: str) -> None:

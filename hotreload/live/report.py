@@ -9,7 +9,8 @@ from typing import Any
 
 from hotreload.errors import HotReloadError
 from hotreload.events import PATCH_REFUSED
-from hotreload.live.records import Generation, LoadedModule
+from hotreload.live.around import Around, Swap
+from hotreload.live.records import Generation, LoadedModule, StagedPatch
 
 __all__ = ["Guard", "Report", "Subscribers", "swap_fields"]
 
@@ -82,15 +83,28 @@ class Guard:
 
 
 class Report:
-    """One step, reported once: :meth:`succeed` says what came of it, and a refusal that passes is told as such.
+    """One step, reported once: :meth:`succeed` says what came of it, and a refusal that passes is told as such, to the
+    listeners around swaps too.
 
     It wraps the lock and not the other way round, so callbacks may ask the manager anything.
     """
 
-    def __init__(self, subscribers: Subscribers, module: LoadedModule, step: str) -> None:
+    def __init__(
+        self,
+        subscribers: Subscribers,
+        around: Around,
+        module: LoadedModule,
+        step: str,
+        staged: StagedPatch | None = None,
+    ) -> None:
         self._subscribers = subscribers
+        self._around = around
         self._about = _about(module)
         self._step = step
+        number = staged.number if staged is not None else module.generation
+        redirects = staged.redirects if staged is not None else ()
+        functions, entries = staged.functions if staged is not None else (), frozenset(r.entry for r in redirects)
+        self._swap = Swap(module.name, module.path, module.generation, number, functions, entries)
 
     def __enter__(self) -> Report:  # noqa: PYI034 - Self is not in typing before 3.11
         return self
@@ -103,6 +117,7 @@ class Report:
         if isinstance(error, HotReloadError):
             told = {"event": PATCH_REFUSED, **self._about, "during": self._step, "error": error.as_dict()}
             self._subscribers.publish(told)
+            self._around.refused(self._swap, error)
 
 
 def swap_fields(generation: Generation) -> dict[str, Any]:
@@ -117,6 +132,7 @@ def swap_fields(generation: Generation) -> dict[str, Any]:
         "transition": generation.transition,
         "info": dict(generation.info),
         "hooks": [run.as_dict() for run in generation.hook_runs],
+        "tables": [run.as_dict() for run in generation.table_runs],
     }
 
 

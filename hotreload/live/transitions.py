@@ -37,12 +37,14 @@ from hotreload.events import (
     TRANSITION_STARTED,
 )
 from hotreload.live import hooks
+from hotreload.live.around import Around
 from hotreload.live.core import CommitReport, Core, Image, Progress, Switch, Transition
 from hotreload.live.ledger import Arena, Ledger, MappedImage
 from hotreload.live.records import Taint, Terms, check_reason
 from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
 from hotreload.live.stragglers import Since, are_greenlets_in_use, brief, describe, greenlets_entry
+from hotreload.live.tables import show
 
 __all__ = ["OpenTransition", "Transitions"]
 
@@ -197,10 +199,13 @@ class OpenTransition:
 class Transitions:
     """Begins, drives and ends them, one at a time. The manager's lock guards it."""
 
-    def __init__(self, core: Core, guard: Guard, retirement: Retirement, *, allow_unsynchronised: bool) -> None:
+    def __init__(
+        self, core: Core, guard: Guard, retirement: Retirement, around: Around, *, allow_unsynchronised: bool
+    ) -> None:
         self._core = core
         self._guard = guard
         self._retirement = retirement
+        self._around = around
         self._allow_unsynchronised = allow_unsynchronised
         self.open: OpenTransition | None = None
 
@@ -378,16 +383,23 @@ class Transitions:
         """Turns it round: who has moved goes back, who has not stays.
 
         Raises:
-            StageError: VETO, where a hook may: it goes on as before.
+            StageError: VETO, where a hook or a callback may: it goes on as before.
         """
         ledger = transition.ledger
-        runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
-        transition.turn()
+        swap = ledger.swap_to(ledger.generations[transition.origin])
+        self._around.before(swap, may_veto=may_veto)
+        try:
+            runs = hooks.run_pre(ledger.generations[transition.origin], transition.goal, may_veto=may_veto)
+            transition.turn()
+        except HotReloadError as error:
+            self._around.refused(swap, error)
+            raise
         goal = transition.goal
         left = ledger.mark(transition.origin, transition="reversed")
         ledger.make_live(ledger.generations[goal])
         runs += hooks.run_rollback(left, goal) + hooks.run_post(ledger.generations[goal], left.number)
         ledger.mark(goal, transition="open", hook_runs=runs)
+        self._around.after(swap)
         self._tell(TRANSITION_REVERSED, transition, reason=reason)
 
     def force(self, transition: OpenTransition, reason: str, by: str) -> None:
@@ -418,10 +430,11 @@ class Transitions:
             raise
         self.open = None
         ledger.mark(goal, transition=how, synchronised=report.is_synchronised)
+        runs = show(ledger)
         ledger.arenas.append(Arena(transition.handle))
         if how == "complete":
             self._prove(transition)
-            self._tell(TRANSITION_COMPLETED, transition, generation=goal)
+            self._tell(TRANSITION_COMPLETED, transition, generation=goal, tables=[run.as_dict() for run in runs])
 
     def _prove(self, transition: OpenTransition) -> None:
         """All threads have left what was on the list: nobody is in it any more.

@@ -9,6 +9,9 @@
     the inside of the same function           its own copy
     anything undefined                        an import, which the server resolves
 
+A table of Python's that is shown is in the patch as its own copy, which the server reads and nobody refers to; whoever
+names its variable means the live one.
+
 Starting from the functions to be replaced, everything that is its own copy or carried is followed, so that the
 result is the closed set of sections that the patch consists of.
 """
@@ -31,12 +34,14 @@ from hotreload.diff.graph import (
     Reference,
 )
 from hotreload.diff.prototypes import Anew
+from hotreload.diff.tables import NewTable
 from hotreload.elf.file import SHF_EXECINSTR, SHF_MERGE, STB_LOCAL, STT_FUNC, STT_OBJECT, STT_TLS
 from hotreload.errors import Finding
 from hotreload.patch.base import Base, Place
 
 __all__ = ["Binder", "CarriedSymbol", "ToBase", "ToCarried", "UnitPlan"]
 
+ANY_UNIT = -1
 LINKER_OWN = {"_GLOBAL_OFFSET_TABLE_", "_DYNAMIC", "__tls_get_addr"}
 
 
@@ -72,11 +77,15 @@ class CarriedSymbol(NamedTuple):
 
 
 class UnitPlan(NamedTuple):
-    """What becomes of one fresh object: its sections that are part of the patch, and their bound references."""
+    """What becomes of one fresh object: its sections that are part of the patch, and their bound references.
+
+    ``tables`` are Python's that it brings, in sections that nothing in the patch refers to.
+    """
 
     unit: int
     graph: ObjectGraph
     bindings: dict[int, list[tuple[Reference, Union[ToBase, ToCarried]]]]
+    tables: list[NewTable]
 
 
 class Binder:
@@ -87,12 +96,25 @@ class Binder:
     """
 
     def __init__(
-        self, base: Base, graphs: dict[int, ObjectGraph], anew: Union[Mapping[int, Anew], None] = None
+        self,
+        base: Base,
+        graphs: dict[int, ObjectGraph],
+        anew: Union[Mapping[int, Anew], None] = None,
+        tables: Union[Mapping[int, list[NewTable]], None] = None,
     ) -> None:
         self._base = base
         self._anew = anew or {}
         self._graphs = graphs
-        self.plans = {unit: UnitPlan(unit, graph, {}) for unit, graph in graphs.items()}
+        tables = tables or {}
+        self.plans = {unit: UnitPlan(unit, graph, {}, list(tables.get(unit, ()))) for unit, graph in graphs.items()}
+        # Python keeps objects that call a function in one way: the same with another way is another function.
+        self._conventions = {
+            (of, name): convention
+            for unit, found in tables.items()
+            for table in found
+            for name, convention in table.conventions.items()
+            for of in (unit, ANY_UNIT)
+        }
         self.carried: list[CarriedSymbol] = []
         self.findings: list[Finding] = []
         self._carried_index: dict[tuple[int, int, int], int] = {}
@@ -101,6 +123,14 @@ class Binder:
     def add(self, unit: int, function: str) -> None:
         """Make ``function`` of ``unit``, and all that it brings along, part of the patch."""
         self._take(unit, self._graphs[unit].functions[function].section)
+        while self._queue:
+            self._bind_section(*self._queue.pop())
+
+    def add_tables(self) -> None:
+        """Make the tables, and the functions that only they name, part of the patch."""
+        for unit, plan in self.plans.items():
+            for table in plan.tables:
+                self._take(unit, table.section)
         while self._queue:
             self._bind_section(*self._queue.pop())
 
@@ -228,6 +258,9 @@ class Binder:
             is_function = bool(header.flags & SHF_EXECINSTR)
             body = max((s.size for s in symbols if s.value == value), default=0)
             is_global = any(s.bind != STB_LOCAL for s in symbols)
+            of = ANY_UNIT if is_global else unit
+            convention = "" if identity else self._conventions.get((of, name), "")
+            identity = f" as {convention}" if convention else identity
             key = (name if is_global else f"{self._unit_name(unit)}:{name}") + identity
             for index, carried in enumerate(self.carried):
                 if carried.key == key:  # another unit's copy of one inline function or variable

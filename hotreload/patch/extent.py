@@ -13,6 +13,7 @@ import struct
 from typing import Iterable, Union
 
 from hotreload.diff.graph import CONTENT, HANDLERS, INDIRECT, TO_CONTENT, TO_INSIDE, ObjectGraph, Reference
+from hotreload.diff.tables import ENTRY_LEN, TEXT_FIELDS
 from hotreload.elf.file import PT_LOAD, SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS, SHF_WRITE, STT_OBJECT, R
 from hotreload.patch.base import Base
 from hotreload.patch.bind import UnitPlan
@@ -82,9 +83,25 @@ def data_escapes(plans: Iterable[UnitPlan], kept: Iterable[str]) -> bool:
     return any(
         _section_escapes(plan.graph, section)
         for plan in plans
-        for section in plan.bindings
+        for section in plan.bindings.keys() - _texts_of_tables(plan)
         if f"hr.s.{plan.unit}.{section}" in names
     )
+
+
+def _texts_of_tables(plan: UnitPlan) -> set[int]:
+    """The sections that hold nothing but names and documentation of Python's tables: the server copies these."""
+    graph, tables = plan.graph, {table.section: table.kind for table in plan.tables}
+    texts: set[int] = set()
+    others: set[int] = set()
+    for section in plan.bindings:
+        kind = tables.get(section, 0)
+        first = graph.symbols_in[section][0].value if kind else 0
+        size = ENTRY_LEN.get(kind, 1)
+        for reference in graph.references(section):
+            if reference.kind == TO_CONTENT:
+                is_text = kind and (reference.offset - first) % size in TEXT_FIELDS[kind]
+                (texts if is_text else others).add(reference.section)
+    return {section for section in texts - others if not graph.references(section)}
 
 
 def _section_escapes(graph: ObjectGraph, number: int) -> bool:

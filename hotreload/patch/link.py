@@ -58,7 +58,7 @@ def link_patch(inputs: list[str], output: str, record: Record, compiler: tuple[s
     with open(script, "w", encoding="ascii") as file:
         file.write(VERSION_SCRIPT)
     argv = [
-        *(tools.ld, "-shared", "--no-relax", "--gc-sections", "--build-id=sha1", "--hash-style=gnu", "-S"),
+        *(tools.ld, "-shared", "--no-relax", "--gc-sections", "--build-id=sha1", "--hash-style=gnu", "--eh-frame-hdr"),
         *("-z", "noseparate-code", "-z", f"max-page-size={PAGE}", "-z", "relro", "-z", "now", "-z", "noexecstack"),
         *("--version-script", script, "-o", output, *inputs),
         *("--as-needed", *_libraries(record), "-L", os.path.dirname(tools.libgcc), "--no-as-needed"),

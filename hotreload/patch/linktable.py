@@ -24,11 +24,13 @@ __all__ = [
     "Protection",
     "Range",
     "Segment",
+    "Table",
+    "TableKind",
 ]
 
 SECTION = ".hotreload.link"
 PAGE = 4096  # bytes; the pages of x86-64, in which segments are counted
-MAGIC = b"HRLINK02"
+MAGIC = b"HRLINK03"
 
 HEADER = struct.Struct("<8sQQQQ32s12I")
 SEGMENT = struct.Struct("<QQQQII")
@@ -39,6 +41,7 @@ CARRIED = struct.Struct("<IIQQ")
 FUNCTION = struct.Struct("<IIQQ")
 RANGE = struct.Struct("<IIQQ")
 HOOK = struct.Struct("<IIQ")
+TABLE = struct.Struct("<IIQQIIII")
 
 IMPORT_WEAK = 1
 CARRIED_FUNCTION = 1
@@ -155,6 +158,31 @@ class Hook:
     image_off: int
 
 
+class TableKind(IntEnum):
+    """Which of Python's tables it is."""
+
+    METHODS = 1
+    GETSET = 2
+    MEMBERS = 3
+
+
+@dataclass(frozen=True)
+class Table:
+    """One of Python's tables: the live one at ``base_off``, and how the sources have it now at ``image_off``.
+
+    The counts are those of their entries, without the empty one at the end. ``changes`` has a letter for each entry of
+    the live one: ``a`` plus a bit for each field that is another.
+    """
+
+    kind: TableKind
+    name: str
+    base_off: int
+    image_off: int
+    base_count: int
+    count: int
+    changes: str
+
+
 @dataclass(frozen=True)
 class LinkTable:
     """All that the server needs to map a patch and bind it to the base."""
@@ -169,6 +197,7 @@ class LinkTable:
     functions: tuple[Function, ...] = ()
     ranges: tuple[Range, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    tables: tuple[Table, ...] = ()
     data_escapes: bool = True
     eh_frame: int = 0
     eh_frame_len: int = 0
@@ -200,6 +229,13 @@ class LinkTable:
                 ),
                 *(RANGE.pack(r.function, 0, r.base_off, r.length) for r in self.ranges),
                 *(HOOK.pack(h.kind, strings.add(h.name), h.image_off) for h in self.hooks),
+                *(
+                    TABLE.pack(
+                        *(t.kind, strings.add(t.name), t.base_off, t.image_off),
+                        *(t.base_count, t.count, strings.add(t.changes), 0),
+                    )
+                    for t in self.tables
+                ),
             ]
         )
         text = strings.to_bytes()
@@ -221,7 +257,7 @@ class LinkTable:
             len(self.hooks),
             len(text),
             DATA_ESCAPES if self.data_escapes else 0,
-            0,
+            len(self.tables),
         )
         return header + body + text
 

@@ -9,29 +9,19 @@ SOURCE_DATE_EPOCH; the sequence number is that time in microseconds, so a later 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
-import pwd
-import re
-import subprocess
-import time
-from calendar import timegm
 from pathlib import Path
-from typing import Iterable, Mapping, NamedTuple, Union
+from typing import Callable, Iterable, Mapping, NamedTuple, Union
 
 from hotreload.artefact import Artefact, Manifest, build, parse
 from hotreload.build import store
 from hotreload.build.record import Record
 from hotreload.errors import BuildError, HotReloadError
-from hotreload.patch.workshop import PatchResult, Workshop
+from hotreload.patch.manifest import author_of, cut_diff, expiry_of, moment_of, read_bytes, stamp_of, unified_diff
+from hotreload.patch.workshop import PatchResult, Progress, Workshop
 
 __all__ = ["Packed", "find_base", "pack"]
-
-_DIFF_LIMIT = 1 << 20
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
-_SPAN = re.compile(r"(\d{1,6})([mhdw])")
-_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 class Packed(NamedTuple):
@@ -50,6 +40,9 @@ def pack(
     expires: str = "",
     environ: Union[Mapping[str, str], None] = None,
     allow: frozenset[str] = frozenset(),
+    colours: bool = False,
+    progress: Union[Progress, None] = None,
+    unchanged: Union[Callable[[str], None], None] = None,
 ) -> Union[Packed, None]:
     """An unsigned artefact of what the sources say now; None when they mean what the base means.
 
@@ -61,6 +54,9 @@ def pack(
         expires: a time (``2026-12-31T00:00:00Z``), or how long after its own time it ends (``30m``, ``12h``, ``7d``).
         environ: the environment; that of this process by default.
         allow: slugs of findings that somebody knows better about.
+        colours: whether the compiler is asked for coloured diagnostics.
+        progress: is told of each unit before it is compiled: its source, its number, and how many there are.
+        unchanged: is told why, when there is nothing to pack.
 
     Raises:
         BuildError: there is no such base, or the compiler or the linker said no.
@@ -68,11 +64,13 @@ def pack(
         HotReloadError: a file was saved meanwhile, or an argument means nothing. Nothing was written anywhere.
     """
     workshop = Workshop.open(find_base(source, build_id).build_id)
-    workshop.allow = allow
+    workshop.allow, workshop.colours, workshop.progress = allow, colours, progress
     try:
         looks = {path: _look(path) for path in workshop.watched_files()}
         result = workshop.make()
         if result.path is None:
+            if unchanged is not None:
+                unchanged(result.reason)
             return None
         code = result.path.read_bytes()
         _refuse_saved(path for path, look in looks.items() if _look(path) != look)
@@ -81,16 +79,14 @@ def pack(
     record = workshop.record
     texts = _changed_texts(record, result)
     moment = _moment(texts, result, os.environ if environ is None else environ)
-    diff, notes = _diff(record, texts), list(result.notes)
-    if len(diff) > _DIFF_LIMIT:
-        notes.append(f"the source diff is {len(diff):,} characters and is cut")
-        diff = diff[:_DIFF_LIMIT]
+    notes = list(result.notes)
+    diff = cut_diff(_diff(record, texts), notes)
     manifest = Manifest(
         module=record.module,
         build_id=record.build_id,
         sequence=moment // 1000 if sequence is None else sequence,
-        author=author or _author(Path(source).absolute().parent),
-        created=time.strftime(_STAMP, time.gmtime(moment // 10**9)),
+        author=author or author_of(Path(source).absolute().parent),
+        created=stamp_of(moment),
         compiler="; ".join(dict.fromkeys(unit.compiler for unit in record.units)),
         edited=result.edited,
         changed=result.changed,
@@ -100,9 +96,9 @@ def pack(
         notes=tuple(notes),
         sources=tuple(sorted(_short(record, path) for path in texts)),
         source_diff=diff,
-        elf_sha256="",
+        body_sha256="",
         inputs_sha256=_inputs_digest(record, result),
-        expires=_expiry(expires, moment // 10**9) if expires else "",
+        expires=expiry_of(expires, moment // 10**9) if expires else "",
     )
     return Packed(parse(build(code, manifest)), result)
 
@@ -162,7 +158,7 @@ def _changed_texts(record: Record, result: PatchResult) -> dict[str, _Text]:
         before = old.get(str(path))
         if before == name:
             continue
-        new = _read(path)
+        new = read_bytes(path)
         if new is not None and hashlib.sha256(new).hexdigest() != name:
             _refuse_saved([path])
         texts[str(path)] = _Text(None if before is None else store.load_text(before), new)
@@ -184,55 +180,14 @@ def _look(path: Path) -> tuple[int, ...]:
     return (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _read(path: Path) -> Union[bytes, None]:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
 def _moment(texts: Mapping[str, _Text], result: PatchResult, environ: Mapping[str, str]) -> int:
-    """When the change was made, in nanoseconds since the epoch."""
-    given = environ.get("SOURCE_DATE_EPOCH", "")
-    if given:
-        if not given.isdecimal():
-            raise HotReloadError(f"SOURCE_DATE_EPOCH={given} is no number of seconds", hint="`date +%s` prints one")
-        return int(given) * 10**9
-    times = [os.stat(path).st_mtime_ns for path in texts if os.path.exists(path)]
-    times = times or [os.stat(path).st_mtime_ns for path in result.inputs if os.path.exists(path)]
-    return max(times, default=0)
-
-
-def _expiry(text: str, created: int) -> str:
-    span = _SPAN.fullmatch(text)
-    try:
-        end = created + int(span[1]) * _SECONDS[span[2]] if span else timegm(time.strptime(text, _STAMP))
-    except ValueError:
-        raise HotReloadError(f"{text!r} is no time", hint="write 2026-12-31T00:00:00Z, or 30m, 12h, 7d") from None
-    return time.strftime(_STAMP, time.gmtime(end))
+    """When the change was made: where nothing differs, when the newest of all files was."""
+    return moment_of(list(texts), environ) or moment_of(list(result.inputs), environ)
 
 
 def _diff(record: Record, texts: Mapping[str, _Text]) -> str:
     """A unified diff, base to now, that ``patch -p1`` takes."""
-    parts: list[str] = []
-    for path, text in sorted(texts.items()):
-        name = _short(record, path)
-        old, new = _lines(text.old), _lines(text.new)
-        before = "/dev/null" if text.old is None else f"a/{name}"
-        after = "/dev/null" if text.new is None else f"b/{name}"
-        parts += [_ended(line) for line in difflib.unified_diff(old, new, before, after)]
-    return "".join(parts)
-
-
-def _ended(line: str) -> str:
-    return line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-
-
-def _lines(text: Union[bytes, None]) -> list[str]:
-    decoded = (text or b"").decode("utf-8", errors="surrogateescape")
-    lines = [f"{line}\n" for line in decoded.split("\n")]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
+    return "".join(unified_diff(_short(record, path), text.old, text.new) for path, text in sorted(texts.items()))
 
 
 def _short(record: Record, path: str) -> str:
@@ -246,23 +201,3 @@ def _inputs_digest(record: Record, result: PatchResult) -> str:
     for name, text in sorted((_short(record, str(path)), text) for path, text in result.inputs.items()):
         digest.update(f"{name}\0{text}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _author(directory: Path) -> str:
-    said = [_git_config(directory, key) for key in ("user.name", "user.email")]
-    if said[0]:
-        return f"{said[0]} <{said[1]}>" if said[1] else said[0]
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
-
-
-def _git_config(directory: Path, key: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "config", key], cwd=directory, capture_output=True, text=True, check=False, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

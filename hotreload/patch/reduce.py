@@ -10,12 +10,13 @@ Symbols that are added (they cannot clash: no C identifier has a dot):
 
     hr.f.N    a function to be replaced, exported: the roots of --gc-sections
     hr.h.N    a migration hook, exported: a root too
+    hr.m.U.N  one of Python's tables in section N of unit U, exported: a root too
     hr.c.N    carried symbol N, exported: a root too
     hr.b.N    something of the base, undefined
     hr.t.N    a thread-local of the base, undefined
     hr.s.U.N  where section N of unit U ends up, hidden: gone if the section is
 
-What no root reaches is then dropped by the linker, with its unwind entries.
+What no root reaches is then dropped by the linker, with its unwind entries. Debug information is kept (``debug.py``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import NamedTuple, Union
 
 from hotreload.build.prologue import ENTRIES_SECTION, prepare_object
 from hotreload.diff.graph import PC_BIAS
+from hotreload.diff.tables import NewTable
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
     RELA,
@@ -43,10 +45,11 @@ from hotreload.elf.file import (
     R,
 )
 from hotreload.errors import Finding
-from hotreload.patch.base import Place
+from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
+from hotreload.patch.debug import DebugField, debug_fields, debug_sections, mark_names
 
-__all__ = ["DirectField", "NameTable", "reduce_object"]
+__all__ = ["DirectField", "NameTable", "reduce_object", "table_symbol"]
 
 DIRECT = {R.PC32, R.PLT32, R.ABS64, R.PC64}
 DIRECT_TLS = {R.DTPOFF32}
@@ -80,12 +83,18 @@ class NameTable:
         return self._names[place]
 
 
+def table_symbol(unit: int, table: NewTable) -> str:
+    """The name of one of Python's tables in a patch link."""
+    return f"hr.m.{unit}.{table.section}"
+
+
 class Reduced(NamedTuple):
     """An input of the patch link, the fields that it leaves to the link table, and what cannot be bound."""
 
     content: bytes
     fields: list[DirectField]
     findings: list[Finding]
+    debug: list[DebugField]
 
 
 def reduce_object(
@@ -93,14 +102,13 @@ def reduce_object(
     roots: dict[str, str],
     carried: list[CarriedSymbol],
     names: NameTable,
-    path: str,
+    base: Base,
 ) -> Reduced:
     """Make the link input of one unit.
 
-    ``roots`` maps functions and hooks of this unit to their ``hr.f.N`` and ``hr.h.N`` names; ``path`` is the source,
-    for findings.
+    ``roots`` maps functions and hooks of this unit to their ``hr.f.N`` and ``hr.h.N`` names.
     """
-    elf = plan.graph.elf
+    elf, path = plan.graph.elf, base.record.units[plan.unit].source
     editor = Editor(elf)
     prepare_object(elf, editor)
     for section in elf.sections:
@@ -119,6 +127,9 @@ def reduce_object(
             home, value = (SHN_COMMON, item.common_align) if item.common_align else (item.section, item.value)
             kind = STT_FUNC if item.is_function else STT_OBJECT
             symbols.add(f"hr.c.{index}", kind, STV_DEFAULT, home, value, item.size)
+    for table in plan.tables:
+        found = plan.graph.symbols_in[table.section][0]
+        symbols.add(table_symbol(plan.unit, table), STT_OBJECT, STV_DEFAULT, found.section, found.value, found.size)
     fields: list[DirectField] = []
     findings: list[Finding] = []
     for section_index, bindings in plan.bindings.items():
@@ -147,8 +158,14 @@ def reduce_object(
                     )
                 )
         _rewrite(elf, editor, section_index, rewritten)
+    debug: list[DebugField] = []
+    for section_index in debug_sections(elf):
+        marker = f"hr.s.{plan.unit}.{section_index}"
+        symbols.add(marker, STT_NOTYPE, STV_HIDDEN, section_index, 0, 0)
+        debug += debug_fields(plan, base, editor, section_index, marker)
+    mark_names(plan, editor)
     symbols.store(editor)
-    return Reduced(editor.to_bytes(), fields, findings)
+    return Reduced(editor.to_bytes(), fields, findings, debug)
 
 
 def _forget_relocations(elf: ElfFile, editor: Editor, section: int) -> None:

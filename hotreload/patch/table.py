@@ -13,6 +13,7 @@ from typing import NamedTuple, Union
 from hotreload.build.flags import PADDING, PROLOGUE
 from hotreload.build.prologue import HOOK, finish_bytes
 from hotreload.build.slots import SLOT, encode_entry
+from hotreload.diff.tables import NewTable
 from hotreload.elf.edit import Editor
 from hotreload.elf.file import (
     PT_GNU_RELRO,
@@ -27,12 +28,14 @@ from hotreload.errors import Finding, IncompatibleError
 from hotreload.patch import linktable
 from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import CarriedSymbol, ToBase, ToCarried, UnitPlan
+from hotreload.patch.debug import DebugField
 from hotreload.patch.extent import code_extents, data_escapes
+from hotreload.patch.genfile import SECTION, to_debug_part
 from hotreload.patch.link import SLOTS
 from hotreload.patch.linktable import PAGE, Fixup, FixupKind, LinkTable, Protection
 from hotreload.patch.reduce import DirectField, NameTable
 
-__all__ = ["HookRoot", "PatchInput", "Replacement", "to_patch"]
+__all__ = ["HookRoot", "PatchInput", "Replacement", "TableRoot", "to_patch"]
 
 
 class Replacement(NamedTuple):
@@ -52,6 +55,14 @@ class HookRoot(NamedTuple):
     name: str
 
 
+class TableRoot(NamedTuple):
+    """One of Python's tables: its ``hr.m.U.N`` symbol, what it says, and where the live one is."""
+
+    symbol: str
+    table: NewTable
+    place: Place
+
+
 class PatchInput(NamedTuple):
     """All that the table is made from, besides what the linker says."""
 
@@ -62,6 +73,8 @@ class PatchInput(NamedTuple):
     names: NameTable
     plans: list[UnitPlan]
     hooks: list[HookRoot]
+    tables: list[TableRoot]
+    debug: list[DebugField]
 
 
 def to_patch(content: bytes, given: PatchInput) -> bytes:
@@ -73,6 +86,7 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
     elf = ElfFile(content, "patch")
     symbols = {symbol.name: symbol for symbol in elf.symbols if symbol.section != SHN_UNDEF}
     editor = Editor(elf)
+    editor.cut({section.number for section in elf.sections if section.name.startswith(".debug_")})
     fixups = _TableMaker(elf, given, symbols, editor)
     fixups.add_direct_fields()
     fixups.add_dynamic_relocations()
@@ -92,11 +106,15 @@ def to_patch(content: bytes, given: PatchInput) -> bytes:
         functions=tuple(_functions(given, symbols)),
         ranges=tuple(_ranges(given)),
         hooks=tuple(linktable.Hook(h.kind, h.name, symbols[h.symbol].value) for h in given.hooks),
+        tables=tuple(_tables(given, symbols)),
         data_escapes=data_escapes(given.plans, symbols),
         eh_frame=frames.addr if frames else 0,
         eh_frame_len=frames.size if frames else 0,
     )
     editor.add(linktable.SECTION, table.to_bytes())
+    debug = to_debug_part(elf, table.image_len, given.debug)
+    if debug:
+        editor.add(SECTION, debug)
     return editor.to_bytes()
 
 
@@ -111,6 +129,21 @@ def _functions(given: PatchInput, symbols: dict[str, Symbol]) -> list[linktable.
         if c.is_function
     ]
     return [*base, *new]
+
+
+def _tables(given: PatchInput, symbols: dict[str, Symbol]) -> list[linktable.Table]:
+    return [
+        linktable.Table(
+            linktable.TableKind(root.table.kind),
+            root.table.key,
+            root.place.offset,
+            symbols[root.symbol].value,
+            root.table.base_length,
+            root.table.length,
+            root.table.changes,
+        )
+        for root in given.tables
+    ]
 
 
 def _ranges(given: PatchInput) -> list[linktable.Range]:

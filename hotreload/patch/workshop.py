@@ -19,29 +19,36 @@ import time
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Collection, Iterable, Mapping, NamedTuple, Union
+from typing import Callable, Collection, Iterable, Mapping, NamedTuple, Union
 
 from hotreload.build import store
 from hotreload.build.command import parse
 from hotreload.build.record import Record, Unit
 from hotreload.build.replay import Replayed, possible_headers, replay
+from hotreload.diff.closures import examine_closures
 from hotreload.diff.compare import UnitDiff, compare
+from hotreload.diff.cython import examine_constants, is_from_cython
 from hotreload.diff.graph import ObjectGraph
 from hotreload.diff.guards import Change, Examined, examine, examine_compiler
 from hotreload.diff.prototypes import Anew
 from hotreload.diff.source import SourceChange
 from hotreload.diff.spelling import spelled, spelled_findings
+from hotreload.diff.tables import NewTable
 from hotreload.diff.verdicts import check_allowed, judged
 from hotreload.elf.file import STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, ElfFile
 from hotreload.errors import BuildError, Finding, IncompatibleError
-from hotreload.patch.base import Base
+from hotreload.patch.base import Base, Place
 from hotreload.patch.bind import Binder
+from hotreload.patch.debug import DebugField
 from hotreload.patch.hooks import HookFunction, find_hooks, notes_about, without_hooks
 from hotreload.patch.link import link_patch, make_slots
-from hotreload.patch.reduce import DirectField, NameTable, reduce_object
-from hotreload.patch.table import HookRoot, PatchInput, Replacement, to_patch
+from hotreload.patch.reduce import DirectField, NameTable, reduce_object, table_symbol
+from hotreload.patch.table import HookRoot, PatchInput, Replacement, TableRoot, to_patch
 
-__all__ = ["PatchResult", "Workshop"]
+__all__ = ["PatchResult", "Progress", "Workshop"]
+
+#: Is told of a unit before it is compiled: its source, its number from 1, and how many there are.
+Progress = Callable[[str, int, int], None]
 
 
 class PatchResult(NamedTuple):
@@ -80,11 +87,12 @@ class _Fresh:
         self.graph = self.meaning = ObjectGraph(replayed.elf)
         self.files, self.texts, self.warnings = replayed.files, replayed.texts, replayed.warnings
         self.diff: Union[UnitDiff, None] = None
+        self.told: list[str] = []
         if earlier is not None:
             old, new = earlier.graph, self.graph
             change = SourceChange(earlier.texts, self.texts, old.debug.headings, new.debug.headings)
             if compare(old, new, change, source).is_same_code:
-                self.meaning, self.diff = earlier.meaning, earlier.diff
+                self.meaning, self.diff, self.told = earlier.meaning, earlier.diff, earlier.told
 
 
 class _Draft(NamedTuple):
@@ -96,7 +104,9 @@ class _Draft(NamedTuple):
     fields: list[DirectField]
     stand_ins: NameTable
     hooks: list[HookRoot]
+    tables: list[TableRoot]
     findings: list[Finding]
+    debug: list[DebugField]
 
 
 class Workshop:
@@ -114,6 +124,8 @@ class Workshop:
     def __init__(self, record: Record, library: bytes, *, allow: Collection[str] = ()) -> None:
         self.allow = check_allowed(allow)
         self.colours = False  # whether the compiler is asked for coloured diagnostics
+        self.progress: Union[Progress, None] = None
+        self.compiling = ""  # what was compiled last, or is now; read from another thread
         self._record = record
         self._library = library
         self._current: dict[int, _Fresh] = {}
@@ -160,6 +172,11 @@ class Workshop:
         names |= {path for replayed in self._current.values() for path in replayed.files}
         return frozenset(Path(name) for name in names)
 
+    def base_texts(self) -> dict[Path, str]:
+        """What the project's files said when the base was built, to show an edit beside it. Raises BuildError."""
+        files = {path: name for unit in self._record.units for path, name in unit.files.items()}
+        return {Path(path): store.load_text(name).decode("utf-8", "replace") for path, name in files.items()}
+
     @cached_property
     def base(self) -> Base:
         """The base with the graphs of its objects."""
@@ -178,11 +195,13 @@ class Workshop:
         swapped = {unit: self._swapped(change, examined) for unit, change in changes.items()}
         hooks = {unit: find_hooks(self.base.graphs[unit], graph) for unit, graph in graphs.items()}
         meanings = {unit: replayed.meaning for unit, replayed in fresh.items()}
-        digest = self._digest(meanings, swapped, hooks, examined.anew)
+        tables = self._tables(examined, changes)
+        digest = self._digest(meanings, swapped, hooks, examined.anew, tables)
         compared = time.monotonic()
-        draft = self._draft(graphs, swapped, hooks, examined.anew)
-        has_changes = any(swapped.values())
-        notes = [*examined.notes, *self._judge(changes, examined, draft)]
+        draft = self._draft(graphs, swapped, hooks, examined.anew, tables)
+        has_changes = any(swapped.values()) or any(tables.values())
+        notes = [*examined.notes, *self._judge(changes, examined, draft, fresh)]
+        notes += chain.from_iterable(replayed.told for replayed in fresh.values())
         notes += notes_about(chain(*hooks.values()), has_changes=has_changes)
         path = self._link(draft) if has_changes else None
         linked = time.monotonic()
@@ -208,12 +227,15 @@ class Workshop:
     def _compile_changed(self) -> dict[int, _Fresh]:
         """The units whose files differ from the base's, compiled where what is at hand is not up to date."""
         fresh = {}
-        for index, unit in enumerate(self._record.units):
-            if _is_current(unit.files):
-                self._current.pop(index, None)
-                continue
+        changed = {index: unit for index, unit in enumerate(self._record.units) if not _is_current(unit.files)}
+        for index in self._current.keys() - changed.keys():
+            del self._current[index]
+        for number, (index, unit) in enumerate(changed.items(), 1):
             at_hand = self._current.get(index)
             if at_hand is None or not _is_current(at_hand.files):
+                self.compiling = os.path.basename(unit.source)
+                if self.progress is not None:
+                    self.progress(unit.source, number, len(changed))
                 replayed = self._replay(unit)
                 at_hand = _Fresh(replayed, unit.source, at_hand)
                 if replayed.is_settled:
@@ -241,7 +263,13 @@ class Workshop:
         old = {path: _decode(store.load_text(name)) for path, name in unit.files.items()}
         change = SourceChange(old, replayed.texts, graph.debug.headings, replayed.graph.debug.headings)
         diff = compare(graph, replayed.graph, change, unit.source)
+        constants: list[Finding] = []
+        if is_from_cython(replayed.texts.get(unit.source, "")):
+            constants, replayed.told = examine_constants(old.get(unit.source, ""), replayed.texts[unit.source])
+        swapped = (*diff.changed, *diff.compiler_changed)
+        closures = examine_closures(graph, replayed.graph, swapped, unit.source)
         return diff._replace(
+            findings=(*constants, *closures, *diff.findings),
             changed=without_hooks(diff.changed),
             compiler_changed=without_hooks(diff.compiler_changed),
             added=without_hooks(diff.added),
@@ -269,7 +297,9 @@ class Workshop:
                     names.append(name)
         return tuple(names)
 
-    def _judge(self, changes: Mapping[int, Change], examined: Examined, draft: _Draft) -> list[str]:
+    def _judge(
+        self, changes: Mapping[int, Change], examined: Examined, draft: _Draft, fresh: Mapping[int, _Fresh]
+    ) -> list[str]:
         """Refuse the edit for all that is wrong with it, or say what was allowed."""
         findings = [finding for change in changes.values()
                     for finding in examine_compiler(change.source, change.base, change.new)]  # fmt: skip
@@ -279,7 +309,7 @@ class Workshop:
         findings += [finding for finding in draft.findings if not _is_told(finding, told)]
         refused = [judged(finding) for finding in findings if finding.slug not in self.allow]
         if refused:
-            raise _incompatible(spelled_findings(refused))
+            raise _incompatible(spelled_findings(refused), [replayed.texts for replayed in fresh.values()])
         return [f"allowed: {finding._replace(hint='')}".replace(" refused:", "") for finding in findings]
 
     def _digest(
@@ -288,6 +318,7 @@ class Workshop:
         swapped: dict[int, tuple[str, ...]],
         hooks: dict[int, list[HookFunction]],
         anew: Mapping[int, Anew],
+        tables: Mapping[int, list[NewTable]],
     ) -> str:
         digest = hashlib.sha256(self.build_id.encode())
         for unit, names in sorted(swapped.items()):
@@ -295,9 +326,23 @@ class Workshop:
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
             for name in sorted(graphs[unit].functions.keys() - self.base.graphs[unit].functions.keys()):
                 digest.update(f"{unit}:{name}:".encode() + graphs[unit].fingerprint(name))
+        for unit, found in sorted(tables.items()):
+            for table in found:
+                section = graphs[unit].variables[table.key]
+                digest.update(f"{unit}:{table.key}:".encode() + graphs[unit].content_fingerprint(section))
         for new in anew.values():
             digest.update(f"{new.unit}:{new.name} as {new.identity}:".encode() + graphs[new.unit].fingerprint(new.name))
         return digest.hexdigest()
+
+    def _tables(self, examined: Examined, changes: Mapping[int, Change]) -> dict[int, list[NewTable]]:
+        """The tables that are shown; what the linker has dropped from the base is nobody's."""
+        return {
+            unit: [table for table in found if self._live_table(changes[unit].base, unit, table) is not None]
+            for unit, found in examined.tables.items()
+        }
+
+    def _live_table(self, graph: ObjectGraph, unit: int, table: NewTable) -> Union[Place, None]:
+        return self.base.find(unit, graph.symbols_in[table.old_section][0].name)
 
     def _draft(
         self,
@@ -305,25 +350,35 @@ class Workshop:
         swapped: dict[int, tuple[str, ...]],
         hooks: dict[int, list[HookFunction]],
         anew: Mapping[int, Anew],
+        tables: dict[int, list[NewTable]],
     ) -> _Draft:
         """All of the patch that can be thought out before it is linked."""
-        binder = Binder(self.base, graphs, anew)
+        binder = Binder(self.base, graphs, anew, tables)
         replacements, roots, findings = self._replacements(graphs, swapped)
         for unit, names in swapped.items():
             for name in (*names, *(hook.function for hook in hooks[unit])):
                 binder.add(unit, name)
+        binder.add_tables()
         hook_roots = _hook_roots(hooks, roots)
         findings += binder.findings
         stand_ins = NameTable()
         inputs: dict[int, bytes] = {}
         fields: list[DirectField] = []
-        for unit, plan in binder.plans.items() if any(swapped.values()) else ():
-            source = self._record.units[unit].source
-            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, source)
+        debug: list[DebugField] = []
+        for unit, plan in binder.plans.items() if any(swapped.values()) or any(tables.values()) else ():
+            reduced = reduce_object(plan, roots[unit], binder.carried, stand_ins, self.base)
             findings += reduced.findings
             fields += reduced.fields
+            debug += reduced.debug
             inputs[unit] = reduced.content
-        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, findings)
+        table_roots = [
+            TableRoot(table_symbol(unit, table), table, place)
+            for unit, found in tables.items()
+            for table in found
+            for place in [self._live_table(self.base.graphs[unit], unit, table)]
+            if place is not None
+        ]
+        return _Draft(replacements, binder, inputs, fields, stand_ins, hook_roots, table_roots, findings, debug)
 
     def _link(self, draft: _Draft) -> Path:
         self._made += 1
@@ -347,6 +402,8 @@ class Workshop:
                 draft.stand_ins,
                 list(draft.binder.plans.values()),
                 draft.hooks,
+                draft.tables,
+                draft.debug,
             )
             patch = to_patch(Path(f"{stem}.so").read_bytes(), given)
             path = Path(f"{stem}.hotpatch")
@@ -439,5 +496,12 @@ def _is_told(finding: Finding, told: str) -> bool:
     return finding.slug == "relocation" and subject is not None and subject[0] in told
 
 
-def _incompatible(findings: list[Finding]) -> IncompatibleError:
-    return IncompatibleError(str(findings[0]), findings=tuple(findings))
+def _incompatible(findings: list[Finding], texts: Iterable[Mapping[str, str]]) -> IncompatibleError:
+    """The error, with the lines that it is about as the compiler read them."""
+    lines = {path: text.split("\n") for read in texts for path, text in read.items()}
+    sources = {
+        f"{finding.file}:{finding.line}": lines[finding.file][finding.line - 1]
+        for finding in findings
+        if 0 < finding.line <= len(lines.get(finding.file, ()))
+    }
+    return IncompatibleError(str(findings[0]), findings=tuple(findings), sources=sources)

@@ -114,7 +114,7 @@ class StateBooks:
         if self._releases and self._artefact is not None:
             quarantine = Quarantine(self._directory)
             quarantine.release(self._artefact.sha256)
-            quarantine.release(self._artefact.manifest.elf_sha256)
+            quarantine.release(self._artefact.manifest.body_sha256)
         if not self._is_partial:
             self._store.set_current(self._build_id, self._name)
 

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from hotreload.errors import HotReloadError
 from hotreload.push.coordinator import Worker
 
-__all__ = ["Canary", "parse_seconds"]
+__all__ = ["Canary"]
 
 _LOOK_EVERY = 0.1
 _SAID = 300
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,3 @@ class Canary:
             said = done.stdout.decode("utf-8", "replace").strip()[-_SAID:]
             return f"the health command {name} exited with {done.returncode}" + (f": {said}" if said else "")
         return ""
-
-
-def parse_seconds(text: str) -> float:
-    """``30s``, ``500ms``, ``2m``, ``1h`` or plain seconds.
-
-    Raises:
-        ValueError: it is none of these, or below zero.
-    """
-    for unit in sorted(_UNITS, key=len, reverse=True):
-        if text.endswith(unit):
-            number, factor = text[: -len(unit)], _UNITS[unit]
-            break
-    else:
-        number, factor = text, 1.0
-    seconds = float(number) * factor
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{text} is no length of time")
-    return seconds

@@ -269,6 +269,7 @@ class Coordinator:
             reply = change.prepare(self._workers[row.identity], push, self._terms.deadline)
             self._may_be_vetoed = self._may_be_vetoed or bool(reply.get("may_veto"))
             row.level = str(reply.get("level") or "")
+            row.notes = tuple(str(note) for note in reply.get("notes") or ())
             row.become(State.PREPARED, _describe(reply))
 
         self._each(rows, ask, ended=_ENDED_PREPARING)
@@ -369,6 +370,7 @@ class Coordinator:
                     row.note(reply.get("transition"))
                 else:
                     _take_down(row, reply)
+                row.notes = tuple(dict.fromkeys([*row.notes, *map(str, reply.get("notes") or ())]))
                 row.become(State.COMMITTED)
 
         self._each(rows, ask, ended="")

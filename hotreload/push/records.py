@@ -133,6 +133,7 @@ class Row:
     level: str = ""
     transition: Mapping[str, Any] | None = None
     forced: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -164,6 +165,7 @@ class Row:
             "level": self.level,
             "transition": dict(self.transition) if self.transition is not None else None,
             "forced": self.forced,
+            "notes": list(self.notes),
         }
 
 
@@ -187,6 +189,15 @@ class Outcome:
     def open_rows(self) -> list[Row]:
         """The processes in which threads have still to come over."""
         return [row for row in self.rows if row.is_open]
+
+    @property
+    def notes(self) -> dict[str, list[int]]:
+        """What of the change is not live although the push is, and what it shows to Python, and in which processes."""
+        found: dict[str, list[int]] = {}
+        for row in self.rows:
+            for note in row.notes:
+                found.setdefault(note, []).append(row.pid)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for ``--json``."""

@@ -20,7 +20,7 @@ from hotreload.artefact import printable
 from hotreload.push.records import Exit, Outcome, Row, State
 from hotreload.push.threads import count_stragglers, name_threads, tell_transition
 
-__all__ = ["Show", "make_show", "outcome_sentence", "partial_sentence", "status_table", "stop_telling", "write_line"]
+__all__ = ["Show", "make_show", "outcome_sentence", "partial_sentence", "stop_telling", "write_line"]
 
 _STYLES = {
     State.PREPARED: "cyan",
@@ -158,7 +158,7 @@ class _Lines:
                     self.say(f"{row.pid:>8}  {row.state.value:<10} {_change(row)}{_detail(row)}".rstrip())
 
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
-        for line in _straggler_lines(outcome):
+        for line in _lines_of(outcome):
             self.say(line)
         if partial := partial_sentence(outcome, about):
             self.say(partial)
@@ -190,7 +190,7 @@ class _OnTerminal:
     def conclude(self, outcome: Outcome, about: Mapping[str, Any]) -> None:
         self._live.stop()
         self._console.print(_table(outcome.rows, ""))
-        for line in _straggler_lines(outcome):
+        for line in _lines_of(outcome):
             self._console.print(Text(line, style="yellow"))
         if partial := partial_sentence(outcome, about):
             self._console.print(Text(partial, style="yellow"))
@@ -211,7 +211,7 @@ def _table(rows: Sequence[Row], title: str) -> Table:
     table.add_column("before")
     table.add_column("after")
     table.add_column("commit", justify="right")
-    table.add_column("why")
+    table.add_column("why", overflow="fold")
     for row in rows:
         took = f"{row.milliseconds:.2f} ms" if row.milliseconds else ""
         cells = (printable(row.command), row.before, row.after, took, printable(_detail(row)))
@@ -221,24 +221,14 @@ def _table(rows: Sequence[Row], title: str) -> Table:
     return table
 
 
-def status_table(rows: Sequence[Sequence[str]], headings: Sequence[str], title: str = "") -> None:
-    """Prints a table of texts: drawn on a terminal; in a pipe a line for each row, never wrapped."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        table = Table(title=title or None, title_justify="left", expand=False)
-        for heading in headings:
-            table.add_column(heading)
-        for row in cells:
-            table.add_row(*map(escape, row))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(headings, *cells)]
-    for line in ([title] if title else [], headings, *cells):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-
-
-def _straggler_lines(outcome: Outcome) -> list[str]:
-    return [line for row in outcome.open_rows for line in tell_transition(row.pid, row.transition or {})]
+def _lines_of(outcome: Outcome) -> list[str]:
+    """What of the change is not live and where only some processes say so, in which; and who has not come over."""
+    asked = sum(bool(row.level) for row in outcome.rows)
+    lines = []
+    for note, pids in outcome.notes.items():
+        where = "" if len(pids) == asked else f" (in {', '.join(map(str, pids))})"
+        lines.append(printable(f"note: {note}{where}"))
+    return lines + [line for row in outcome.open_rows for line in tell_transition(row.pid, row.transition or {})]
 
 
 def _detail(row: Row) -> str:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any
 
 from hotreload.artefact import printable
 
-__all__ = ["count_stragglers", "name_threads", "tell_taint", "tell_transition"]
+__all__ = ["count_stragglers", "name_of_user", "name_threads", "tell_taint", "tell_transition"]
 
 _FRAMES = 8
 _NAMED = 3
@@ -74,8 +75,17 @@ def tell_taint(pid: int, module: str, taint: Mapping[str, Any]) -> str:
     """What was done to a process that no proof stands for any more."""
     at = taint.get("at")
     when = time.strftime(" at %m-%d %H:%M:%S", time.localtime(at)) if isinstance(at, (int, float)) and at else ""
-    by = f" by {taint['by']}" if taint.get("by") not in (None, "") else ""
+    by = f" by {name_of_user(str(taint['by']))}" if taint.get("by") not in (None, "") else ""
     return printable(f"{pid}: {module} is tainted: {taint.get('what')}{when}{by}: {taint.get('reason')}")
+
+
+def name_of_user(text: str) -> str:
+    """A user by the name that the machine has for "uid N"; anything else as it is."""
+    number = text[4:] if text.startswith("uid ") else ""
+    try:
+        return pwd.getpwuid(int(number)).pw_name if number.isdecimal() else text
+    except (KeyError, OverflowError):
+        return text
 
 
 def _thread(straggler: Mapping[str, Any]) -> str:

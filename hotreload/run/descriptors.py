@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 
-__all__ = ["Identity", "OwnFiles", "close_if_ours", "identity_of"]
+__all__ = ["Identity", "OwnFiles", "behind_streams", "close_if_ours", "identity_of"]
 
 Identity = tuple[int, int]
 
@@ -28,6 +29,24 @@ def close_if_ours(fd: int, identity: Identity) -> None:
     """Closes ``fd`` if it is still the file that it was."""
     if identity_of(fd) == identity:
         with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def behind_streams() -> Iterator[None]:
+    """What is opened in here gets none of the numbers 0, 1 and 2.
+
+    Where a daemon has closed them they are the program's all the same: what C code prints would go into our socket.
+    """
+    held = []
+    with contextlib.suppress(OSError):  # no /dev/null, or no more descriptors: then it is tried without
+        while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) < 3:
+            held.append(fd)
+        os.close(fd)
+    try:
+        yield
+    finally:
+        for fd in held:
             os.close(fd)
 
 

@@ -14,10 +14,12 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from hotreload.config import Config
 from hotreload.errors import HotReloadError
+from hotreload.run.doorway import LIVE_VARIABLE, open_doorway
 from hotreload.run.spawn import BOOTSTRAP, start_helper
 from hotreload.run.switch import is_forbidden
 
@@ -69,8 +71,16 @@ def launch(rest: Sequence[str], config: Config) -> NoReturn:
     if wants_agent():
         os.environ.setdefault("HOTRELOAD_APP", _app_of(command, config))
         os.environ.pop("HOTRELOAD_SOCKET", None)
+        os.environ.pop(LIVE_VARIABLE, None)
+        if config.ui:
+            _tell("no page: with HOTRELOAD_AGENT=1 nothing is watched; see `hotreload status`")
     else:
-        started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest))
+        os.environ.pop(LIVE_VARIABLE, None)
+        doorway = open_doorway(config.ui_port) if config.ui else None
+        started = start_helper(config.to_json(), shlex.join(rest[1:] if rest[:1] == ["--"] else rest), doorway)
+        if doorway is not None:
+            os.environ[LIVE_VARIABLE] = doorway.live_url
+            doorway.tell()
         os.environ["HOTRELOAD_SOCKET"] = started.socket_path
         os.set_inheritable(started.life_fd, True)
     path = os.environ.get("PYTHONPATH")
@@ -81,3 +91,8 @@ def launch(rest: Sequence[str], config: Config) -> NoReturn:
         os.execvp(command[0], command)  # noqa: S606 - the point of it
     except OSError as error:
         raise HotReloadError(f"cannot run {command[0]}: {error.strerror}", hint="check that it is a program") from None
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"hotreload: {text}\n".encode())

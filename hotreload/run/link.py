@@ -2,9 +2,9 @@
 
 ::
 
-    thread:  poll(socket, wake pipe) ──▶ attach | stage+commit | rollback | event | answer ──▶ reply ──┐
-                 ▲                                                                                       │
-                 └───────────────────────────────────────────────────────────────────────────────────────┘
+    thread:  poll(socket, wake pipe) ──▶ attach | stage+commit | rollback | event | answer | stragglers ──▶ reply ──┐
+                 ▲                                                                                                   │
+                 └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
     manager: a transition has ended ──▶ noted, wake ──▶ thread tells the helper, which has what it was busy for
 
@@ -32,8 +32,10 @@ from typing import Any, Protocol
 
 from hotreload.errors import HotReloadError
 from hotreload.events import TRANSITION_COMPLETED, TRANSITION_FORCED
-from hotreload.run.descriptors import OwnFiles, close_if_ours, identity_of
+from hotreload.python.registry import files
+from hotreload.run.descriptors import OwnFiles, behind_streams, close_if_ours, identity_of
 from hotreload.run.questions import Questions
+from hotreload.run.reloaders import name_of_reloader
 from hotreload.wire import Message, WireError, encode, peer_is_us, receive
 
 __all__ = ["Link", "Patcher"]
@@ -88,6 +90,7 @@ class Patcher(Protocol):
         keep: int | None = None,
         max_generations: int | None = None,
         max_bytes: int | None = None,
+        files: str | None = None,
     ) -> None: ...
     def transition(self) -> dict[str, Any] | None: ...
     def subscribe(self, callback: Callable[[dict[str, Any]], None]) -> Callable[[], None]: ...
@@ -114,23 +117,26 @@ class Link:
         self._announced: set[tuple[str, str]] = set()
         self._running = allocate_lock()
         self._thread = 0
+        self._is_asleep = False
         self._stopping = False
         self._gone = False
         self._ended: deque[dict[str, Any]] = deque(maxlen=32)
+        self._left_to_others = False
         self._open()
         self._unsubscribe = patcher.subscribe(self._note)
 
     # Opening and closing -------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self.socket_path)
-            _refuse_strangers(sock)
-        except BaseException:
-            sock.close()
-            raise
-        self._files = OwnFiles(sock)
+        with behind_streams():
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(self.socket_path)
+                _refuse_strangers(sock)
+            except BaseException:
+                sock.close()
+                raise
+            self._files = OwnFiles(sock)
         self._questions = Questions()
         self._asked = 0
         self._announced.clear()
@@ -151,11 +157,22 @@ class Link:
     def stop(self, patience: float = _FORK_PATIENCE) -> None:
         """Ends the thread once it has done what it is doing; the connection stays. No-op from within the thread."""
         self._stopping = True
-        if self._thread == get_ident() or not self._has_files():
+        if self._thread == get_ident():
+            return
+        if not self._has_files():
+            self._let_it_finish(patience)
             return
         self._files.wake()
         if self._running.acquire(timeout=patience):
             self._running.release()
+
+    def _let_it_finish(self, patience: float) -> None:
+        """Waits until the thread is in the middle of nothing: without its pipe it cannot be woken from its sleep."""
+        end = time.monotonic() + patience
+        while not self._is_asleep and time.monotonic() < end:
+            if self._running.acquire(timeout=0.001):
+                self._running.release()
+                return
 
     def close(self) -> None:
         """Ends the thread and the connection. The code that is live stays live."""
@@ -175,6 +192,7 @@ class Link:
         self._questions.give_up()
         self._running = allocate_lock()
         self._thread = 0
+        self._is_asleep = False
         self._ended.clear()
         self._open()
         self.start()
@@ -201,7 +219,8 @@ class Link:
         if event.get("event") in _ENDS:
             left = [str(one.get("name")) for one in event.get("stragglers") or ()][:_STRAGGLERS_TOLD]
             short = {name: value for name, value in event.items() if _is_short(value)}
-            self._ended.append({**short, "stragglers": left})
+            shown = [name for run in event.get("tables") or () for name in run["added"]]
+            self._ended.append({**short, "stragglers": left, **({"appeared": shown} if shown else {})})
             self.announce()
 
     @property
@@ -231,6 +250,7 @@ class Link:
     def _run(self) -> None:
         running = self._running
         self._thread = get_ident()
+        self._is_asleep = False
         try:
             self._serve()
         except (OSError, WireError, ValueError):
@@ -249,7 +269,10 @@ class Link:
         self._tell_loaded()
         self._tell_ended()
         while not self._stopping:
-            for fd, _event in poll.poll():
+            self._is_asleep = True
+            awake = poll.poll()
+            self._is_asleep = False
+            for fd, _event in awake:
                 if not self._has_files():
                     return
                 if fd == files.wake_read:
@@ -273,6 +296,8 @@ class Link:
                 self._publish(message["event"])
             elif message["cmd"] == "answer":
                 self._questions.answered(message["ask"])
+            elif message["cmd"] == "stragglers":
+                self._send({"msg": "stragglers", "stragglers": self._stragglers()})
             else:
                 self._send(self._obey(message, fd))
         finally:
@@ -327,6 +352,8 @@ class Link:
             "distance_bytes": getattr(generation, "distance", None),
             "level": getattr(generation, "level", None),
             "stragglers": self._stragglers(),
+            **_names(getattr(generation, "table_runs", ())),
+            **_of_python(generation),
         }
 
     def _stragglers(self) -> list[str]:
@@ -349,14 +376,37 @@ class Link:
         libraries = [(path, build_id) for path, build_id in self._patcher.loaded_libraries() if build_id]
         new = [library for library in libraries if library not in self._announced]
         self._announced.update(new)
-        message: Message = {"msg": "loaded", "libraries": new}
+        told = [library for library in new if self._can_be_told(*library)]
+        left = [path for path, build_id in new if (path, build_id) not in told]
+        new = told
+        message: Message = {"msg": "loaded", "libraries": new, **({"left": left} if left else {})}
         if newest > asked:
             message["ask"] = newest
         if not self._greeted:
             self._greeted = True
             self._send({**message, "msg": "hello", "pid": os.getpid(), "live": self._live_digests(new)})
-        elif new or newest > asked:
+        elif new or left or newest > asked:
             self._send(message)
+
+    def _can_be_told(self, path: str, build_id: str) -> bool:
+        """Whether a file is ours to reload; the text of a ``.py`` is put beside the socket, as it was loaded."""
+        source = files().get(path)
+        if source is None:
+            return True
+        reloader = name_of_reloader()
+        if reloader:
+            if not self._left_to_others:
+                self._left_to_others = True
+                _say(f"saved .py files are left to {reloader}, which restarts the program; C sources are reloaded")
+            return False
+        target = os.path.join(os.path.dirname(self.socket_path), f"{build_id}.py")
+        with contextlib.suppress(OSError):  # the helper then takes the file as it is, if it is still the same
+            if not os.path.exists(target):
+                fd = os.open(f"{target}.{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                with open(fd, "wb") as file:
+                    file.write(source.text)
+                os.rename(f"{target}.{os.getpid()}", target)
+        return True
 
     def _live_digests(self, libraries: Iterable[tuple[str, str]]) -> dict[str, str]:
         """Path → digest of what is live here already: in a forked child that is what its parent had."""
@@ -380,11 +430,23 @@ class Link:
             import shutil
 
             shutil.rmtree(os.path.dirname(self.socket_path), ignore_errors=True)
-            os.write(
-                2,
-                b"hotreload: the helper process is gone; the program serves on with the code it has, "
-                b"and takes no more edits until it is started again\n",
+            _say(
+                "the helper process is gone; the program serves on with the code it has, "
+                "and takes no more edits until it is started again"
             )
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"hotreload: {text}\n".encode())
+
+
+def _of_python(generation: Any) -> dict[str, Any]:
+    """What only the process knows of a ``.py``: which of the edited functions are marked, and what that leaves out."""
+    notes = getattr(generation, "notes", None)
+    if notes is None:
+        return {}
+    return {"notes": list(notes), "functions": list(generation.functions)}
 
 
 def _is_short(value: object) -> bool:
@@ -395,3 +457,10 @@ def _is_short(value: object) -> bool:
 def _refuse_strangers(sock: socket.socket) -> None:
     if not peer_is_us(sock):
         raise WireError("the helper process belongs to another user")
+
+
+def _names(runs: Iterable[Any]) -> dict[str, list[str]]:
+    """What appeared on the modules and types of this process, what is gone from them, and what others have."""
+    told = {"appeared": "added", "withdrawn": "removed", "left_alone": "kept"}
+    found = {field: [name for run in runs for name in getattr(run, of)] for field, of in told.items()}
+    return {field: names for field, names in found.items() if names}

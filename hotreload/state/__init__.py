@@ -6,6 +6,7 @@
     ├── sockets/PID.sock      one for each process
     ├── decisions/PUSH        "commit" or "abort": the first to write it is right
     ├── patches/BUILD-ID/     SEQUENCE.hotpatch ...  and `current`: the name of the committed one, or "base"
+    ├── bases/BUILD-ID.py     the texts that Python modules with marked functions were loaded from
     ├── quarantine/SHA256     why this artefact is not applied again
     └── audit.jsonl           one line for each event, appended and never changed
 
@@ -16,6 +17,7 @@ process that is stopped in the middle of anything holds up nobody.
 from __future__ import annotations
 
 from hotreload.state.audit import Audit, AuditError
+from hotreload.state.bases import BaseTexts
 from hotreload.state.decisions import Decisions
 from hotreload.state.directory import StateDirectory, StateError
 from hotreload.state.patches import PatchStore
@@ -25,6 +27,7 @@ from hotreload.state.quarantine import Quarantine
 __all__ = [
     "Audit",
     "AuditError",
+    "BaseTexts",
     "Decisions",
     "PatchStore",
     "Quarantine",

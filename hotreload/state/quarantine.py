@@ -2,7 +2,7 @@
 
     quarantine/SHA256    {"why": ..., "time": ..., "pid": ..., "uid": ...}
 
-The name is the hash of the whole artefact, or of its code alone (``elf_sha256``): then a second packing of the same
+The name is the hash of the whole artefact, or of its code alone (``body_sha256``): then a second packing of the same
 code is caught too. Only a person takes something out again.
 """
 

@@ -21,10 +21,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hotreload.build.looks import look_at
+from hotreload.errors import HotReloadError
 from hotreload.watch.burst import Burst
 from hotreload.watch.seams import PatchResult, Peer, Workshop
 
-__all__ = ["Attempt", "Bench", "Holder", "Made", "Newest", "State", "drop_file", "make"]
+__all__ = ["KEPT", "Attempt", "Bench", "Holder", "Made", "Newest", "State", "drop_file", "make"]
+
+#: So many patches of one base stay open, for going back to them.
+KEPT = 20
+# What is larger is no text that anybody reads as a diff.
+_LARGEST_TEXT = 16 << 20
 
 
 class State(Enum):
@@ -75,7 +81,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Made:
-    """What a build came to: a result or an error, and the files that changed while it ran or were away."""
+    """What a build came to: a result or an error, and the files that changed while it ran or were away.
+
+    ``texts`` is what the files said, where somebody is shown it.
+    """
 
     result: PatchResult | None
     error: Exception | None
@@ -83,6 +92,7 @@ class Made:
     changed: tuple[Path, ...]
     missing: tuple[Path, ...]
     seconds: float
+    texts: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def disturbed(self) -> tuple[Path, ...]:
@@ -95,11 +105,14 @@ class Bench:
     """One base, keyed by its build-id.
 
     ``holders`` maps each copy that is loaded to the digest of what is live in it: empty is the base, ``None`` is not
-    known, while an answer is waited for. ``is_settled`` means that a first build has said what should be.
+    known, while an answer is waited for. ``is_settled`` means that a first build has said what should be. ``kept``
+    has the last patches that a process took, by digest and oldest first: what can be gone back to.
     """
 
     workshop: Workshop
     burst: Burst
+    #: What the loop and its audience know it by: the build-id, unless two files have one text.
+    key: str = ""
     holders: dict[Holder, str | None] = field(default_factory=dict)
     state: State = State.IDLE
     newest: Newest | None = None
@@ -108,6 +121,9 @@ class Bench:
     looked: Mapping[Path, tuple[int, ...]] = field(default_factory=dict)
     files: frozenset[Path] = frozenset()
     is_settled: bool = False
+    kept: dict[str, Newest] = field(default_factory=dict)
+    #: When a build that is under way has taken long enough to be told.
+    slow_at: float | None = None
 
     @property
     def wanted(self) -> str:
@@ -157,9 +173,47 @@ class Bench:
         self.let_go_of(left)
 
     def let_go_of(self, newest: Newest | None) -> None:
-        """Closes a patch that is no longer the newest."""
-        if newest is not None and newest is not self.newest:
+        """Closes a patch that is no longer the newest, unless it is one of those that are kept."""
+        if newest is not None and newest is not self.newest and self.kept.get(newest.result.digest) is not newest:
             newest.close()
+
+    def take_in(self, result: PatchResult) -> Newest:
+        """The patch of a build, open: an earlier one that is kept, if it is the same. Raises OSError."""
+        earlier = self.kept.get(result.digest)
+        if earlier is None:
+            return Newest.open(result)
+        drop_file(result)
+        return earlier
+
+    def keep(self) -> None:
+        """The newest patch was taken: it stays open; the oldest beyond :data:`KEPT` is closed."""
+        if self.newest is None:
+            return
+        self.kept.pop(self.newest.result.digest, None)
+        self.kept[self.newest.result.digest] = self.newest
+        for digest in list(self.kept)[:-KEPT]:
+            self.let_go_of(self.kept.pop(digest))
+
+    def target(self, digest: str) -> Newest | None:
+        """The patch with that digest; ``None`` for the base, whose digest is empty.
+
+        Raises:
+            HotReloadError: it cannot be gone to now. Nothing was sent to any process.
+        """
+        module = self.workshop.module
+        if self.state is not State.IDLE:
+            doing = "built" if self.state is State.MAKING else "delivered"
+            raise HotReloadError(f"a save of {module} is being {doing}", hint="try again when its row is there")
+        if not self.holders:
+            raise HotReloadError(f"no process has {module} loaded any more", hint="start the program again")
+        if not digest:
+            return None
+        if digest not in self.kept:
+            raise HotReloadError(
+                f"this patch of {module} is not kept any more: only the last {KEPT} are",
+                hint="undo the edit in the editor and save",
+            )
+        return self.kept[digest]
 
 
 def drop_file(result: PatchResult) -> None:
@@ -169,7 +223,9 @@ def drop_file(result: PatchResult) -> None:
             os.unlink(result.path)
 
 
-def make(workshop: Workshop, files: Iterable[Path], earlier: Mapping[Path, tuple[int, ...]]) -> Made:
+def make(
+    workshop: Workshop, files: Iterable[Path], earlier: Mapping[Path, tuple[int, ...]], *, with_texts: bool = False
+) -> Made:
     """Builds, and looks at the files before and after; never raises. Runs in the worker's thread.
 
     A header that this build is the first to read was not looked at before: there the text that was read counts. A
@@ -189,7 +245,18 @@ def make(workshop: Workshop, files: Iterable[Path], earlier: Mapping[Path, tuple
     if result is not None:
         changed |= {path for path in after.keys() - before.keys() if _digest(path) != result.inputs.get(path)}
     missing = [path for path in before if not after[path] and path not in changed and earlier.get(path) != ()]
-    return Made(result, error, after, tuple(sorted(changed)), tuple(missing), seconds)
+    texts = {path: _text_of(path) for path, look in after.items() if look} if with_texts else {}
+    return Made(result, error, after, tuple(sorted(changed)), tuple(missing), seconds, texts)
+
+
+def _text_of(path: Path) -> str:
+    """What a file says, for a person; empty when it cannot be read or is no text of a person's."""
+    try:
+        if path.stat().st_size > _LARGEST_TEXT:
+            return ""
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _digest(path: Path) -> str | None:

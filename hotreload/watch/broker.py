@@ -10,7 +10,7 @@ import os
 import selectors
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from hotreload import events
@@ -25,9 +25,11 @@ class Listener(Protocol):
 
     def process_joined(self, peer: Connection, libraries: Iterable[Any], live: Mapping[str, str]) -> None: ...
     def libraries_loaded(self, peer: Connection, libraries: Iterable[Any]) -> None: ...
+    def files_left(self, paths: Iterable[str]) -> None: ...
     def process_left(self, peer: Connection) -> None: ...
     def replied(self, peer: Connection, reply: Message) -> None: ...
     def transition_ended(self, peer: Connection, told: Message) -> None: ...
+    def stragglers_told(self, peer: Connection, stragglers: Sequence[str]) -> None: ...
 
 
 class Connection:
@@ -188,8 +190,12 @@ class Broker:
             self._listener.replied(connection, message)
         elif kind == "transition" and connection.joined:
             self._listener.transition_ended(connection, message)
+        elif kind == "stragglers" and connection.joined:
+            self._listener.stragglers_told(connection, [str(one) for one in message["stragglers"]])
         else:
             raise WireError(f"unexpected message {kind!r}")
+        if "left" in message:
+            self._listener.files_left([str(path) for path in message["left"]])
         if "ask" in message:
             # Behind whatever was sent just now: a process does one thing after the other.
             connection.send({"cmd": "answer", "ask": message["ask"]})

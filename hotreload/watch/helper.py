@@ -21,7 +21,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from concurrent import futures
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from hotreload.page.server import PageServer
 
 __all__ = ["main"]
 
@@ -29,14 +33,13 @@ __all__ = ["main"]
 _CHECK_INTERVAL = 1.0
 # A library of more bytes is not read to see whether it was built hot.
 _LARGEST = 64 << 20
+# How long the page waits for the loop, which waits for nothing.
+_PATIENCE = 5.0
 
 
 def main(argv: Sequence[str]) -> NoReturn:
-    """Runs the helper until the program is gone."""
+    """Runs the helper until the program is gone; ``start.py`` has made this process one of its own."""
     options = _parse(argv)
-    if options.detach:
-        _detach()
-    _guard_streams()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     # A workshop's files are gone with the socket, whoever removes it.
@@ -62,24 +65,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--life-fd", type=int, required=True)
+    parser.add_argument("--page-fd", type=int)
     parser.add_argument("--config", default="{}")
     parser.add_argument("--program", default="the program")
-    parser.add_argument("--detach", action="store_true")
     return parser.parse_args(argv)
-
-
-def _detach() -> None:
-    """Goes on in a child of nobody, in a session of its own."""
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-
-
-def _guard_streams() -> None:
-    """The program's stdin and stdout are its own: here they lead nowhere, and to stderr."""
-    with open(os.devnull, "rb") as nowhere:
-        os.dup2(nowhere.fileno(), 0)
-    os.dup2(2, 1)
 
 
 def _end_compilers() -> None:
@@ -91,13 +80,16 @@ def _end_compilers() -> None:
 
 
 class _Store:
-    """The opener of ``seams`` over what ``hotreload cc`` has recorded."""
+    """The opener of ``seams``: what ``hotreload cc`` has recorded, and ``.py`` files that a process announces."""
 
-    def __init__(self, *, colours: bool, allow: frozenset[str]) -> None:
+    def __init__(self, directory: str, *, colours: bool, allow: frozenset[str]) -> None:
+        self._directory = directory
         self._colours = colours
         self._allow = allow
 
-    def knows(self, build_id: str) -> bool:
+    def knows(self, build_id: str, path: str) -> bool:
+        if path.endswith(".py"):  # a process announces those with marked functions, and no others
+            return True
         from hotreload.build import store
 
         return store.find(build_id) is not None
@@ -118,7 +110,11 @@ class _Store:
         except (OSError, ValueError, BuildError):
             return False
 
-    def open(self, build_id: str) -> Any:
+    def open(self, build_id: str, path: str) -> Any:
+        if path.endswith(".py"):
+            from hotreload.python.workshop import PythonWorkshop
+
+            return PythonWorkshop.open(build_id, path, self._directory)
         from hotreload.patch.workshop import Workshop
 
         workshop = Workshop.open(build_id)
@@ -132,14 +128,14 @@ class _Helper:
 
     def __init__(self, options: argparse.Namespace) -> None:
         from hotreload.config import Config
-        from hotreload.log import make_log
+        from hotreload.log import make_log, writes_to_terminal
         from hotreload.watch.broker import Broker
         from hotreload.watch.files import SourceWatcher
         from hotreload.watch.loop import ReloadLoop
         from hotreload.watch.mailbox import Mailbox, ThreadWorker
 
         self._config = Config.from_json(options.config)
-        self._log = make_log(self._config.log_format, verbose=self._config.verbose)
+        self._log = make_log(self._config.log_format, verbose=self._config.verbose, also=self._config.log_file)
         self._life_fd: int = options.life_fd
         self._program_alive = True
         self._stopped_by: int | None = None
@@ -150,15 +146,48 @@ class _Helper:
         self._watcher = SourceWatcher(
             self._saved, self._degraded, polling=self._config.polling, interval=self._config.polling_interval
         )
+        self._page = None if options.page_fd is None else self._open_page(options)
         self._loop = ReloadLoop(
-            opener=_Store(colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
+            opener=_Store(options.directory, colours=sys.stderr.isatty(), allow=frozenset(self._config.allow)),
             watcher=self._watcher,
             worker=self._worker,
             log=self._log,
             config=self._config,
             clock=time.monotonic,
             program=options.program,
+            audience=None if self._page is None else self._page.book,
+            tells_slow_builds=writes_to_terminal(self._config.log_format, sys.stderr),
         )
+
+    def _open_page(self, options: argparse.Namespace) -> PageServer:
+        from hotreload.page.book import Book
+        from hotreload.page.guard import Tokens
+        from hotreload.page.server import PageServer
+
+        # Compilers are started from here: what they need not know is taken out of the environment.
+        tokens = Tokens.parse(os.environ.pop("HOTRELOAD_PAGE_TOKENS"))
+        listening = socket.socket(fileno=options.page_fd)
+        return PageServer(listening, tokens, Book(options.program), self._go_to)
+
+    def _go_to(self, key: str, digest: str) -> None:
+        """Has the loop go to a state, from a thread of the page's. Raises HotReloadError."""
+        from hotreload.errors import HotReloadError
+
+        answered: futures.Future[None] = futures.Future()
+
+        def go() -> None:
+            try:
+                self._loop.go_to(key, digest)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+                answered.set_exception(error)
+            else:
+                answered.set_result(None)
+
+        self._mailbox.post(go)
+        try:
+            answered.result(_PATIENCE)
+        except futures.TimeoutError:  # not the builtin one, before Python 3.11
+            raise HotReloadError("the helper process does not answer", hint="see its messages") from None
 
     def run(self) -> int:
         from hotreload import events
@@ -168,6 +197,8 @@ class _Helper:
         self._selector.register(self._life_fd, selectors.EVENT_READ, self._life_ended)
         signal.signal(signal.SIGTERM, self._stop)
         self._log.debug(events.HELPER_STARTED, pid=os.getpid())
+        if self._page is not None:
+            self._page.start()
         try:
             next_check = time.monotonic() + _CHECK_INTERVAL
             while self._is_needed:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from hotreload.wire import Message
 
-__all__ = ["Opener", "PatchResult", "Peer", "Watcher", "Worker", "Workshop"]
+__all__ = ["Audience", "Opener", "PatchResult", "Peer", "Watcher", "Worker", "Workshop"]
 
 T = TypeVar("T")
 
@@ -51,16 +51,17 @@ class Workshop(Protocol):
     def build_id(self) -> str: ...
     def watched_files(self) -> Iterable[Path]: ...
     def make(self) -> PatchResult: ...
+    def base_texts(self) -> Mapping[Path, str]: ...
     def close(self) -> None: ...
 
 
 class Opener(Protocol):
-    """Which build-ids are hot extensions of this machine, and their workshops; ``place`` is where it looks."""
+    """Which loaded files can be reloaded, extensions and ``.py``, and their workshops; ``place`` is where it looks."""
 
     @property
     def place(self) -> str: ...
-    def knows(self, build_id: str) -> bool: ...
-    def open(self, build_id: str) -> Workshop: ...
+    def knows(self, build_id: str, path: str) -> bool: ...
+    def open(self, build_id: str, path: str) -> Workshop: ...
     def was_built_hot(self, path: str) -> bool: ...
 
 
@@ -82,3 +83,24 @@ class Watcher(Protocol):
     """Where saves are seen."""
 
     def watch(self, files: Iterable[Path]) -> None: ...
+
+
+class Audience(Protocol):
+    """Whoever is shown what the loop sees and does; the page's book is one. None of these may wait.
+
+    ``key`` is what the loop knows a base by, and what it goes by in :meth:`ReloadLoop.go_to`.
+    """
+
+    @property
+    def is_watched(self) -> bool: ...
+    def module_found(self, key: str, module: str, base_texts: Callable[[], Mapping[Path, str]]) -> None: ...
+    def module_changed(
+        self, key: str, *, state: str, wanted: str, kept: Iterable[str], files: Iterable[str],
+        holders: Iterable[tuple[int, str, str | None]],
+    ) -> None: ...  # fmt: skip
+    def processes_changed(self, pids: Iterable[int]) -> None: ...
+    def reload_finished(
+        self, key: str, line: Mapping[str, Any], *, digest: str, texts: Mapping[Path, str], error: Exception | None,
+        answers: Iterable[Mapping[str, Any]],
+    ) -> None: ...  # fmt: skip
+    def stragglers_seen(self, pid: int, stragglers: Iterable[str]) -> None: ...

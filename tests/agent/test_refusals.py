@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -18,7 +19,8 @@ from hotreload import signing
 from hotreload.agent.refusal import HINTS
 from hotreload.agent.sealed import SEALS
 from hotreload.wire import encode, receive
-from tests.agent.kit import Application, Refused, build_hot, refusal_of, sealed
+from tests.agent.kit import Application, Refused, build_hot, refusal_of, sealed, wait_until
+from tests.agent.textkit import PRICED, TextApplication, forged
 from tests.run.harness import ROOT
 
 PROVOKED: set[str] = set()
@@ -315,6 +317,54 @@ def test_a_function_that_may_not_be_patched(app: Application) -> str:
     return refusal_of(app.prepare, pid, "p1", app.hot.artefact("x + 41", sequence=10))
 
 
+@provokes("UNMARKED")
+def test_a_function_that_is_not_marked(app: Application) -> str:
+    pid = with_policy(app, "marked-only = true")
+    artefact = app.hot.artefact("x + 41", sequence=10)
+    with pytest.raises(Refused) as refused:
+        app.prepare(pid, "p1", artefact)
+    assert "the policy is marked-only, and value is not marked in this process" in refused.value.message
+    assert "static inline" in refused.value.error["hint"]
+    assert app.generation(pid) == 0
+
+    app.do("import tiny; hotreload.hotpatchable(tiny.count)")
+    wait_until(lambda: app.status(pid)["marked"], "it is not marked")
+    assert refusal_of(app.prepare, pid, "p2", artefact) == "UNMARKED"  # that was another one
+
+    app.do("hotreload.hotpatchable(tiny.value)")
+    wait_until(lambda: len(app.status(pid)["marked"]) > 1, "it is not marked")
+    app.push(pid, "p3", artefact)
+    assert app.generation(pid) == 1
+    assert {mark["name"]: mark["generation"] for mark in app.status(pid)["marked"]} == {
+        "tiny.count": 0,
+        "tiny.value": 1,
+    }
+    return refused.value.status
+
+
+def test_a_table_needs_leave_as_functions_do(app: Application) -> None:
+    """An entry that names another function has it called without a redirect."""
+    text = app.hot.extension.source.read_text()
+    more = text.replace(
+        '{"value", value, METH_NOARGS, 0}', '{"value", value, METH_NOARGS, 0}, {"again", value, METH_NOARGS, 0}'
+    )
+    app.hot.extension.source.write_text(more)
+    artefact = app.hot.artefact("x + 1", sequence=10)
+    app.hot.extension.source.write_text(text)
+    assert (artefact.functions, artefact.tables) == ((), ("methods",))
+
+    pid = with_policy(app, 'functions = ["value"]')
+    assert refusal_of(app.prepare, pid, "p1", artefact) == "FUNCTION"
+    (app.directory / "policy.toml").write_text("marked-only = true\n")
+    with pytest.raises(Refused, match="marked-only, and methods is not marked"):
+        app.prepare(pid, "p2", artefact)
+    app.do("import tiny; hotreload.hotpatchable(tiny)")
+    wait_until(lambda: app.status(pid)["marked"], "it is not marked")
+    app.push(pid, "p3", artefact)
+    app.do("import tiny; print('again', tiny.again(), flush=True)")
+    wait_until(lambda: app.generation(pid) == 1, "it is not live")
+
+
 def test_signatures_are_asked_for_and_checked(app: Application) -> None:
     ours, theirs = signing.new_key(), signing.new_key()
     (app.directory / "ours.pub").write_text(signing.public_key_text(signing.public_key(ours)))
@@ -360,10 +410,10 @@ def test_an_audit_trail_that_cannot_be_written_refuses_where_it_is_required(app:
 
 
 @provokes("QUARANTINED")
-@pytest.mark.parametrize("which", ["sha256", "elf_sha256"])
+@pytest.mark.parametrize("which", ["sha256", "body_sha256"])
 def test_a_patch_in_quarantine(app: Application, serving: int, which: str) -> str:
     artefact = app.hot.artefact("x + 41", sequence=10)
-    app.quarantine.add(artefact.sha256 if which == "sha256" else artefact.manifest.elf_sha256, "a process died of it")
+    app.quarantine.add(artefact.sha256 if which == "sha256" else artefact.manifest.body_sha256, "a process died of it")
     with pytest.raises(Refused, match="a process died of it"):
         app.prepare(serving, "p1", artefact)
     status = refusal_of(app.prepare, serving, "p1", artefact)
@@ -454,6 +504,14 @@ def rebuilt(hot):
         from tests.agent.kit import build_hot as again
 
         return again(hot.directory)
+
+
+@provokes("UNNAMED")
+def test_a_text_that_changes_more_than_is_named_in_front_of_it(tmp_path: Path) -> str:
+    with contextlib.closing(TextApplication(tmp_path)) as priced:
+        program = priced.start_priced()
+        artefact = priced.artefact_of(PRICED.replace("2 * n", "3 * n"))
+        return refusal_of(priced.prepare, program, "p1", forged(artefact, {"changed": ()}, functions=()))
 
 
 @provokes("TWICE")

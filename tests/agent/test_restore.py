@@ -62,7 +62,7 @@ def test_a_damaged_patch_is_withheld(app: Application) -> None:
 
     assert program.stdout[0].endswith(" 2")
     assert withheld(app) == "ARTEFACT"
-    assert [line for line in program.stderr if "patch.withheld" in line]
+    program.wait_for(lambda: [line for line in program.stderr if "patch.withheld" in line], "no patch.withheld")
 
 
 def test_a_patch_that_the_policy_does_not_allow_any_more_is_withheld(app: Application) -> None:

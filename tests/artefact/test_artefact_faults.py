@@ -50,7 +50,7 @@ def refusal_of(elf: bytes) -> str:
     try:
         found = parse(kit.with_elf(kit.make(), elf))
         core = NativeCore()
-        core.close_patch(core.open_patch(found.elf))
+        core.close_patch(core.open_patch(found.body))
     except StageError as error:
         return error.message
     return ""
@@ -133,7 +133,7 @@ def test_fault_g98_a_right_signature_for_another_module_is_refused() -> None:
     with pytest.raises(ArtefactError, match="changed after it was signed"):
         signing.verify(kit.with_fields(signed, build_id=kit.OTHER_ID.hex()), [signing.public_key(key)])
     theirs = signing.sign(kit.make(kit.tiny_elf(build_id=kit.OTHER_ID), build_id=kit.OTHER_ID.hex()), key)
-    mixed = open_envelope(signed)._replace(elf=open_envelope(theirs).elf).to_bytes()
+    mixed = open_envelope(signed)._replace(body=open_envelope(theirs).body).to_bytes()
     with pytest.raises(ArtefactError, match="changed after it was signed"):
         signing.verify(mixed, [signing.public_key(key)])
 

@@ -14,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from hotreload import artefact
-from hotreload.artefact import FORMAT, MAX_LEN, ArtefactError, load, open_envelope, parse, printable
+from hotreload.artefact import (
+    FORMAT,
+    MAX_LEN,
+    MAX_PAYLOAD_LEN,
+    MAX_TEXT_LEN,
+    ArtefactError,
+    load,
+    open_envelope,
+    parse,
+    printable,
+)
 from hotreload.errors import StageError
 from tests.artefact import kit
 
@@ -33,8 +43,8 @@ def test_what_was_built_is_read_back() -> None:
     raw = artefact.build(elf, made)
     found = parse(raw)
 
-    assert found.manifest == made._replace(elf_sha256=hashlib.sha256(elf).hexdigest())
-    assert (found.elf, found.raw, found.signature) == (elf, raw, b"")
+    assert found.manifest == made._replace(body_sha256=hashlib.sha256(elf).hexdigest())
+    assert (found.body, found.raw, found.signature) == (elf, raw, b"")
     assert found.sha256 == hashlib.sha256(raw).hexdigest()
     assert found.functions == ("f", "g") == found.manifest.functions
     assert raw == artefact.build(elf, made)
@@ -88,7 +98,7 @@ def test_the_kinds_of_wrong_footer_have_their_own_message() -> None:
 
     refused(b"", "0 bytes are too few")
     refused(body + footer.pack(b"HOTPATCX", FORMAT, 0, manifest_len, elf_len), "no artefact, or cut off")
-    refused(body + footer.pack(b"HOTPATCH", 2, 0, manifest_len, elf_len), "of format 2, and this hotreload reads .* 1")
+    refused(body + footer.pack(b"HOTPATCH", 1, 0, manifest_len, elf_len), "of format 1, and this hotreload reads .* 2")
     refused(body + footer.pack(b"HOTPATCH", FORMAT, 63, manifest_len, elf_len), "a signature of 63 bytes")
     refused(body + footer.pack(b"HOTPATCH", FORMAT, 0, 5 << 20, elf_len), "a manifest of 5,242,880 bytes is over")
     refused(body + footer.pack(b"HOTPATCH", FORMAT, 0, manifest_len, 2**64 - 1), "footer speaks of")
@@ -115,9 +125,9 @@ def test_an_artefact_over_the_limit_is_refused_before_it_is_looked_at(tmp_path: 
         (b'{"format":NaN}', "no number of a manifest"),
         (b"[]", "no JSON object"),
         (b"null", "no JSON object"),
-        (b"{}", "of format None, not 1"),
-        (b'{"format":2}', "of format 2, not 1"),
-        (b'{"format":1}', "a field too many or too few: added"),
+        (b"{}", "of format None, not 2"),
+        (b'{"format":1}', "of format 1, not 2"),
+        (b'{"format":2}', "a field too many or too few: added"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(text: bytes, match: str) -> None:
@@ -145,11 +155,25 @@ def test_a_manifest_that_is_none_is_refused(text: bytes, match: str) -> None:
         ("changed", None),
         ("source_diff", ["a"]),
         ("inputs_sha256", "0"),
-        ("elf_sha256", "0" * 63 + "G"),
+        ("body_sha256", "0" * 63 + "G"),
     ],
 )
 def test_a_field_that_is_not_of_its_kind_is_named(field: str, value: object) -> None:
     refused(kit.with_fields(kit.make(), **{field: value}), f"the manifest's {field} is ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("kernels", "shop.kernels", True),
+        ("shop.utils", "shop.utils", True),
+        ("shop.utils", "stock.utils", False),
+        ("utils", "myutils", False),
+    ],
+)
+def test_names_of_one_module_end_alike_at_a_dot(one: str, other: str, is_same: bool) -> None:
+    assert artefact.is_same_module(one, other) is is_same
+    assert artefact.is_same_module(other, one) is is_same
 
 
 def test_a_field_that_is_not_known_is_refused() -> None:
@@ -173,7 +197,7 @@ def test_an_artefact_that_is_moved_to_another_module_is_refused() -> None:
 def test_code_of_another_artefact_is_refused() -> None:
     theirs = open_envelope(kit.make(kit.tiny_elf(build_id=kit.OTHER_ID), build_id=kit.OTHER_ID.hex()))
 
-    refused(open_envelope(kit.make())._replace(elf=theirs.elf).to_bytes(), "its SHA-256 differs")
+    refused(open_envelope(kit.make())._replace(body=theirs.body).to_bytes(), "its SHA-256 differs")
 
 
 def test_code_that_replaces_more_than_its_manifest_says_is_refused() -> None:
@@ -184,6 +208,42 @@ def test_code_that_replaces_more_than_its_manifest_says_is_refused() -> None:
 
 def test_a_manifest_may_name_more_than_the_code_replaces() -> None:
     assert parse(kit.make(changed=("f", "dropped_by_the_linker"))).functions == ("f",)
+
+
+def test_the_text_of_a_python_module_is_carried_as_it_is() -> None:
+    body = kit.payload(functions=("price",), moved=("Basket.total",), added=("discount()", "class Offer", "import os"))
+    raw = kit.make_python(body, changed=("price",), compiler_changed=("Basket.total",))
+    found = parse(raw)
+
+    assert kit.TEXT in raw
+    assert found.body == body
+    assert (found.functions, found.carried) == (("price",), ("discount", "Offer"))
+
+
+def test_a_payload_cannot_pass_for_code_nor_code_for_a_payload() -> None:
+    refused(kit.with_fields(kit.make_python(), kind="elf"), "no 64-bit little-endian ELF file")
+    refused(kit.with_fields(kit.make(), kind="python"), "it does not begin as one")
+    refused(kit.with_fields(kit.make(), kind="marshal"), "the manifest's kind is ")
+
+
+def test_a_payload_that_is_not_what_its_manifest_says_is_refused() -> None:
+    raw = kit.make_python()
+
+    refused(kit.with_elf(raw, kit.payload(functions=("f", "g"))), "the code replaces `g`, which its manifest does not")
+    refused(kit.with_elf(raw, kit.payload(moved=("g",))), "the code replaces `g`, which its manifest does not name")
+    refused(kit.with_elf(raw, kit.payload(build_id=kit.OTHER_ID.hex())), "manifest is for the base .*, the code for")
+    refused(
+        kit.with_elf(raw, kit.payload().replace(b"return 2", b"return 3")), "its text is not the one that was packed"
+    )
+
+
+def test_a_payload_with_code_that_nobody_can_read_is_refused() -> None:
+    refused(kit.with_elf(kit.make_python(), kit.payload(code=b"N", python="a70d0d0a-0")), "code that nobody can read")
+
+
+def test_a_text_over_the_limit_is_refused() -> None:
+    refused(kit.with_elf(kit.make_python(), kit.payload(text=bytes(MAX_TEXT_LEN + 1))), "over the limit of 1,048,576")
+    refused(kit.with_elf(kit.make_python(), bytes(MAX_PAYLOAD_LEN + 1)), "over the limit of 4,194,304")
 
 
 def damaged(at: int, fmt: str, value: object) -> bytes:
@@ -215,7 +275,7 @@ SECTIONS = len(kit.tiny_elf()) - 3 * 64
         (damaged(SECTIONS + 128 + 4, "<I", 8), "0 link tables instead of one"),
         (kit.tiny_elf([kit.link_table(), kit.link_table()]), "2 link tables instead of one"),
         (damaged(TABLE, "<B", 0), "lengths that do not fit together"),
-        (damaged(TABLE + 7, "<B", ord("1")), "a patch of format 1, and this hotreload reads format 2"),
+        (damaged(TABLE + 7, "<B", ord("1")), "a patch of format 1, and this hotreload reads format 3"),
         (damaged(TABLE + 8, "<Q", 2**64 - 1), "lengths that do not fit together"),
         (damaged(TABLE + 72, "<I", 0), "lengths that do not fit together"),
         (damaged(TABLE + 72, "<I", 33), "lengths that do not fit together"),

@@ -14,6 +14,7 @@ import pytest
 from hotreload.artefact import Artefact, parse
 from hotreload.elf.file import ElfFile
 from hotreload.errors import BuildError, HotReloadError, IncompatibleError
+from hotreload.patch import manifest as manifest_module
 from hotreload.patch import pack as pack_module
 from hotreload.patch.pack import find_base, pack
 from tests.hot import ROOT, HotExtension, hot_cc
@@ -52,7 +53,7 @@ def test_the_manifest_says_what_changed_who_and_when(hot: HotExtension) -> None:
     assert (manifest.edited, manifest.changed, manifest.sources) == (("f",), ("f",), ("ext.c",))
     assert manifest.compiler.startswith("GCC: ")
     assert found.functions == ("f",)
-    assert ".hotreload.manifest" not in [section.name for section in ElfFile(found.elf).sections]
+    assert ".hotreload.manifest" not in [section.name for section in ElfFile(found.body).sections]
 
 
 def test_a_live_process_takes_the_whole_file(hot: HotExtension, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_text_in_no_encoding_is_packed(hot_extension) -> None:
 
 
 def test_a_long_diff_is_cut_and_says_so(hot: HotExtension, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack_module, "_DIFF_LIMIT", 100)
+    monkeypatch.setattr(manifest_module, "_DIFF_LIMIT", 100)
     manifest = packed(hot).manifest
 
     assert len(manifest.source_diff) == 100
@@ -237,7 +238,7 @@ def test_the_author_is_gits_user_or_the_systems(hot: HotExtension, monkeypatch: 
     monkeypatch.setenv("PATH", "/nowhere")
     import pwd
 
-    author = pack_module._author(hot.directory)
+    author = manifest_module.author_of(hot.directory)
     assert author == pwd.getpwuid(os.getuid()).pw_name
 
 

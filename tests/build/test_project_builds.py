@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from hotreload.build.project import THROUGH
+from hotreload.build.project import THROUGH, default_command
 from hotreload.build.record import read_record
 from hotreload.elf.file import ElfFile
+from hotreload.errors import BuildError
 from tests.hot import PROLOGUE, run
 
 SOURCE = """
@@ -67,6 +68,45 @@ def test_a_build_that_links_nothing_says_so(made_by_make):
 def test_what_cannot_be_run_or_understood_is_said(tmp_path):
     assert "cannot run no-such-tool" in run(*BUILD, "--", "no-such-tool", cwd=tmp_path, code=2).stderr
     assert "no setup.py and no pyproject.toml" in run(*BUILD, cwd=tmp_path, code=2).stderr
+
+
+@pytest.mark.parametrize("project", ["setup.py", "pyproject.toml"])
+def test_an_environment_without_setuptools_is_told_so(tmp_path, monkeypatch, project):
+    (tmp_path / project).write_text("")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BuildError, match="takes setuptools") as refused:
+        default_command(str(tmp_path))
+    assert "pip install setuptools" in refused.value.hint
+
+
+def test_an_editable_install_is_named_where_it_is(tmp_path):
+    (tmp_path / "setup.py").write_text(SETUP)
+    (tmp_path / "speed.c").write_text(SOURCE % 1)
+    target = tmp_path / "installed"
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-build-isolation",
+        "--no-deps",
+        "--target",
+        target,
+        "-e",
+        ".",
+    ]
+    (extension,) = json.loads(run(*BUILD, "--json", "--", *pip, cwd=tmp_path).stdout)["extensions"]
+    (built,) = tmp_path.glob("speed*.so")
+    assert extension["path"] == str(built)
+
+
+@pytest.mark.parametrize("backend", ["mesonpy", "scikit_build_core.build"])
+def test_a_project_of_another_backend_is_told_its_command(tmp_path, backend):
+    (tmp_path / "pyproject.toml").write_text(f'[build-system]\nbuild-backend = "{backend}"\n')
+    said = run(*BUILD, cwd=tmp_path, code=2).stderr
+    assert f"is built by {backend.split('.')[0]}" in said
+    assert "hotreload build -- pip install --no-build-isolation --editable ." in said
     assert "put the build command behind --" in run(*BUILD, "make", cwd=tmp_path, code=2).stderr
 
 

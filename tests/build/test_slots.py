@@ -236,6 +236,16 @@ def test_a_prologue_that_there_is_not_is_an_error_before_anything_is_built(tmp_p
     assert not (tmp_path / "m.so").exists()
 
 
+def test_a_link_reads_no_configuration_that_says_nothing_of_it(tmp_path):
+    project(tmp_path, "")
+    link = ["-X", "importtime", "-m", "hotreload", "cc", "gcc", "-fPIC", "-shared", "a.c", "-o", "m.so"]
+    for configuration, reads in (("", False), ('[tool.hotreload]\nprologue = "slot"\n', True)):
+        (tmp_path / "pyproject.toml").write_text(configuration)
+        done = run(sys.executable, *link, cwd=tmp_path, HOTRELOAD_PROLOGUE="")
+        assert ("hotreload.config" in done.stderr) == reads
+        assert read_record(ElfFile.read(tmp_path / "m.so")).prologue == ("slot" if reads else "jump")
+
+
 def test_patches_follow_the_record_of_their_base_and_not_the_environment(hot_extension, monkeypatch):
     source = "static long n; long f(long x) { return x + n; }\n"
     for prologue, other in (("slot", "jump"), ("jump", "slot")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hotreload.diff.source import SourceChange
+from hotreload.diff.source import SourceChange, _has_word
 from hotreload.elf.debug import Heading
 
 PATH = "x.c"
@@ -98,3 +98,19 @@ def test_a_moved_line_is_told_from_another_number():
     old = "a\nb\nc\n"
     moved = change(old, "new\n" + old, {}, {})
     assert moved.is_moved_line(2, 3) and not moved.is_moved_line(2, 4) and not moved.is_moved_line(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_there"),
+    [
+        ("long ab(long x)", True),
+        ("ab(1)", True),
+        ("return ab", True),
+        ("long ab2(long x)", False),
+        ("long cab(long ab_)", False),
+        ("long cab(long ab)", True),
+        ("", False),
+    ],
+)
+def test_a_word_is_found_where_it_stands_by_itself(line: str, is_there: bool) -> None:
+    assert _has_word(line, "ab") == is_there

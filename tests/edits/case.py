@@ -4,7 +4,7 @@
 
     //: edit: a constant                    what the edit is
     //: live: its function is swapped       the verdict, and why
-    //: swapped: area                       (live) exactly these functions are redirected
+    //: swapped: area                       (live) exactly these functions are redirected, or none
     //: note: of these words                something that must be said beside the verdict
     //: today: nothing to do                what becomes of it as long as it does not become what the verdict says
     //: no line: it is assembly             (refused) why the refusal has no line to name
@@ -29,7 +29,7 @@ from typing import NamedTuple, Optional
 
 CASES = Path(__file__).resolve().parent / "cases"
 
-FIELD = re.compile(r"//: ([^:]+): (.*)")
+FIELD = re.compile(r"//: ([^:]+):(?: (.*)|$)")
 FILE = re.compile(r"//@ (\S+)")
 POINT = re.compile(r"\s*//!$")
 LIVE, NOTHING, BUILD_ERROR, REFUSED = "live", "nothing to do", "build error", "refused"
@@ -81,7 +81,7 @@ def read(path: Path) -> Case:
     for line in path.read_text().splitlines():
         field, heading = FIELD.match(line), FILE.match(line)
         if field:
-            fields.setdefault(field[1], []).append(field[2].strip())
+            fields.setdefault(field[1], []).append((field[2] or "").strip())
         elif heading:
             file = heading[1]
         else:

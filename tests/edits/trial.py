@@ -122,7 +122,7 @@ def check(case: Case, outcome: Outcome) -> None:
     for kept, untouched in zip(outcome.kept, outcome.untouched):
         assert kept != untouched, "what is kept must be of another value than in a fresh process, or nothing is shown"
     if case.verdict == LIVE:
-        assert outcome.swapped
+        assert outcome.swapped or case.swapped == set(), "nothing is redirected"
         assert case.swapped in (None, outcome.swapped)
     for finding in outcome.findings:
         assert finding.file and finding.reason and finding.hint, "a refusal names its place, and what to do"

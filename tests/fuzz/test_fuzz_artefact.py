@@ -23,12 +23,15 @@ from hypothesis import strategies as st  # noqa: E402
 from hotreload import artefact  # noqa: E402
 from hotreload.artefact import Artefact, ArtefactError, Envelope, open_envelope, parse, printable  # noqa: E402
 from hotreload.errors import StageError  # noqa: E402
-from hotreload.patch.linktable import HookKind  # noqa: E402
+from hotreload.patch.linktable import HookKind, TableKind  # noqa: E402
+from hotreload.python.payload import decode  # noqa: E402
 from tests.artefact import kit  # noqa: E402
 from tests.fuzz.fuzzing import fuzz  # noqa: E402
 
-ELF = kit.tiny_elf(functions=("f", "g", "h"), hooks=tuple(HookKind))
+ELF = kit.tiny_elf(functions=("f", "g", "h"), hooks=tuple(HookKind), tables=tuple(TableKind))
 RAW = kit.make(ELF, changed=("f", "g"), compiler_changed=("h",))
+PAYLOAD = kit.payload(functions=("f", "Basket.total"), moved=("h",), added=("g",))
+TEXT = kit.make_python(PAYLOAD, changed=("f", "Basket.total"), compiler_changed=("h",), added=("g",))
 SIGNED = open_envelope(RAW)._replace(signature=bytes(range(64))).to_bytes()
 FOOTER = struct.Struct("<8sIIQQ")
 EXTREMES = (0, 1, 2, 7, 8, 31, 32, 63, 64, 255, 4095, 4096, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)  # fmt: skip
@@ -82,24 +85,24 @@ def attempt(raw: bytes) -> Artefact | None:
         found = None
     assert time.monotonic() - started < PATIENCE
     if found is not None:
-        assert Envelope(found.elf, found.manifest.to_bytes(), found.signature).to_bytes() == raw == found.raw
-        assert found.manifest.elf_sha256 == hashlib.sha256(found.elf).hexdigest()
+        assert Envelope(found.body, found.manifest.to_bytes(), found.signature).to_bytes() == raw == found.raw
+        assert found.manifest.body_sha256 == hashlib.sha256(found.body).hexdigest()
         assert set(found.functions) <= {*found.manifest.changed, *found.manifest.compiler_changed}
     return found
 
 
-def resealed(elf: bytes) -> bytes:
-    """Any bytes as the code of an artefact whose footer and hash agree: what only the ELF reader can refuse."""
-    parts = open_envelope(RAW)
-    document = {**json.loads(parts.manifest), "elf_sha256": hashlib.sha256(elf).hexdigest()}
+def resealed(body: bytes, raw: bytes = RAW) -> bytes:
+    """Any bytes as the body of an artefact whose footer and hash agree: what only the reader of the body can refuse."""
+    parts = open_envelope(raw)
+    document = {**json.loads(parts.manifest), "body_sha256": hashlib.sha256(body).hexdigest()}
     manifest = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-    return Envelope(elf, manifest, b"").to_bytes()
+    return Envelope(body, manifest, b"").to_bytes()
 
 
 def test_any_bytes() -> None:
     def check(body: bytes, numbers: tuple, has_footer: bool) -> None:
         lengths = (numbers[0] % 2**32, numbers[1], numbers[2])
-        footer = FOOTER.pack(b"HOTPATCH", 1, *lengths) if has_footer else b""
+        footer = FOOTER.pack(b"HOTPATCH", artefact.FORMAT, *lengths) if has_footer else b""
         assert attempt(body + footer) is None
 
     assert fuzz(
@@ -110,13 +113,13 @@ def test_any_bytes() -> None:
     )
 
 
-@pytest.mark.parametrize("raw", [RAW, SIGNED], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("raw", [RAW, SIGNED, TEXT], ids=["unsigned", "signed", "python"])
 def test_files_that_were_changed(raw: bytes) -> None:
     """The code is held to its hash: no edit of an artefact gives another code than the one it was made with."""
 
     def check(changes: list[Edit]) -> None:
         found = attempt(edited(raw, changes))
-        assert found is None or found.elf == ELF
+        assert found is None or found.body == open_envelope(raw).body
 
     assert fuzz(check, edits(len(raw)))
 
@@ -133,6 +136,10 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
             return
         core.close_patch(patch)
         assert all(hook.kind in tuple(HookKind) and hook.name for hook in patch.hooks)
+        for table in patch.tables:
+            assert table.kind in tuple(TableKind)
+            assert len(table.changes) == table.base_count
+            assert {*table.changes} <= {*"abcdefghijklmnop"}
         for index, function in enumerate(patch.functions):
             extents = [(r.base_off, r.length) for r in patch.ranges if r.function == index]
             assert any(start <= function.entry < start + length for start, length in extents) != function.is_carried
@@ -141,8 +148,26 @@ def test_code_that_was_changed_is_read_as_the_core_reads_it() -> None:
             assert len(found.functions) == sum(not function.is_carried for function in patch.functions)
             names = [printable(name) for name in found.functions]
             assert names == [function.name for function in patch.functions if not function.is_carried]
+            tables = [
+                name.encode("utf-8", "surrogateescape").decode(errors="backslashreplace") for name in found.tables
+            ]
+            assert [*map(printable, tables)] == [printable(table.name) for table in patch.tables]
 
     assert fuzz(check, edits(len(ELF)))
+
+
+def test_payloads_that_were_changed() -> None:
+    """What is accepted is a payload of the same text and the same names, whatever was done to its bytes."""
+
+    def check(changes: list[Edit]) -> None:
+        found = attempt(resealed(edited(PAYLOAD, changes), TEXT))
+        if found is not None:
+            known = decode(found.body)
+            assert (known.text, known.code) == (kit.TEXT, b"")
+            assert found.functions == known.functions
+            assert {*known.functions, *known.moved} <= set(found.manifest.functions)
+
+    assert fuzz(check, edits(len(PAYLOAD)))
 
 
 def test_a_parser_with_a_hole_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +196,9 @@ JSON = st.recursive(
 )
 
 
-def test_manifests_that_were_changed() -> None:
-    parts = open_envelope(RAW)
+@pytest.mark.parametrize("raw", [RAW, TEXT], ids=["c", "python"])
+def test_manifests_that_were_changed(raw: bytes) -> None:
+    parts = open_envelope(raw)
     document = json.loads(parts.manifest)
     fields = st.sampled_from(sorted(document)) | st.text(max_size=10)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -25,6 +26,8 @@ from hotreload.patch.linktable import (
     Protection,
     Range,
     Segment,
+    Table,
+    TableKind,
 )
 
 
@@ -86,7 +89,7 @@ def change(table: LinkTable, **counts: int) -> bytes:
     """The table with other numbers in its header than it should have."""
     names = ["magic", "total_len", "image_len", "eh_frame", "eh_frame_len", "build_id", "build_id_len"]
     names += ["segment_count", "fixup_count", "import_count", "library_count", "carried_count", "function_count"]
-    names += ["range_count", "hook_count", "string_len", "flags", "reserved"]
+    names += ["range_count", "hook_count", "string_len", "flags", "table_count"]
     raw = table.to_bytes()
     values = dict(zip(names, HEADER.unpack_from(raw)))
     values.update(counts)
@@ -94,7 +97,8 @@ def change(table: LinkTable, **counts: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["segment_count", "fixup_count", "import_count", "library_count", "carried_count",
-                                  "function_count", "range_count", "hook_count", "string_len"])  # fmt: skip
+                                  "function_count", "range_count", "hook_count", "string_len",
+                                  "table_count"])  # fmt: skip
 @pytest.mark.parametrize("count", [2**32 - 1, 2**31, 2**28, 1000])
 def test_a_huge_count_is_refused(core: NativeCore, patch: tiny.TinyPatch, name: str, count: int) -> None:
     assert status_of(core.open_patch, patch.to_bytes(change(patch.table, **{name: count}))) == "BAD_TABLE"
@@ -165,6 +169,21 @@ WRONG = {
     "hook without a name": lambda t: {"hooks": (Hook(HookKind.PRE_COMMIT, "", t.functions[0].image_off),)},
     "hook in data": lambda t: {"hooks": (Hook(HookKind.PRE_COMMIT, "h", t.segments[-1].image_off),)},
     "hook beyond": lambda _: {"hooks": (Hook(HookKind.POST_COMMIT, "h", 1 << 40),)},
+    "table kind 0": lambda t: {"tables": (Table(0, "t", 0, t.segments[-1].image_off, 1, 0, "a"),)},
+    "table kind 4": lambda t: {"tables": (Table(4, "t", 0, t.segments[-1].image_off, 1, 0, "a"),)},
+    "table without a name": lambda t: {"tables": (Table(TableKind.METHODS, "", 0, t.segments[-1].image_off, 1, 0, "a"),)},
+    "table of no members": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.segments[-1].image_off, 0, 0, ""),)},
+    "table beyond": lambda _: {"tables": (Table(TableKind.GETSET, "t", 0, 1 << 40, 1, 1, "a"),)},
+    "table in code": lambda t: {"tables": (Table(TableKind.MEMBERS, "t", 0, t.functions[0].image_off, 1, 0, "a"),)},
+    "table with a change too many": lambda t: {
+        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 0, "aa"),)
+    },
+    "table with a change that is none": lambda t: {
+        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 0, "A"),)
+    },
+    "table that is too long": lambda t: {
+        "tables": (Table(TableKind.METHODS, "t", 0, t.segments[-1].image_off, 1, 2**32 - 1, "a"),)
+    },
     "function of no carried": lambda t: {"functions": (Function("f", 0, t.functions[0].image_off, True),)},
     "function of a variable": lambda t: {
         "carried": (Carried("k", t.segments[-1].image_off, 8, False),),
@@ -194,6 +213,47 @@ def test_an_entry_outside_the_base_s_text_is_refused_at_stage(
     for entry in (base.symbols["counter"], 1 << 40, 2**62):
         wrong = patch.but(functions=(replace(patch.table.functions[0], entry=entry),), ranges=(Range(0, entry, 8),))
         assert status_of(core.stage, core.open_patch(wrong.to_bytes()), opened, [], "test") == "BAD_TABLE"
+    core.close_base(opened)
+
+
+def test_a_table_of_python_outside_the_base_s_data_is_refused_at_stage(
+    core: NativeCore, base: tiny.TinyBase, patch: tiny.TinyPatch
+) -> None:
+    opened = core.open_base(str(base.path))
+    inside, at = base.symbols["counter"], patch.table.segments[-1].image_off
+    for base_off, count in ((patch.table.functions[0].entry, 1), (1 << 40, 1), (2**64 - 8, 1), (inside, 4000)):
+        wrong = patch.but(tables=(Table(TableKind.METHODS, "t", base_off, at, count, 0, "a" * count),))
+        assert status_of(core.stage, core.open_patch(wrong.to_bytes()), opened, [], "test") == "BAD_TABLE"
+    core.close_base(opened)
+
+
+def test_a_table_of_python_where_none_can_be_written_to_is_refused_at_stage(core: NativeCore, tmp_path: Path) -> None:
+    """Storing to it would end the process, or change what is no table: in read-only data, half an entry on, twice."""
+    text = "long free_data[64]; const long constant[8] = {1}; long *const relocated[8] = {free_data};"
+    base = tiny.make_base(tmp_path, f"HOOK long step(long n) {{ return n; }} {text}", "-Wl,-z,relro")
+    made = tiny.make_patch(
+        tmp_path, base, "long room[64] = {1}; long step(long n) { return n + 1; }", replaces=("step",)
+    )
+    opened = core.open_base(str(base.path))
+    data, at = base.symbols["free_data"], made.table.segments[-1].image_off
+
+    def status(*tables: tuple[int, int]) -> str:
+        rows = [Table(TableKind.METHODS, "t", base_off, at, count, 0, "a" * count) for base_off, count in tables]
+        return status_of(core.stage, core.open_patch(made.but(tables=tuple(rows)).to_bytes()), opened, [], "test")
+
+    for name in ("constant", "relocated"):
+        assert status((base.symbols[name], 1)) == "BAD_TABLE", name
+    assert status((data + 4, 1)) == "BAD_TABLE"
+    for second in (data, data + 32, data + 64):
+        assert status((data, 2), (second, 1)) == "BAD_TABLE"
+        assert status((second, 1), (data, 2)) == "BAD_TABLE"
+    whole = made.but(
+        tables=(
+            Table(TableKind.METHODS, "t", data, at, 2, 0, "aa"),
+            Table(TableKind.GETSET, "u", data + 96, at, 1, 0, "a"),
+        )
+    )
+    core.unstage(core.stage(core.open_patch(whole.to_bytes()), opened, [], "test"))
     core.close_base(opened)
 
 

@@ -22,6 +22,7 @@ RECORDS = {
     "function": linktable.FUNCTION,
     "range": linktable.RANGE,
     "hook": linktable.HOOK,
+    "table": linktable.TABLE,
 }
 
 

@@ -145,6 +145,7 @@ def test_valgrind_with_default_options(pushed) -> None:
     child(PRELUDE + script, *pushed, under=("valgrind", "-q"), timeout=300)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_valgrind_that_looks_at_changed_code(pushed) -> None:
     script = "for i in range(3000):\n    f(i)\noutcome('')"

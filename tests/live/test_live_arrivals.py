@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from importlib.machinery import ExtensionFileLoader
+import traceback
+from importlib.machinery import ExtensionFileLoader, SourceFileLoader
 from pathlib import Path
 
 import pytest
 import tiny
 
-from hotreload.live.arrivals import is_hot, watch_imports
+from hotreload.live.arrivals import is_hot, watch_imports, watch_texts
 
 MODULE = """
 #include <Python.h>
@@ -63,6 +64,43 @@ def test_what_a_watcher_raises_does_not_fail_the_import(library: Path, monkeypat
         end()
 
     assert raised == [ZeroDivisionError]
+
+
+def test_a_module_of_python_is_told_when_its_text_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "told_text.py").write_text("is_done = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[tuple[str, bool]] = []
+    end = watch_texts(lambda path: seen.append((path, sys.modules["told_text"].is_done)))
+    try:
+        importlib.import_module("told_text")
+    finally:
+        end()
+
+    assert seen == [(str(tmp_path / "told_text.py"), True)]
+    assert "exec_module" not in vars(SourceFileLoader)
+
+
+def test_a_module_that_fails_is_not_told_and_its_traceback_is_as_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fails_text.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    seen: list[str] = []
+
+    def frames() -> list[str]:
+        try:
+            import fails_text  # noqa: F401
+        except ZeroDivisionError as error:
+            return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        return []
+
+    without = frames()
+    end = watch_texts(seen.append)
+    try:
+        assert frames() == without == [__file__, str(tmp_path / "fails_text.py")]
+    finally:
+        end()
+    assert seen == []
 
 
 def test_a_hot_extension_is_known_by_its_record(library: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -288,6 +288,30 @@ def _fixup(relocation, symbol, base, patch, keys, imports) -> Fixup | None:
 def maps() -> list[str]:
     """The memory map without what the reading of it changes."""
     return [line.rstrip() for line in open("/proc/self/maps")]
+
+
+def leaves_no_mapping(action: Callable[[], object]) -> bool:
+    """Whether the memory map after ``action`` is the one before; ``action`` can be repeated.
+
+    The allocators of this process may take memory in between, and the reading of the map has them do it. So their
+    kind of memory may be more after one time, but not after each of several, as what is left behind would be; and what
+    is of any other kind may never.
+    """
+    for _ in range(8):
+        before = maps()
+        action()
+        after = maps()
+        if before == after:
+            return True
+        if any(not is_allocator_s(line) for line in {*before} ^ {*after}):
+            return False
+    return False
+
+
+def is_allocator_s(line: str) -> bool:
+    """Memory without a file and without a name, to be read and written: an arena of Python's or the heap."""
+    _, protection, _, _, inode, *name = line.split(None, 5)
+    return protection == "rw-p" and inode == "0" and name in ([], ["[heap]"])
 
 
 def maps_at(address: int) -> str:

@@ -33,10 +33,8 @@ CELLS = [
     Cell(*cell) for cell in itertools.product(("jump", "slot"), ("-O0", "-O1", "-O2", "-O3", "-Os"), ("gcc", "clang"))
 ]
 SAMPLE = [
-    Cell("slot", "-O2", "gcc"),
-    Cell("slot", "-O0", "gcc"),
     Cell("slot", "-Os", "clang"),
-    Cell("jump", "-O3", "gcc"),
+    Cell("slot", "-O2", "gcc"),
 ]
 
 WHOLE = ["tests/patch", "tests/diff", "tests/live/test_live_manager.py", "tests/live/test_live_redirect.py"]

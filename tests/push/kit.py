@@ -222,7 +222,7 @@ class Project:
     def _write(self, made: Artefact) -> Path:
         self._sequence += 1
         path = self.directory / f"{self._sequence}.hotpatch"
-        path.write_bytes(artefact.build(made.elf, made.manifest._replace(sequence=self._sequence)))
+        path.write_bytes(artefact.build(made.body, made.manifest._replace(sequence=self._sequence)))
         return path
 
 
@@ -439,8 +439,8 @@ class Server:
         return live
 
     def audit(self) -> list[dict[str, Any]]:
-        """The audit trail."""
-        return [json.loads(line) for line in (self.state / "audit.jsonl").read_text().splitlines()]
+        """The audit trail; a writer that met another in the middle of its line has begun with an empty one."""
+        return [json.loads(line) for line in (self.state / "audit.jsonl").read_text().splitlines() if line]
 
     def close(self) -> None:
         """Ends it, stopped processes too."""

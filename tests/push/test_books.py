@@ -80,9 +80,9 @@ def test_a_patch_that_is_pushed_although_a_process_died_of_it_is_for_processes_t
 ) -> None:
     patch, quarantine = patch_of(project), Quarantine(directory)
     quarantine.add(patch.sha256, "a process died")
-    quarantine.add(patch.manifest.elf_sha256, "a process died")
+    quarantine.add(patch.manifest.body_sha256, "a process died")
     push(directory, patch, project, releases=releases)
-    assert quarantine.find(patch.sha256, patch.manifest.elf_sha256) == (None if releases else "a process died")
+    assert quarantine.find(patch.sha256, patch.manifest.body_sha256) == (None if releases else "a process died")
 
 
 def test_an_aborted_push_is_not_what_was_before(directory: StateDirectory, project: Project) -> None:

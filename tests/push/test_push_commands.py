@@ -29,7 +29,9 @@ def test_each_command_explains_itself_and_its_exit_codes(command: str, capsys: p
     shown = capsys.readouterr().out
 
     assert ended.value.code == 0
-    assert all(f"\n  {code} " in shown for code in (0, 2, 3, 4, 5, 70))
+    changes = command in ("push", "rollback", "transition")
+    assert all(f"\n  {code} " in shown for code in (0, 2, 4, 70))
+    assert all((f"\n  {code} " in shown) == changes for code in (3, 6))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,11 @@ def test_each_command_explains_itself_and_its_exit_codes(command: str, capsys: p
     [
         ["push"],
         ["push", "x.hotpatch", "--hold", "soon"],
+        ["push", "x.hotpatch", "--hold", "2h"],
+        ["push", "x.hotpatch", "--deadline", "0"],
+        ["push", "x.hotpatch", "--settle", "2h"],
+        ["push", "x.hotpatch", "--allow", "wrong"],
+        ["push", "x.hotpatch", "--allow", "no-hook"],
         ["push", "x.hotpatch", "--canary", "-1"],
         ["push", "x.hotpatch", "--health", "true"],
         ["status", "--pid", "x"],
@@ -89,6 +96,27 @@ def test_a_push_in_a_pipe_is_a_line_for_each_thing(program: Program) -> None:
     assert "\x1b" not in outcome.out
 
 
+def test_nothing_to_do_says_why(program: Program) -> None:
+    source = program.project.source
+    text = source.read_text()
+    source.write_text(f"/* a comment */{text}")
+    try:
+        outcome = program.cli("push", source)
+    finally:
+        source.write_text(text)
+
+    assert outcome.code == 3
+    why = "only names, comments, white space or line numbers differ, which no code shows"
+    assert outcome.out.splitlines()[-1] == f"nothing to do: every process has it already: {why}"
+
+
+def test_a_trial_that_no_process_would_wait_for_is_a_usage_error(program: Program) -> None:
+    outcome = program.cli("push", program.project.patch(EDITS[0]), "--canary", "1", "--hold", "3599s")
+
+    assert outcome.code == 2
+    assert "a process waits at most 3600" in outcome.err
+
+
 def test_a_push_on_a_terminal_is_a_table(program: Program) -> None:
     command = [sys.executable, "-m", "hotreload", "push", str(program.project.patch(EDITS[0]))]
     outer, inner = os.openpty()
@@ -123,7 +151,7 @@ def test_status_says_that_what_is_in_quarantine_is_withheld_and_why(program: Pro
     patch = program.project.patch(EDITS[0])
     assert program.cli("push", patch).code == 0
     made = artefact.load(str(patch))
-    Quarantine(StateDirectory(program.state)).add(made.manifest.elf_sha256, "process 7 died of it")
+    Quarantine(StateDirectory(program.state)).add(made.manifest.body_sha256, "process 7 died of it")
     build_id, name = made.manifest.build_id, f"{made.manifest.sequence:020}.hotpatch"
     shown = program.cli("status").out.splitlines()
     told = program.cli("status", "--json").json
@@ -233,12 +261,12 @@ def test_an_error_of_our_own_has_an_exit_code_of_its_own(
 ) -> None:
     from hotreload.cli import push_commands
 
-    def fail(arguments: list[str]) -> int:
+    def fail(options: object) -> int:
         broken()
         return 0
 
-    monkeypatch.setattr(push_commands, "COMMANDS", {"status": fail})
-    assert push_commands.run("status", []) == 70
+    monkeypatch.setattr(push_commands, "status", fail)
+    assert run_command(["status"]) == 70
 
 
 def test_old_code_that_is_kept_is_a_line_for_each_reason() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def test_force_needs_a_reason_is_written_down_and_never_forgotten(server: Server
     (entry,) = events(server, "transition.forced")
     assert (entry["reason"], entry["peer_uid"], entry["pid"]) == (REASON, os.getuid(), request.pid)
     assert f"{request.pid}: kernel is tainted: forced" in told
-    assert f"by uid {os.getuid()}: {REASON}" in told
+    assert f"by {pwd.getpwuid(os.getuid()).pw_name}: {REASON}" in told
 
 
 def test_what_is_open_can_be_taken_back_in_every_process(server: Server, pair: PairProject) -> None:

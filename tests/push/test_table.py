@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from hotreload.cli.commands import run_command
 from hotreload.cli.push_commands import _line_of
-from hotreload.cli.transition_commands import run_transition
 from hotreload.push.records import Exit, Identity, Outcome, Row, State
 from hotreload.push.table import _Lines, _OnTerminal, partial_sentence
 from hotreload.push.threads import tell_transition
+from tests.cli.terminal import on_terminal, plain
 from tests.push.kit import EDITS, Program
 
 
@@ -107,12 +109,37 @@ def test_of_a_stack_what_has_a_name_is_told_and_what_is_near() -> None:
 def test_a_line_of_the_audit_trail_names_the_base_and_leaves_out_what_says_nothing() -> None:
     event = {"event": "transition.started", "time": "now", "uid": 0, "from": 2, "to": 0, "settled": 0, "reason": ""}
 
-    assert _line_of(event) == "now  transition.started  uid 0    from=2 to=0"
+    assert _line_of(event) == "now  transition.started  root    from=2 to=0"
 
 
 def test_nothing_is_forced_for_show(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        run_transition(["force", "--dry-run", "--reason", "why"])
+        run_command(["transition", "force", "--dry-run", "--reason", "why"])
 
     assert ended.value.code == 2
     assert "no --dry-run" in capsys.readouterr().err
+
+
+STATUS = """
+from hotreload.push.listing import status_table
+headings = ("pid", "process", "module", "generation", "level", "patch", "functions", "since", "by", "note")
+row = ["4711", "gunicorn: worker", "shop.kernels 0a1b", "3 (12 KiB)", "call", "1763654400", "blur, " + "sharpen" * 9]
+status_table([[*row, "11-20 16:55:28", "deploy@build", "differs from others"]], headings, "/run/shop")
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_table_that_does_not_fit_is_told_below_each_other_and_nothing_is_cut_off(
+    columns: int, tmp_path: Path
+) -> None:
+    code, screen = on_terminal([sys.executable, "-c", STATUS], directory=tmp_path, columns=columns)
+
+    lines = plain(screen).splitlines()
+    assert code == 0
+    assert max(map(len, lines)) <= columns
+    assert ("┃" in screen) == (columns == 200)
+    said = "".join(plain(screen).split())
+    assert "…" not in said
+    if columns < 200:
+        assert "sharpen" * 9 in said
+        assert "note        differs from others" in plain(screen)

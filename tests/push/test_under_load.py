@@ -31,7 +31,10 @@ def now(value: int, *, asked: int) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["each loads it", "preload_app"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), id="each loads it", marks=pytest.mark.soak), pytest.param(("--preload",), id="preload_app")],
+)
 def test_fifty_pushes_and_twenty_five_rollbacks_and_no_request_fails(serve: Serve, options: tuple[str, ...]) -> None:
     server = serve(options=options)
     moments = []

@@ -43,6 +43,9 @@ MARKUPSAFE = Project(
 from markupsafe._speedups import _escape_inner as escape
 texts = ["", "plain", "<a href=\\"x\\">", "it's & <b>", "\\u0101<\\u0102>&", "\\U0001f40d<'\\">&", "x" * 300 + "<"]
 results = [escape(text) for text in texts]
+from markupsafe import _speedups
+added = getattr(_speedups, "length_in_bytes", None)
+results += [escape.__doc__, [added(text) for text in texts] if added else None, added and added.__text_signature__]
 """,
     suite="""
 import os, pytest
@@ -55,6 +58,7 @@ passed = pytest.main(["-q", "-p", "no:cacheprovider", "tests"]) == 0
         "3-a-function-local-static": {"escape_unicode"},
         "4-a-string-constant": {"escape_unicode"},
         "5-a-new-static-function-with-state-of-its-own": {"escape_unicode"},
+        "6-a-new-function-of-the-module": set(),
     },
 )
 
@@ -82,6 +86,8 @@ results += [attempt(_speedups.encode_basestring_ascii, value) for value in ("\\x
 results += [attempt(_speedups.scanstring, text, 1) for text in ('"a\\\\tb"', '"open')]
 scanner = simplejson.scanner.c_make_scanner(simplejson.decoder.JSONDecoder())
 results += [attempt(scanner, text, 0) for text in ("[7]", "x", 5)]
+results += [attempt(lambda: _speedups.is_ascii("\\u00e9")), attempt(lambda: scanner.text_encoding)]
+results += [sorted(name for name in vars(type(scanner)) if name[0] != "_")]
 """,
     suite="""
 import contextlib, io, unittest
@@ -98,6 +104,7 @@ if not passed:
         "3-a-function-local-static": {"scanner_call"},
         "4-a-string-constant": {"ascii_escape_unicode"},
         "5-a-new-static-function-and-an-error-message": {"py_encode_basestring_ascii"},
+        "6-a-new-function-and-a-member-of-a-heap-type": set(),
     },
 )
 

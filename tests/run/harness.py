@@ -71,8 +71,13 @@ class Extension:
 
 
 def environment(directory: Path, **more: str) -> dict[str, str]:
-    """What programs of a test run in: the checkout, a store of the test's own, and JSON lines."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HOTRELOAD_")}
+    """What programs of a test run in: the checkout, a store of the test's own, and JSON lines.
+
+    Whole lines, too: with PYTHONUNBUFFERED a ``print`` of several words is as many writes, and processes that share a
+    pipe write into each other's lines.
+    """
+    left_out = ("HOTRELOAD_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     runtime = directory / "runtime"
     runtime.mkdir(exist_ok=True)
     return {
@@ -85,12 +90,12 @@ def environment(directory: Path, **more: str) -> dict[str, str]:
     }
 
 
-def build(directory: Path, name: str = "tiny") -> Extension:
-    """Builds the extension with ``hotreload cc``."""
+def build(directory: Path, name: str = "tiny", source: str = "") -> Extension:
+    """Builds the extension with ``hotreload cc``, from ``source`` if there is one."""
     sources = directory / "ext"
     sources.mkdir(exist_ok=True)
     extension = Extension(name, sources)
-    extension.source.write_text(SOURCE.replace("NAME", name))
+    extension.source.write_text((source or SOURCE).replace("NAME", name))
     extension.header.write_text(HEADER)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     wrapper = [sys.executable, "-m", "hotreload", "cc", os.environ.get("CC", "gcc")]
@@ -105,13 +110,13 @@ def build(directory: Path, name: str = "tiny") -> Extension:
 class Program:
     """A child process whose stdout and stderr are read as they come; waits are for what it says, not for time."""
 
-    def __init__(self, arguments: Sequence[str], *, directory: Path, **more: str) -> None:
+    def __init__(self, arguments: Sequence[str], *, directory: Path, python: str = sys.executable, **more: str) -> None:
         self.directory = directory
         self._changed = threading.Condition()
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [python, *arguments],
             cwd=directory,
             env=environment(directory, **more),
             stdin=subprocess.DEVNULL,
@@ -135,8 +140,8 @@ class Program:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The helper's lines."""
-        return [json.loads(line) for line in list(self.stderr) if line.startswith("{")]
+        """The helper's lines; another process may have begun the line, or written a second one behind it."""
+        return [event for line in list(self.stderr) for event in events_in(line)]
 
     def reloads(self) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == "reload.finished"]
@@ -240,7 +245,7 @@ def helper_pids(directory: Path) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 command = (entry / "cmdline").read_bytes()
-                if b"hotreload.watch.helper" in command and str(directory).encode() in command:
+                if b"hotreload.watch.start" in command and str(directory).encode() in command:
                     pids.append(int(entry.name))
     return pids
 
@@ -248,3 +253,17 @@ def helper_pids(directory: Path) -> list[int]:
 def leftovers(directory: Path) -> list[Path]:
     """What is left in the runtime directory of a test; nothing, once the program is gone."""
     return list((directory / "runtime").iterdir())
+
+
+def events_in(line: str) -> list[dict[str, Any]]:
+    """The JSON objects in a line of stderr, which the helper shares with the program."""
+    found, start = [], line.find('{"')
+    while start >= 0:
+        try:
+            event, end = json.JSONDecoder().raw_decode(line, start)
+        except ValueError:
+            end = start + 1
+        else:
+            found += [event] if "event" in event else []
+        start = line.find('{"', end)
+    return found

@@ -210,6 +210,17 @@ def test_a_commit_has_the_terms_of_the_helper_and_says_who_has_not_come_over(ben
     assert bench.patcher.terms["wait"] < 1
 
 
+def test_the_helper_may_ask_who_has_not_come_over_yet(bench: Bench) -> None:
+    bench.next()
+    bench.patcher.open = {"stragglers": [{"name": "T1", "reason": "INSIDE", "where": "shade+0x4"}]}
+    bench.send(cmd="stragglers")
+    assert bench.next() == {"msg": "stragglers", "stragglers": ["T1 (INSIDE shade+0x4)"]}
+    bench.patcher.open = None
+    bench.send(cmd="stragglers")
+
+    assert bench.next()["stragglers"] == []
+
+
 def test_the_helper_hears_of_each_transition_that_ends_but_not_of_its_stacks(bench: Bench) -> None:
     bench.next()
     for event in ("transition.started", "transition.forced"):
@@ -348,6 +359,35 @@ def test_numbers_that_are_the_programs_by_now_are_neither_written_nor_closed(ben
         assert os.write(number, b"ours ") == 5
         os.close(number)
     assert (tmp_path / "data").read_bytes() == b"ours ours ours "
+
+
+def test_a_fork_after_the_files_were_taken_waits_for_what_the_thread_is_in_the_middle_of(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.next()
+    busy, may_go_on = threading.Event(), threading.Event()
+
+    def look() -> list[tuple[str, str]]:
+        busy.set()
+        may_go_on.wait(10)
+        return []
+
+    bench.patcher.loaded_libraries = look  # type: ignore[method-assign]
+    bench.link.announce()
+    assert busy.wait(10)
+    numbers = take_over(bench, tmp_path / "data")
+    forking = threading.Thread(target=bench.link.stop, args=(10.0,))
+    forking.start()
+    forking.join(0.1)
+    was_waiting = forking.is_alive()
+    may_go_on.set()
+    forking.join(10)
+
+    assert was_waiting
+    assert not bench.link._running.locked()
+    assert (tmp_path / "data").read_bytes() == b""
+    for number in numbers:
+        os.close(number)
 
 
 def test_a_fork_after_the_files_were_taken_does_not_wait_and_the_child_has_a_link(

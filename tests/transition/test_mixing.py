@@ -29,10 +29,10 @@ def go_back_and_forth(pair: Pair, workers: ctypes.CDLL, transitions: int) -> Non
 
 
 def test_eight_threads_never_mix_two_generations(pair: Pair, workers: ctypes.CDLL) -> None:
-    go_back_and_forth(pair, workers, 60)
+    go_back_and_forth(pair, workers, 150)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_nor_in_a_thousand_transitions(pair: Pair, workers: ctypes.CDLL) -> None:
     go_back_and_forth(pair, workers, 1000)
 

@@ -57,6 +57,9 @@ class FakeWorkshop:
     def watched_files(self) -> list[Path]:
         return list(self.files)
 
+    def base_texts(self) -> dict[Path, str]:
+        return {path: path.read_text() for path in self.files}
+
     def make(self) -> FakeResult:
         text = self.text()
         self.made.append(text)
@@ -82,11 +85,11 @@ class FakeOpener:
     def was_built_hot(self, path: str) -> bool:
         return path in self.built_hot
 
-    def knows(self, build_id: str) -> bool:
+    def knows(self, build_id: str, path: str) -> bool:  # noqa: ARG002
         self.asked.append(build_id)
         return build_id == BUILD_ID
 
-    def open(self, build_id: str) -> FakeWorkshop:
+    def open(self, build_id: str, path: str) -> FakeWorkshop:  # noqa: ARG002
         if self.error is not None:
             raise self.error
         return self.workshop
@@ -146,7 +149,7 @@ class FakeLog:
 class Bed:
     """A reload loop among fakes, with a clock that the test moves."""
 
-    def __init__(self, directory: Path, *names: str) -> None:
+    def __init__(self, directory: Path, *names: str, audience: Any = None) -> None:
         for name in names or ("render.c",):
             (directory / name).write_text(f"// {name}\n")
         self.workshop = FakeWorkshop(directory, *(names or ("render.c",)))
@@ -163,6 +166,7 @@ class Bed:
             config=Config(),
             clock=lambda: self.now,
             program="app.py",
+            audience=audience,
         )
 
     def join(self, pid: int = 1) -> FakePeer:

@@ -7,6 +7,7 @@ import pytest
 
 from hotreload import events
 from hotreload.errors import BuildError, Finding, IncompatibleError, StageError
+from hotreload.watch.loop import _directory_of
 from tests.watch.fakes import BUILD_ID, Bed, FakePeer
 
 
@@ -21,6 +22,18 @@ def test_a_hot_library_is_attached_and_its_files_are_watched(bed: Bed) -> None:
     assert [command["path"] for command in peer.commands("attach")] == ["/lib/fake.so"]
     assert bed.watcher.files == {bed.workshop.directory / "render.c"}
     assert len(bed.log.of(events.EXTENSION_FOUND)) == 1
+
+
+def test_what_one_process_leaves_to_another_reloader_is_left_to_it_in_all(bed: Bed) -> None:
+    watching = bed.join(1)
+    bed.loop.files_left(["/lib/fake.so"])
+    bed.save("render.c", "v2\n")
+    bed.settle()
+    bed.join(2)
+    bed.settle()
+
+    assert not watching.commands("stage+commit")
+    assert not bed.finished
 
 
 def test_a_library_that_is_not_hot_is_asked_about_once(bed: Bed) -> None:
@@ -459,3 +472,15 @@ def test_a_library_that_was_built_hot_for_another_store_is_named(bed: Bed) -> No
 
     (line,) = bed.log.of(events.EXTENSION_MISSED)
     assert line["reason"] == "k.so was built hot, but is not in this store (/the/store)"
+
+
+def test_a_directory_for_files_is_meant_where_the_command_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOTRELOAD_STORE", str(tmp_path / "store"))
+    names = ["gens", "~/gens", "off", ""]
+    assert [_directory_of(name) for name in names] == [
+        *(str(tmp_path / "gens"), "/home/me/gens", "off", str(tmp_path / "store" / "generations"))
+    ]

@@ -1,7 +1,7 @@
 //: edit: the documentation of a method, by PyDoc_STRVAR
-//: nothing to do: the old text is what Python has; it is said so, and means nothing to any code
-//: note: Python shows the old text until a restart
-//: ask: ext.area(3)
+//: live: the live entry gets the new text, and every function object made of it shows it
+//: swapped:
+//: ask: ext.area(3), ext.area.__doc__
 #include "ext.h"
 
 //-PyDoc_STRVAR(area_doc, "How large it is.");

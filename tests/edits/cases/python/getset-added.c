@@ -1,13 +1,14 @@
 //: edit: an attribute more in a table of getters
-//: refused method-table: the type was made ready when the module was imported
-//: ask: ext.Counter().size, hasattr(ext.Counter(), "twice")
+//: live: a descriptor of it is put into the type
+//: swapped:
+//: ask: ext.Counter().size, ext.Counter().twice, repr(ext.Counter.twice)
 #include "ext.h"
 
 static PyObject *size(PyObject *self, void *times)
 {
     return PyLong_FromLong((self != NULL) * (long)times);
 }
-static PyGetSetDef attributes[] = { //!
+static PyGetSetDef attributes[] = {
     {"size", size, NULL, NULL, (void *)1},
 //+    {"twice", size, NULL, NULL, (void *)2},
     {NULL, NULL, NULL, NULL, NULL},

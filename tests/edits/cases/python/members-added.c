@@ -1,11 +1,12 @@
 //: edit: a member more in a table of members
-//: refused method-table: the type was made ready when the module was imported
-//: ask: hasattr(ext.Counter(), "twice")
+//: live: a descriptor of it is put into the type
+//: swapped:
+//: ask: ext.Counter().twice, repr(ext.Counter.twice)
 #include "ext.h"
 #include <structmember.h>
 
 typedef struct { PyObject_HEAD long count; } Counter;
-static PyMemberDef members[] = { //!
+static PyMemberDef members[] = {
     {"once", T_LONG, offsetof(Counter, count), 0, NULL},
 //+    {"twice", T_LONG, offsetof(Counter, count), 0, NULL},
     {NULL, 0, 0, 0, NULL},

@@ -1,6 +1,7 @@
 //: edit: a method more in the table of a module
-//: refused method-table: the module's dictionary was filled when it was imported
-//: ask: ext.area(3), hasattr(ext, "edge")
+//: live: a function object of it is put into the module
+//: swapped:
+//: ask: ext.area(3), ext.edge(3), repr(ext.edge), ext.edge.__module__
 #include "ext.h"
 
 long area(long x)
@@ -13,7 +14,7 @@ METHOD(area)
 //+    return x * 4;
 //+}
 //+METHOD(edge)
-static PyMethodDef table[] = { //!
+static PyMethodDef table[] = {
     ENTRY(area),
 //+    ENTRY(edge),
     {NULL, NULL, 0, NULL},

@@ -1,5 +1,5 @@
 //: edit: a method with another calling convention, and the prototype to go with it
-//: refused method-table, prototype-changed: Python would go on calling it the old way
+//: refused method-flags, prototype-changed: Python would go on calling it the old way
 //: ask: ext.area(3)
 #include "ext.h"
 

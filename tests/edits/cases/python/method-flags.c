@@ -1,5 +1,5 @@
 //: edit: a method of one argument gets a tuple of them
-//: refused method-table: Python would go on passing the argument itself to code that expects a tuple
+//: refused method-flags: Python would go on passing the argument itself to code that expects a tuple
 //: ask: ext.area(3)
 #include "ext.h"
 

@@ -1,5 +1,6 @@
 //: edit: a method's entry names another function
-//: refused method-table: Python has the address of the old one
+//: live: the live entry names the other function, and function objects look there at every call
+//: swapped:
 //: ask: ext.area(3)
 #include "ext.h"
 
@@ -7,7 +8,7 @@ long area(long x) { return x * 3; }
 long edge(long x) { return x * 4; }
 METHOD(area)
 METHOD(edge)
-static PyMethodDef table[] = { //!
+static PyMethodDef table[] = {
 //-    {"area", py_area, METH_O, NULL},
 //+    {"area", py_edge, METH_O, NULL},
     {"edge", py_edge, METH_O, NULL},

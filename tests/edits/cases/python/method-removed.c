@@ -1,6 +1,8 @@
 //: edit: a method less in the table of a module
-//: refused method-table: the module's dictionary was filled when it was imported
-//: ask: ext.area(3), ext.edge(3)
+//: live: nothing else can be done to it, and it keeps working
+//: swapped:
+//: note: keeps working until a restart
+//: ask: ext.area(3)
 #include "ext.h"
 
 long area(long x)
@@ -8,7 +10,7 @@ long area(long x)
     return x * 3;
 }
 METHOD(area)
-static PyMethodDef table[] = { //!
+static PyMethodDef table[] = {
     ENTRY(area),
 //-    {"edge", py_area, METH_O, NULL},
     {NULL, NULL, 0, NULL},

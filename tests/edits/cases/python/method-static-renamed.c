@@ -1,5 +1,7 @@
 //: edit: the static function behind a method is renamed
-//: refused method-table: the table that lives would go on calling the old code
+//: live: the live entry names the new function, and function objects look there at every call
+//: swapped:
+//: note: the old one stays callable
 //: ask: ext.area(3)
 #include "ext.h"
 
@@ -9,7 +11,7 @@
     (void)self;
     return PyLong_FromLong(PyLong_AsLong(arg) * 3);
 }
-static PyMethodDef table[] = { //!
+static PyMethodDef table[] = {
 //-    {"area", area, METH_O, NULL},
 //+    {"area", surface, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,0 +1,1 @@
+from counted._count import add as add

@@ -1,0 +1,1 @@
+from mesonic._sum import add as add

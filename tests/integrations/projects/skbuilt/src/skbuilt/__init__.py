@@ -1,0 +1,1 @@
+from skbuilt._sum import add as add
