@@ -196,6 +196,7 @@ class ReloadLoop:
             if due <= now:
                 if not bench.forget_read_saves():
                     self._begin(bench)
+                    times += [] if bench.slow_at is None else [bench.slow_at]
             else:
                 times.append(due)
         times += self._courier.give_up_waiting()

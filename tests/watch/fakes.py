@@ -149,7 +149,7 @@ class FakeLog:
 class Bed:
     """A reload loop among fakes, with a clock that the test moves."""
 
-    def __init__(self, directory: Path, *names: str, audience: Any = None) -> None:
+    def __init__(self, directory: Path, *names: str, audience: Any = None, tells_slow_builds: bool = False) -> None:
         for name in names or ("render.c",):
             (directory / name).write_text(f"// {name}\n")
         self.workshop = FakeWorkshop(directory, *(names or ("render.c",)))
@@ -167,6 +167,7 @@ class Bed:
             clock=lambda: self.now,
             program="app.py",
             audience=audience,
+            tells_slow_builds=tells_slow_builds,
         )
 
     def join(self, pid: int = 1) -> FakePeer:

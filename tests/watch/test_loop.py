@@ -83,6 +83,19 @@ def test_a_save_goes_live_and_writes_one_line_with_every_field(bed: Bed) -> None
     assert peer.commands("event")[-1]["event"]["event"] == events.RELOAD_FINISHED
 
 
+def test_a_build_that_takes_long_is_told_when_half_a_second_is_over_and_not_when_something_else_happens(
+    tmp_path: Path,
+) -> None:
+    bed = Bed(tmp_path, tells_slow_builds=True)
+    bed.join()
+    bed.save("render.c", "v2\n")
+    assert bed.pass_time(0.011) == pytest.approx(0.5)
+    assert bed.worker.jobs and bed.log.of(events.BUILD_PROLONGED) == []
+    bed.pass_time(0.5)
+    bed.pass_time(0.5)
+    assert len(bed.log.of(events.BUILD_PROLONGED)) == 1
+
+
 def test_a_burst_of_saves_is_one_build(tmp_path: Path) -> None:
     names = tuple(f"f{number}.c" for number in range(20))
     bed = Bed(tmp_path, *names)
