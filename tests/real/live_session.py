@@ -47,12 +47,17 @@ def main() -> None:
     stop = threading.Event()
 
     def call(number: int) -> None:
-        while not stop.is_set():
-            for i, result in enumerate(answers()):
-                if repr(result) not in allowed[i]:
-                    wrong.append(f"probe {i}: {result!r}")
-                    stop.set()
-            rounds[number] += 1
+        try:
+            while not stop.is_set():
+                for i, result in enumerate(answers()):
+                    if repr(result) not in allowed[i]:
+                        wrong.append(f"probe {i}: {result!r}")
+                        stop.set()
+                rounds[number] += 1
+        except BaseException as error:  # nobody waits for a thread that is not there
+            wrong.append(f"thread {number}: {type(error).__name__}: {error}")
+            stop.set()
+            raise
 
     threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
     for thread in threads:
