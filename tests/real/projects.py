@@ -87,7 +87,7 @@ results += [attempt(_speedups.scanstring, text, 1) for text in ('"a\\\\tb"', '"o
 scanner = simplejson.scanner.c_make_scanner(simplejson.decoder.JSONDecoder())
 results += [attempt(scanner, text, 0) for text in ("[7]", "x", 5)]
 results += [attempt(lambda: _speedups.is_ascii("\\u00e9")), attempt(lambda: scanner.text_encoding)]
-results += [sorted(name for name in vars(type(scanner)) if name[0] != "_")]
+results += [sorted(name for name in list(vars(type(scanner))) if name[0] != "_")]
 """,
     suite="""
 import contextlib, io, unittest
