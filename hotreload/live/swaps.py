@@ -29,6 +29,7 @@ from hotreload.live.report import Guard
 from hotreload.live.retire import Retirement
 from hotreload.live.tables import prepare, show
 from hotreload.live.transitions import OpenTransition, Transitions
+from hotreload.live.work import settled
 
 __all__ = ["Swaps"]
 
@@ -285,16 +286,7 @@ class Swaps:
         """Waits a moment for the threads; returns the generation as it is then."""
         if transition is not None:
             self._transitions.settle(transition, wait)
-        with self._guard:
-            generation = ledger.generations[number]
-            live = ledger.live.number
-        if transition is not None and generation.transition == "reversed":
-            raise TransitionError(
-                f"generation {number} of {ledger.name} was reversed, generation {live} serves",
-                hint="the log names the threads that did not move",
-                status="REVERSED",
-            )
-        return generation
+        return settled(self._guard, ledger, transition, number, "the log names the threads that did not move")
 
 
 def _naming_function(error: HotReloadError, ledger: Ledger, redirects: Sequence[Redirect]) -> HotReloadError:

@@ -8,10 +8,30 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from hotreload.errors import TransitionError
 from hotreload.live.core import PatchSource
 from hotreload.live.records import Generation, StagedPatch, Terms
+from hotreload.live.report import Guard
 
-__all__ = ["Work"]
+__all__ = ["Work", "settled"]
+
+
+def settled(guard: Guard, ledger: Any, transition: Any, number: int, hint: str) -> Generation:
+    """The generation as it is after its threads were waited for.
+
+    Raises:
+        TransitionError: it was reversed; the earlier generation serves.
+    """
+    with guard:
+        generation: Generation = ledger.generations[number]
+        live = ledger.live.number
+    if transition is not None and generation.transition == "reversed":
+        raise TransitionError(
+            f"generation {number} of {ledger.name} was reversed, generation {live} serves",
+            hint=hint,
+            status="REVERSED",
+        )
+    return generation
 
 
 class Work(Protocol):

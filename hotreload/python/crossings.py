@@ -27,6 +27,7 @@ from hotreload.live.around import Around, Swap
 from hotreload.live.records import Generation, Taint, Terms, check_reason
 from hotreload.live.report import Guard
 from hotreload.live.stragglers import brief
+from hotreload.live.work import settled
 from hotreload.python.additions import take_back
 from hotreload.python.book import Book
 from hotreload.python.crossing import PAUSE_FIRST, PAUSE_LAST, Crossing, exchange
@@ -98,16 +99,7 @@ class Crossings:
                 self._drive(transition, time.monotonic() + max(0.0, wait))
             finally:
                 self.start_driver()
-        with self._guard:
-            generation = book.generations[number]
-            live = book.live.number
-        if transition is not None and generation.transition == "reversed":
-            raise TransitionError(
-                f"generation {number} of {book.name} was reversed, generation {live} serves",
-                hint="the log names the threads that were inside",
-                status="REVERSED",
-            )
-        return generation
+        return settled(self._guard, book, transition, number, "the log names the threads that were inside")
 
     def wait(self, seconds: float) -> bool:
         """Whether none is open any more within so many seconds."""
